@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from model.words import index_terms
+from model.text import index_terms
 from store.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureWordsRow
 
 BATCH_SIZE = 500  # values in one SQL statement, and rows in one transaction: other writers wait for it

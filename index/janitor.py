@@ -1,4 +1,4 @@
-"""The janitor: sweeps what crashes left, prunes what is out of reach, and tells which files are missing.
+"""The janitor: sweeps what crashes left, prunes what is out of reach, withdraws languages, finds missing files.
 
 Everything here can be killed and done again: a thing is removed first, here and in the store or engine, and only then
 it is recorded as gone. Kept is what a row refers to, and what may still be being written. Processes that still have
@@ -24,17 +24,20 @@ from index.segment import SEGMENTS
 from index.set_states import prune_feed
 from index.sets import VectorSets
 from index.vectors import Identity
-from model.languages import MANY
+from model.languages import MANY, find_names
 from store import files
 from store.data_root import EXPANSIONS, DataRoot, discard_working_files
 from store.errors import EngineMismatch, IndexUnavailable, StoreUnavailable
 from store.files import pass_fault_point
 from store.registry import Registry
 from store.retention import KEEP, PruningPlan
+from store.signing import sign
 from store.tables import CaptionRow, ExpansionRow, PictureRow, VersionRow
+from store.withdrawals import Withdrawal
 
 VERSIONS = "versions"
 _LEFT_OVER_SECONDS = 3_600.0  # seconds: no process is still writing a file that has not changed for so long
+CERTIFICATE = "pictoglot-withdrawal-1"  # the format of a certificate
 BYTES = 5  # of a vector, for each dimension: two in the registry, three in a segment or an engine
 _MOST_SENTENCES = 100  # sentences about missing files
 _KINDS = {"": "stored picture", ".thumb": "thumbnail", ".original": "original"}
@@ -204,6 +207,74 @@ class Pruner:
         unseen = self._registry.bases.find_fingerprints(gone)
         sets = [each for each in self._sets.list_newest() if each.version in gone or each.fingerprint in unseen]
         return {identity: sum(record.rows for record in self._sets.read_state(identity).segments) for identity in sets}
+
+
+@dataclass(frozen=True)
+class Withdrawer:
+    """Finishes withdrawals of one data root."""
+
+    sets: VectorSets
+
+    def finish(self, withdrawal: Withdrawal) -> Withdrawal:
+        """Remove vectors, captions, files of versions and datasets; return it with its certificate.
+
+        Everything may be gone already. Raises StoreUnavailable, IndexUnavailable, RegistryUnavailable: call it again.
+        """
+        if withdrawal.certificate is not None:
+            return withdrawal
+        registry, gallery, root, plan = self.sets.registry, self.sets.gallery, self.sets.root, withdrawal.plan
+        numbers = {each["number"] for each in plan.versions}
+        pass_fault_point("withdraw.decided")
+        self._drop_vectors(withdrawal.language, numbers)
+        pass_fault_point("withdraw.vectors")
+        while registry.withdrawals.is_taught_still(plan, withdrawal.language):
+            for expansion in plan.expansions:
+                gallery.forget_taught_captions(expansion)
+            registry.withdrawals.forget_deleted_captions(plan, withdrawal.language)
+        pass_fault_point("withdraw.captions")
+        for version in registry.retention.list_removable():
+            if version.number in numbers:
+                root.remove(str(version.folder))
+                pass_fault_point("withdraw.version")
+                registry.retention.note_version_removed(version.number)
+        for expansion in (each["expansion"] for each in plan.datasets):
+            root.remove(f"{EXPANSIONS}/{expansion}")
+            pass_fault_point("withdraw.dataset")
+            registry.retention.note_dataset_removed(expansion)
+        registry.forget_words()
+        registry.forget_deleted()
+        pass_fault_point("withdraw.removed")
+        return registry.withdrawals.finish(withdrawal.number, self._certify(withdrawal))
+
+    def _drop_vectors(self, language: str, gone: set[int]) -> None:
+        for number in sorted(gone & self.sets.gallery.list_encoded_versions()):
+            self.sets.gallery.forget_version(number, language)
+        for identity in self.sets.list_newest():
+            if identity.version in gone and identity.language == language:
+                self.sets.drop(identity)
+
+    def _certify(self, withdrawal: Withdrawal) -> dict[str, object]:
+        plan, terms = withdrawal.plan, self.sets.registry.terms.get(withdrawal.terms)
+        stay = {each["name"] for each in plan.remains}
+        versions = [{**each, "files_removed": f"version {each['number']}" not in stay} for each in plan.versions]
+        document = {
+            "format": CERTIFICATE,
+            "language": withdrawal.language,
+            "name": find_names(withdrawal.language).name,
+            "owner": (terms.terms if terms else {}).get("owner", ""),
+            "withdrawn_at": withdrawal.began_at.isoformat(),
+            "release": withdrawal.release,
+            "by": withdrawal.actor,
+            "reason": withdrawal.reason,
+            "removed": {
+                "versions": versions,
+                "datasets": plan.datasets,
+                "captions": plan.captions,
+                "answers": plan.answers,
+            },
+            "remains": plan.remains,
+        }
+        return sign(self.sets.root, document)
 
 
 def estimate_move_bytes(registry: Registry, dimension: int, towers: int, *, teaches: bool) -> int:

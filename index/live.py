@@ -19,7 +19,7 @@ from index.bulk import BulkChange, Outcome, change_pictures, find_deleted_captio
 from index.gallery import NewPicture, PutResult
 from index.indexer import SEAL_AT
 from index.janitor import find_missing, sweep
-from index.loader import SEAL_FIRST, ImmediateBudget, ReleaseLoader
+from index.loader import SEAL_FIRST, ImmediateBudget, ReleaseLoader, restrict_to
 from index.recall import KnownRecall, Recall
 from index.records import Collections, Patch, Precondition
 from index.sets import VectorSets
@@ -94,7 +94,7 @@ class LiveIndex:
             if problems:
                 problems.append(f"Release {release.number} serves instead.")
             if release.base != serving.base:
-                snapshot = snapshot.restrict_to(serving.languages)
+                snapshot = restrict_to(snapshot, serving.languages)
             self.publish(replace(snapshot, problems=tuple(problems)))
             self._run_in_background("sweep", lambda: sweep(self.sets))
             return True
@@ -284,7 +284,7 @@ class LiveIndex:
         """Follow the gallery alone, and say why; of the languages go on with those in `languages`."""
         with self._publishing:
             if languages is not None:  # one that was withdrawn on another base is withdrawn here too
-                self._current = self.current.restrict_to(languages)
+                self._current = restrict_to(self.current, languages)
             consequence = f"Release {self.current.release.number} is still served."
             if problem not in self.current.problems:
                 self._current = replace(self.current, problems=(problem, consequence))

@@ -2,19 +2,24 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from index import damage
 from index.captions import Captions, EncoderId
 from index.indexer import MOST, SHARD, Indexer, Progress
+from index.rows import PictureTables
 from index.segment import Segment
 from index.sets import VectorSets
 from index.snapshot import Snapshot, Withdrawn
 from index.sources import FeedPruned, PictureSource, Source, add_lost_rows, apply_changes, make_source
 from index.vectors import Identity, Vector, VectorSet
+from model.detection import Detector, count_ngrams
 from model.encoder import Encoder, Views
+from model.match import Calibration, Curves, take_first
 from model.processes import name_owner
 from model.table import View
 from store import files
@@ -26,7 +31,50 @@ SEAL_FIRST = MOST // 4  # changes that are sealed before a set is opened
 _DUTY_SECONDS = 60.0  # for which the duty to seal is taken; it is renewed
 PATIENCE = 600.0  # seconds to wait at most until another process has sealed a set that is far behind
 _LOOK_SECONDS = 1.0  # seconds between two looks whether another process has sealed a set
+_GROWTH = 1.25  # captions are counted again when their number grew or shrank by more than this factor
+_SAMPLED_CAPTIONS = 2_000  # captions of a language whose n-grams are counted, about
+LEAST_PICTURES = 50  # with which the curves of a base tell chances: among fewer they are far too low
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Calibrations:
+    """The calibrations by version, the `rows` of the registry that they come from, and the `change` of the sample."""
+
+    by_version: Mapping[int, Calibration] = field(default_factory=dict)
+    rows: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    change: int = 0
+
+    def refresh(
+        self,
+        gallery: PictureTables,
+        fingerprint: str,
+        release: Release,
+        change: int,
+        base: Curves | None = None,
+        pictures: int = 0,
+    ) -> "Calibrations":
+        """Return what is fitted now to this fingerprint, itself if unchanged; raise `RegistryUnavailable`.
+
+        All share one sample of pictures. It is read again after each change, so that no deleted picture stays in it,
+        and processes that serve the same change name the same chances. Of English, where nothing is fitted, chances are
+        told by the curves of the `base`, if it has some, among enough `pictures`.
+        """
+        rows = gallery.registry.versions.read_matches(release.languages.values())
+        fitted = {number: match for number, match in rows.items() if match["curves"] and match["tower"] == fingerprint}
+        by_base = base is not None and release.base not in fitted and pictures >= LEAST_PICTURES
+        if rows == self.rows and (change == self.change or not (fitted or by_base or self.by_version)):
+            return self
+        if not (fitted or by_base):
+            return Calibrations({}, rows, change)
+        sample = take_first(gallery.sample_vectors(1.0, fingerprint))
+        calibrations = {
+            number: Calibration(Curves(**match["curves"]), sample, match["pictures"], match["change"])
+            for number, match in fitted.items()
+        }
+        if base is not None and by_base:
+            calibrations[release.base] = Calibration(base, sample, pictures, change)
+        return Calibrations(calibrations if len(sample) else {}, rows, change)
 
 
 @dataclass
@@ -57,6 +105,7 @@ class ReleaseLoader:
         self._seal_first = seal_first
         self.base: int = encoder.base_view.version
         self._views = Views(encoder, sets.registry, sets.root)
+        self._calibrations = Calibrations()
         self._withdrawn: dict[int, Withdrawn] = {}  # each read once: see `Views`
         self.pictures = PictureSource.create(encoder, sets.gallery)
         self.sources = _SourceMap(self._open_source)
@@ -146,11 +195,13 @@ class ReleaseLoader:
 
     def attach_detector_and_chances(self, snapshot: Snapshot, previous: Snapshot | None) -> Snapshot:
         """Return the snapshot with the current detector and calibrations; itself if it has these."""
-        before = (previous or snapshot).calibrations
         fingerprint = self.pictures.identity.fingerprint
         curves, count = self._encoder.curves, snapshot.pictures.count
-        calibrations = before.refresh(self._gallery, fingerprint, snapshot.release, snapshot.change, curves, count)
-        updated = snapshot.add_detector(previous, lambda identity, most: self.sources[identity].sample_texts(most))
+        self._calibrations = self._calibrations.refresh(
+            self._gallery, fingerprint, snapshot.release, snapshot.change, curves, count
+        )
+        calibrations = self._calibrations.by_version
+        updated = add_detector(snapshot, previous, lambda identity, most: self.sources[identity].sample_texts(most))
         if updated.detector is snapshot.detector and calibrations is snapshot.calibrations:
             return snapshot
         return replace(updated, calibrations=calibrations)
@@ -274,3 +325,53 @@ class ReleaseLoader:
                 return False
             time.sleep(min(_LOOK_SECONDS, PATIENCE))
         return True
+
+
+def add_detector(
+    snapshot: Snapshot, previous: Snapshot | None, texts: Callable[[Identity, int], Sequence[str]]
+) -> Snapshot:
+    """Return a snapshot with a detector of its languages, which reuses counts of `previous` that still hold.
+
+    Each version has n-gram counts: of the captions it was trained on or, for a base, of English words. For
+    English, and for versions without counts, captions of the gallery are counted too: `texts` reads about this
+    number of a set's captions, none that a bound key could have written.
+    """
+    detector = Detector() if previous is None else previous.detector
+    tags = {*snapshot.views, *snapshot.withdrawn}
+    sources = previous.ngram_sources if previous is not None else {}
+    counted = {tag: each for tag, each in sources.items() if tag in tags}
+    for tag, version in snapshot.release.languages.items():
+        counted_version, counted_captions = counted.get(tag, (-1, 0))
+        ngrams, vector_set = snapshot.views[tag].ngrams, snapshot.captions[tag]
+        counts_captions = version == snapshot.release.base or not ngrams
+        captions = vector_set.count if counts_captions else 0
+        fewer, more = sorted((counted_captions, captions))
+        if counted_version != version or more > _GROWTH * fewer:
+            counts = Counter(ngrams)
+            if captions:
+                counts.update(count_ngrams(texts(vector_set.identity, _SAMPLED_CAPTIONS)))
+            detector = detector.replace_counts(tag, counts)
+            counted[tag] = (version, captions)
+    for tag, gone in snapshot.withdrawn.items():
+        if gone.ngrams and counted.get(tag) != (gone.version, 0):
+            detector, counted[tag] = detector.replace_counts(tag, gone.ngrams), (gone.version, 0)
+    return replace(snapshot, detector=detector, ngram_sources=counted)
+
+
+def restrict_to(snapshot: Snapshot, languages: Collection[str]) -> Snapshot:
+    """Return a snapshot with no other languages than these; itself if it has no other."""
+    if snapshot.views.keys() <= set(languages):
+        return snapshot
+    served = {tag: version for tag, version in snapshot.release.languages.items() if tag in languages}
+    gone = {
+        tag: Withdrawn(n, snapshot.views[tag].ngrams)
+        for tag, n in snapshot.release.languages.items()
+        if tag not in served
+    }
+    return replace(
+        snapshot,
+        release=replace(snapshot.release, languages=served),
+        views={tag: view for tag, view in snapshot.views.items() if tag in served},
+        sets={of: each for of, each in snapshot.sets.items() if of.language not in gone},
+        withdrawn={**snapshot.withdrawn, **gone},
+    )

@@ -4,12 +4,16 @@ Each write has a new number, which selections follow (`index.selection`). The ch
 changes, and nothing has to be sealed again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import chain
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -27,7 +31,7 @@ from sqlalchemy.orm import Session
 
 from index.facts import TAGS, find_moment, list_facts, validate_metadata, validate_tags
 from index.vectors import Keys, is_among
-from store.errors import PictureNotFound, RecordChanged
+from store.errors import PictureNotFound, RecordChanged, RegistryUnavailable
 from store.tables import PictureRow, PictureValueRow, RecordChangesRow
 
 Place = tuple[float, str]  # the moment by which a listing is ordered, and the id
@@ -35,6 +39,9 @@ Order = Literal["created_at", "-created_at", "shown_at", "-shown_at"]  # oldest 
 # as Python datetimes they would be cut to microseconds
 CREATED, SHOWN = (type_coerce(column, Double) for column in (PictureRow.created_at, PictureRow.shown_at))
 FEW_KEYS = 1_000  # keys of which the database finds and sorts the pictures at once
+_READ_BLOCK = 20_000  # keys that are read at a time
+_LOCK_SECONDS = 5.0  # that one waits for others who read the same, or have much in memory
+LAST_CHANGE = select(RecordChangesRow.__table__.c.last)  # without the mapper, which takes longer than the database
 _BLOCK, MOST_WALKED = 256, 16_000  # pictures that are looked at first, and before the database has to find the others
 DEFAULT_COLLECTION = "default"  # the collection of a picture that names none
 Collections = frozenset[str] | None  # the collections that a caller may see; None for all
@@ -238,7 +245,8 @@ def add_record_change(session: Session, count: int = 1) -> int:
 
 def find_taken_at(record: Record) -> float | None:
     """Return when a picture was taken, in seconds since 1970; None where its metadata have no date, as UTC has it."""
-    moment = find_moment(record.metadata.get("taken_at"))
+    taken = record.metadata.get("taken_at")
+    moment = None if taken is None else find_moment(taken)
     return moment if moment is not None and _FIRST <= moment <= _LAST else None
 
 
@@ -324,3 +332,34 @@ def _order_query(query: Select[Any], after: Place | None, order: Order) -> Selec
 
 def _get_moment(order: Order) -> Any:
     return SHOWN if order.endswith("shown_at") else CREATED
+
+
+def read_last_change(session: Session) -> int:
+    """Return the number of the last change of any record."""
+    last: int = session.connection().execute(LAST_CHANGE).scalar_one()
+    return last
+
+
+@contextmanager
+def hold_in_time(lock: Lock) -> Iterator[None]:
+    """Hold a lock; raise `RegistryUnavailable` when others have it for too long."""
+    if not lock.acquire(timeout=_LOCK_SECONDS):
+        raise RegistryUnavailable("Others ask the registry for too much.")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def fetch_numbers(
+    session: Session, query: Select[Any], parameters: Mapping[str, Any] | None = None
+) -> NDArray[np.int64]:
+    """Return the whole numbers of a query's one column, sorted, however many."""
+    blocks = list[Keys]()
+    with session.connection().execute(query, parameters) as result:
+        # the driver's own tuples: SQLAlchemy's take three times as long as all the rest; in blocks, to hold few of them
+        while rows := result.cursor.fetchmany(_READ_BLOCK):
+            blocks.append(np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows)))
+    numbers: Keys = np.concatenate(blocks) if blocks else np.empty(0, dtype=np.int64)
+    numbers.sort()
+    return numbers

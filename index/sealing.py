@@ -14,8 +14,7 @@ from index.engine import ROWS_IN_A_RUN, RUN_BITS, Engine, EnginePart, EngineView
 from index.gallery import Gallery
 from index.segment import SEGMENTS, Segment
 from index.set_states import PartRecord, SealedState
-from index.tail import MemoryTail
-from index.vectors import Entry, Identity, Matrix, Part, VectorRows, VectorSet
+from index.vectors import Entry, Identity, Matrix, MemoryTail, Part, VectorRows, VectorSet
 from store import files
 from store.data_root import DataRoot
 from store.errors import IndexFileCorrupt

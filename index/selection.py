@@ -6,40 +6,43 @@ and no search finds them once its snapshot has that change.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from itertools import chain
 from threading import Lock
 from typing import Any, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
 from cachetools import LRUCache
-from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
 from index import records
 from index.facts import is_hash
 from index.filters import Filter, Match, Range, build_condition, build_value_row_condition, find_stored_key
-from index.records import Collections, GalleryPicture, Order, Place, Record
-from index.vectors import Keys, is_among
-from store.errors import RegistryUnavailable
+from index.records import (
+    LAST_CHANGE,
+    Collections,
+    GalleryPicture,
+    Order,
+    Place,
+    Record,
+    fetch_numbers,
+    hold_in_time,
+    read_last_change,
+)
+from index.vectors import Keys, drop_repeated, is_among
 from store.registry import Registry
-from store.tables import CaptionRow, PictureRow, PictureValueRow, RecordChangesRow
+from store.tables import CaptionRow, PictureRow, PictureValueRow
 
 PICTURES = ""  # in the place of a language: keys of pictures
 _CACHED_BYTES, _CACHED = 64 << 20, 256  # of keys, in all; filters
-_BLOCK = 20_000  # keys that are read at a time
-_LOCK_SECONDS = 5.0  # that one waits for others who read the same, or have much in memory
 MOST_FACETS = 100  # values of one key, the most frequent ones
 MONTHS = "#months"  # in the place of a key: those in which pictures were taken, else came
 _DAY, _EPOCH = 86_400.0, date(1970, 1, 1)
 _LARGEST_EXACT = 1 << 53  # whole numbers up to here are doubles
 _MANY_KEYS = 10_000  # keys that are too many to be looked at one by one
-_LAST_CHANGE = select(RecordChangesRow.__table__.c.last)  # without the mapper, which takes longer than the database
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class Selection:
             reading = self._reading.setdefault(name, Lock())
         if known is not None:
             with self._registry.connect_for_reading() as connection:
-                is_current = known.as_of_change == connection.execute(_LAST_CHANGE).scalar_one()
+                is_current = known.as_of_change == connection.execute(LAST_CHANGE).scalar_one()
             if is_current and not (without_deleted and known.full_read_at < known.as_of_change):
                 return known
         with hold_in_time(reading):  # the others wait, and find what the first one has read
@@ -219,23 +222,6 @@ def _count_bytes(selected: KeySelection) -> int:
     return min(max(selected.keys.nbytes, _CACHED_BYTES // _CACHED), _CACHED_BYTES)
 
 
-def read_last_change(session: Session) -> int:
-    """Return the number of the last change of any record."""
-    last: int = session.connection().execute(_LAST_CHANGE).scalar_one()
-    return last
-
-
-@contextmanager
-def hold_in_time(lock: Lock) -> Iterator[None]:
-    """Hold a lock; raise `RegistryUnavailable` when others have it for too long."""
-    if not lock.acquire(timeout=_LOCK_SECONDS):
-        raise RegistryUnavailable("Others ask the registry for too much.")
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _update_keys(keys: Keys, changed: Keys, allowed: Keys) -> Keys:
     """Return `keys` after some pictures `changed`, of which some are `allowed`; the same array when nothing differs.
 
@@ -247,18 +233,6 @@ def _update_keys(keys: Keys, changed: Keys, allowed: Keys) -> Keys:
     if len(removed):
         keys = np.delete(keys, removed)
     return np.insert(keys, np.searchsorted(keys, new), new) if len(new) else keys
-
-
-def mark_first_occurrences(numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Mark those of sorted numbers that are unlike the one before."""
-    first = np.ones(len(numbers), dtype=bool)
-    first[1:] = numbers[1:] != numbers[:-1]
-    return first
-
-
-def drop_repeated(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return sorted numbers, each once; NumPy's own `unique` takes many times as long."""
-    return numbers[mark_first_occurrences(numbers)]
 
 
 def _build_first_query(criteria: Criteria, language: str) -> Select[Any]:
@@ -275,20 +249,6 @@ def _build_key_query(language: str, *conditions: ColumnElement[bool]) -> Select[
         return select(PictureRow.key).where(*conditions)
     joined = select(CaptionRow.id).join(PictureRow, PictureRow.id == CaptionRow.picture_id)
     return joined.where(CaptionRow.language == language, *conditions)
-
-
-def fetch_numbers(
-    session: Session, query: Select[Any], parameters: Mapping[str, Any] | None = None
-) -> NDArray[np.int64]:
-    """Return the whole numbers of a query's one column, sorted, however many."""
-    blocks = list[Keys]()
-    with session.connection().execute(query, parameters) as result:
-        # the driver's own tuples: SQLAlchemy's take three times as long as all the rest; in blocks, to hold few of them
-        while rows := result.cursor.fetchmany(_BLOCK):
-            blocks.append(np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows)))
-    numbers: Keys = np.concatenate(blocks) if blocks else np.empty(0, dtype=np.int64)
-    numbers.sort()
-    return numbers
 
 
 def _count_values(

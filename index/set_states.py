@@ -156,12 +156,6 @@ def count_unsealed(registry: Registry) -> int:
         return session.scalar(select(func.count()).where(GalleryChangeRow.change > min(sealed))) or 0
 
 
-def find_last_change(registry: Registry) -> int:
-    """Return the number of the last change; 0 when there is none."""
-    with registry.read() as session:
-        return session.scalar(select(func.max(GalleryChangeRow.change))) or 0
-
-
 def prune_feed(registry: Registry) -> int:
     """Remove the deletions that every kept state of every set in use has taken in; return how many.
 

@@ -30,8 +30,7 @@ from index.set_states import (
     open_engine,
     select_newest,
 )
-from index.tail import MemoryTail
-from index.vectors import Identity, Part, VectorSet
+from index.vectors import Identity, MemoryTail, Part, VectorSet
 from store import files
 from store.clock import now
 from store.data_root import DataRoot

@@ -1,34 +1,37 @@
 """The snapshot that answers a request: release, views, vector sets and detector in one immutable object. Opens nothing.
 
 A request takes the reference to it once. No search reads a file or the registry, so it works without them.
+
+What is found by meaning and by words becomes one ranking, in four bands: first pictures that are called exactly like
+the text, then those that have all of its words, then those that are likely meant, then all others. Within a band a
+picture's score is the sum of weight / (60 + rank) over the rankings that have it: ranks can be compared where scores
+cannot. 60 is of Cormack, Clarke and Büttcher (SIGIR 2009).
 """
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from itertools import chain
+from typing import Literal
 
 import numpy as np
 
-from index.rows import PictureTables
 from index.vectors import Hit, Identity, Keys, Vector, VectorSet
-from model.detection import Detector, Guess, count_ngrams
+from index.word_search import FoundWords, WordHit
+from model.detection import Detector, Guess
 from model.languages import ENGLISH, canonicalize, is_in_script, look_up
-from model.match import CUT, RIVALS, Calibration, Curves, take_first
+from model.match import CUT, RIVALS, Calibration
 from model.table import View
 from store.errors import LanguageNotFound, PageTooDeep, PictureNotFound
 from store.releases import Release
 
 AUTO, SHARED = "auto", "shared"  # instead of a tag: detect the language; use the shared version
 DEEPEST_RANK = 10_000  # rank of the last hit on the last page: time and memory of a search grow with its depth
-LEAST_PICTURES = 50  # with which the curves of a base tell chances: among fewer they are far too low
+NEAR = 100  # first hits by meaning, at least, that are fused; ranks beyond count for no picture that has the words
+SAID = 0.95  # the chance of a picture whose words say that it is meant: as good as that of the surest by meaning
+_BANDS = 4
+_RANK_OFFSET = 60
 _SAME_SCORE = 1e-5  # scores closer than this are taken as equal
-_GROWTH = 1.25  # captions are counted again when their number grew or shrank by more than this factor
-
-_SAMPLED_CAPTIONS = 2_000  # captions of a language whose n-grams are counted, about
-
-Source = Literal["requested", "detected", "shared"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Route:
 
     requested: str
     used: str
-    source: Source
+    source: Literal["requested", "detected", "shared"]
     confidence: float | None
     view: View
     warnings: tuple[str, ...] = ()
@@ -50,9 +53,8 @@ class Route:
 class PictureHit:
     """A picture in a search result; `rank` counts from 1 over all pages.
 
-    `score` orders the hits. Where two rankings were joined (`index.fusion`), `meaning` and `words` are its scores in
-    these, or None. `match` is the chance that it is what the text means, where that is known. `said`: it has all words
-    of the text.
+    `score` orders the hits. Where two rankings were joined, `meaning` and `words` are its scores in these, or None.
+    `match` is the chance that it is what the text means, where that is known. `said`: it has all words of the text.
     """
 
     picture: str
@@ -67,6 +69,10 @@ class PictureHit:
     def likely(self) -> bool | None:
         """Whether it is rather what was meant than not; None where that is not known."""
         return True if self.said else None if self.match is None else self.match >= CUT
+
+    def has_chance(self, least: float | None) -> bool:
+        """Whether it has at least this chance, or none is asked for."""
+        return least is None or (self.match is not None and self.match >= least)
 
 
 @dataclass(frozen=True)
@@ -89,46 +95,6 @@ class Withdrawn:
 
 
 @dataclass(frozen=True)
-class Calibrations:
-    """The calibrations by version, the `rows` of the registry that they come from, and the `change` of the sample."""
-
-    by_version: Mapping[int, Calibration] = field(default_factory=dict)
-    rows: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
-    change: int = 0
-
-    def refresh(
-        self,
-        gallery: PictureTables,
-        fingerprint: str,
-        release: Release,
-        change: int,
-        base: Curves | None = None,
-        pictures: int = 0,
-    ) -> "Calibrations":
-        """Return what is fitted now to this fingerprint, itself if unchanged; raise `RegistryUnavailable`.
-
-        All share one sample of pictures. It is read again after each change, so that no deleted picture stays in it,
-        and processes that serve the same change name the same chances. Of English, where nothing is fitted, chances are
-        told by the curves of the `base`, if it has some, among enough `pictures`.
-        """
-        rows = gallery.registry.versions.read_matches(release.languages.values())
-        fitted = {number: match for number, match in rows.items() if match["curves"] and match["tower"] == fingerprint}
-        by_base = base is not None and release.base not in fitted and pictures >= LEAST_PICTURES
-        if rows == self.rows and (change == self.change or not (fitted or by_base or self.by_version)):
-            return self
-        if not (fitted or by_base):
-            return Calibrations({}, rows, change)
-        sample = take_first(gallery.sample_vectors(1.0, fingerprint))
-        calibrations = {
-            number: Calibration(Curves(**match["curves"]), sample, match["pictures"], match["change"])
-            for number, match in fitted.items()
-        }
-        if base is not None and by_base:
-            calibrations[release.base] = Calibration(base, sample, pictures, change)
-        return Calibrations(calibrations if len(sample) else {}, rows, change)
-
-
-@dataclass(frozen=True)
 class Snapshot:
     """An opened release. `views` has exactly its languages; `problems` has sentences about the release.
 
@@ -147,7 +113,7 @@ class Snapshot:
     ngram_sources: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     built_in: tuple[str, ...] = (ENGLISH,)
     withdrawn: Mapping[str, Withdrawn] = field(default_factory=dict)
-    calibrations: Calibrations = field(default_factory=Calibrations)
+    calibrations: Mapping[int, Calibration] = field(default_factory=dict)  # by version
 
     @cached_property
     def pictures(self) -> VectorSet:
@@ -173,54 +139,6 @@ class Snapshot:
     def degraded(self) -> tuple[str, ...]:
         """A sentence for each problem: of the release, and of segments that could not be read."""
         return (*self.problems, *(problem for vector_set in self.sets.values() for problem in vector_set.problems))
-
-    @property
-    def generations(self) -> dict[str, str]:
-        """The generation of each vector set: of `pictures`, and by language."""
-        return {identity.language or identity.kind: each.generation for identity, each in self.sets.items()}
-
-    def add_detector(self, previous: "Snapshot | None", texts: Callable[[Identity, int], Sequence[str]]) -> "Snapshot":
-        """Return this snapshot with a detector of its languages, which reuses counts of `previous` that still hold.
-
-        Each version has n-gram counts: of the captions it was trained on or, for a base, of English words. For
-        English, and for versions without counts, captions of the gallery are counted too: `texts` reads about this
-        number of a set's captions, none that a bound key could have written.
-        """
-        detector = Detector() if previous is None else previous.detector
-        tags = {*self.views, *self.withdrawn}
-        sources = previous.ngram_sources if previous is not None else {}
-        counted = {tag: each for tag, each in sources.items() if tag in tags}
-        for tag, version in self.release.languages.items():
-            counted_version, counted_captions = counted.get(tag, (-1, 0))
-            ngrams, vector_set = self.views[tag].ngrams, self.captions[tag]
-            counts_captions = version == self.release.base or not ngrams
-            captions = vector_set.count if counts_captions else 0
-            fewer, more = sorted((counted_captions, captions))
-            if counted_version != version or more > _GROWTH * fewer:
-                counts = Counter(ngrams)
-                if captions:
-                    counts.update(count_ngrams(texts(vector_set.identity, _SAMPLED_CAPTIONS)))
-                detector = detector.replace_counts(tag, counts)
-                counted[tag] = (version, captions)
-        for tag, gone in self.withdrawn.items():
-            if gone.ngrams and counted.get(tag) != (gone.version, 0):
-                detector, counted[tag] = detector.replace_counts(tag, gone.ngrams), (gone.version, 0)
-        return replace(self, detector=detector, ngram_sources=counted)
-
-    def restrict_to(self, languages: Collection[str]) -> "Snapshot":
-        """Return this snapshot with no other languages than these; itself if it has no other."""
-        if self.views.keys() <= set(languages):
-            return self
-        served = {tag: version for tag, version in self.release.languages.items() if tag in languages}
-        views = {tag: view for tag, view in self.views.items() if tag in served}
-        sets = {of: each for of, each in self.sets.items() if of.language not in self.views or of.language in served}
-        gone = {
-            tag: Withdrawn(version, self.views[tag].ngrams)
-            for tag, version in self.release.languages.items()
-            if tag not in served
-        }
-        release = replace(self.release, languages=served)
-        return replace(self, release=release, views=views, sets=sets, withdrawn={**self.withdrawn, **gone})
 
     @property
     def multilingual(self) -> bool:
@@ -259,39 +177,32 @@ class Snapshot:
             return Route(requested, tag, "requested", None, view, self.warn_of_untaught([tag]))
         languages = sorted(self.views)
         guess = self.detector.guess(text, languages)
-        if guess.language is not None and self._is_withdrawn(text):
+        among_all = self.detector.guess(text, {*languages, *self.withdrawn}) if self.withdrawn else guess
+        if guess.language is None:
+            warnings = self._list_warnings(text, languages, guess)
+        elif among_all.language in self.withdrawn:  # it is surely in a language that is not served any more
             warnings = () if self.multilingual else ("language_not_supported",)
-            return Route(requested, SHARED, "shared", 0.0, self.shared_view, warnings)
-        if guess.language is not None:
+        else:
             return Route(requested, guess.language, "detected", guess.confidence, self.views[guess.language])
-        return Route(
-            requested, SHARED, "shared", 0.0, self.shared_view, tuple(self._list_warnings(text, languages, guess))
-        )
-
-    def _is_withdrawn(self, text: str) -> bool:
-        """Whether a text is surely in a language that is not served any more."""
-        return (
-            bool(self.withdrawn)
-            and self.detector.guess(text, {*self.views, *self.withdrawn}).language in self.withdrawn
-        )
+        return Route(requested, SHARED, "shared", 0.0, self.shared_view, warnings)
 
     def find_calibration(self, route: Route) -> Calibration | None:
         """Return the calibration of the chances of hits for a text read so, or None.
 
         What may be of any language, and is read by the base alone, is read as English.
         """
-        is_english = route.requested == AUTO and route.view.version == self.release.base
-        if route.used not in self.release.languages and not is_english:
+        if route.used not in self.release.languages and not (
+            route.requested == AUTO and route.view.version == self.release.base
+        ):
             return None
-        calibration = self.calibrations.by_version.get(route.view.version)
+        calibration = self.calibrations.get(route.view.version)
         return calibration if calibration is not None and calibration.is_valid_at(self.change) else None
 
-    def _list_warnings(self, text: str, languages: Sequence[str], guess: Guess) -> Iterable[str]:
+    def _list_warnings(self, text: str, languages: Sequence[str], guess: Guess) -> tuple[str, ...]:
         unknown = any(self.detector.totals.values()) and guess.known == 0 and any(c.isalpha() for c in text)
         if (unknown or all(is_in_script(text, tag) is False for tag in languages)) and not self.multilingual:
-            yield "language_not_supported"
-        elif guess.ties:
-            yield "detection_tie"
+            return ("language_not_supported",)
+        return ("detection_tie",) if guess.ties else ()
 
     def search_pictures(
         self,
@@ -312,8 +223,8 @@ class Snapshot:
         """
         offset = after.rank if after else 0
         while True:
-            if offset and offset + limit > DEEPEST_RANK + 1:
-                raise PageTooDeep(f"results go to rank {DEEPEST_RANK:,}: ask for fewer on this page, or set min_score")
+            if offset:
+                _require_depth(offset + limit)
             depth = offset + limit if calibration is None else max(offset + limit, RIVALS)
             hits = self.pictures.search(vector, depth + len(without), allowed)
             hits = [hit for hit in hits if hit.entry.picture not in without] if without else hits
@@ -324,9 +235,8 @@ class Snapshot:
         page = hits[skipped : skipped + limit]
         matches: Sequence[float | None] = [None] * len(page)
         if calibration is not None and page:
-            matches = calibration.compute_matches(
-                vector, [hit.score for hit in hits[:RIVALS]], [hit.score for hit in page]
-            )
+            first, scores = ([hit.score for hit in some] for some in (hits[:RIVALS], page))
+            matches = calibration.compute_matches(vector, first, scores)
         ranked = [
             PictureHit(hit.entry.picture, hit.score, rank, match=match)
             for rank, (hit, match) in enumerate(zip(page, matches, strict=True), skipped + 1)
@@ -368,6 +278,19 @@ class Snapshot:
                         captions[picture][tag] = texts
         return captions
 
+    def measure_shares(self, found: FoundWords, pictures: Sequence[str]) -> dict[str, float]:
+        """Return for pictures with captions that have some of the words found, the share that these have."""
+        captions = self.list_captions(pictures) if pictures else {}
+        shares = {id: found.measure_share(chain.from_iterable(by_tag.values())) for id, by_tag in captions.items()}
+        return {id: share for id, share in shares.items() if share}
+
+
+def _require_depth(depth: int) -> int:
+    """Return a depth that is not beyond one more than the deepest rank."""
+    if depth > DEEPEST_RANK + 1:
+        raise PageTooDeep(f"results go to rank {DEEPEST_RANK:,}: ask for fewer on this page, or set min_score")
+    return depth
+
 
 def _count_until(hits: Sequence[Hit], after: PictureHit) -> int:
     """Count the hits of a ranking up to and including `after`, or before its score if it was deleted."""
@@ -375,3 +298,102 @@ def _count_until(hits: Sequence[Hit], after: PictureHit) -> int:
         if hit.entry.picture == after.picture and abs(hit.score - after.score) < _SAME_SCORE:
             return rank
     return sum((-hit.score, hit.entry.picture) < (-after.score, after.picture) for hit in hits)
+
+
+def rank_by_words(found: Sequence[WordHit], min_score: float | None = None) -> list[PictureHit]:
+    """Rank by words alone."""
+    ranked = [
+        PictureHit(each.picture, each.score, rank, words=each.score, said=each.complete)
+        for rank, each in enumerate(found, 1)
+    ]
+    return [hit for hit in ranked if min_score is None or hit.score >= min_score]
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """What a text finds by meaning and by words, with these weights: not both may be 0, and of 0 a ranking is empty.
+
+    `search` returns so many first hits by meaning; `measure_shares` says of pictures with captions, which share of the
+    words these have. `is_told`: chances of hits are known. Those below `min_match` come last.
+    """
+
+    search: Callable[[int], Sequence[PictureHit]]
+    words: Sequence[WordHit]
+    weights: tuple[float, float]
+    measure_shares: Callable[[Sequence[str]], Mapping[str, float]]
+    is_told: bool = False
+    min_match: float | None = None
+
+    def list_hits_after(self, count: int, after: PictureHit | None) -> list[PictureHit]:
+        """Return the next `count` hits, or the first ones: the same whatever the depth; raise `PageTooDeep`."""
+        depth, least = _require_depth(count + (after.rank if after else 0)), self.min_match
+        some = sum(not each.complete for each in self.words)  # these may come behind
+        near = NEAR if depth <= NEAR else depth + some
+        while True:
+            meaning = self.search(near) if self.weights[0] else []
+            told = [hit.picture for hit in meaning if hit.match is not None] if self.weights[1] else []
+            fused = fuse_rankings(meaning, self.words, self.weights, self.measure_shares(told), is_told=self.is_told)
+            kept = [hit for hit in fused if hit.has_chance(least)]
+            last = (meaning[-1].match or 0.0) if len(meaning) == near else -1.0  # no other has a higher chance
+            sure = sum(bool(hit.likely) for hit in kept) if last >= CUT else len(kept) - some
+            if last < (CUT if least is None else least) or sure >= depth:
+                if below := [hit for hit in fused if not hit.has_chance(least)]:
+                    fused = [replace(hit, rank=rank) for rank, hit in enumerate([*kept, *below], 1)]
+                return list_hits_after(fused, count, after, least)
+            near *= 2
+
+
+def fuse_rankings(
+    meaning: Sequence[PictureHit],
+    words: Sequence[WordHit],
+    weights: tuple[float, float],
+    shares: Mapping[str, float] | None = None,
+    *,
+    is_told: bool = False,
+) -> list[PictureHit]:
+    """Join a ranking by meaning and one by words, with these weights, best first, ties by id.
+
+    A score of 1 is the first place in both of a picture that is called exactly so. A picture whose captions have some
+    of the words has so much of its chance as is their share: one of "two o'clock" is no picture of two dogs. Where
+    chances are told, what has all words has one though nothing is found by meaning.
+    """
+    found = {each.picture: (rank, each) for rank, each in enumerate(words, 1)} if weights[1] else {}
+    near = {hit.picture: hit for hit in meaning if hit.picture not in found or hit.rank <= NEAR} if weights[0] else {}
+    least = min((hit.match for hit in meaning[:NEAR] if hit.match is not None), default=None)
+    fused = list[PictureHit]()
+    for picture in {**near, **found}:
+        hit, (place, word) = near.get(picture), found.get(picture, (None, None))
+        said = word is not None and word.complete
+        chance = hit.match if hit is not None else least
+        if said and (is_told or chance is not None):
+            chance = max(chance or 0.0, SAID)
+        elif chance is not None:
+            chance = round(chance * ((shares or {}).get(picture) or 1.0), 4)
+        near_rank, meaning_score = (None, None) if hit is None else (hit.rank, hit.score)
+        ranked = ((weights[0], near_rank), (weights[1], place))
+        score = sum(weight * (_RANK_OFFSET + 1) / (_RANK_OFFSET + rank) for weight, rank in ranked if rank is not None)
+        band = 3 if word is not None and word.whole else 2 if said else (chance or 0.0) >= CUT
+        score = round((band + score / sum(weights)) / _BANDS, 9)
+        share = None if word is None else word.score
+        fused.append(PictureHit(picture, score, 0, meaning_score, share, chance, said))
+    fused.sort(key=_rank)
+    return [replace(hit, rank=rank) for rank, hit in enumerate(fused, 1)]
+
+
+def _rank(hit: PictureHit) -> tuple[float, str]:
+    return -hit.score, hit.picture
+
+
+def list_hits_after(
+    hits: Sequence[PictureHit], count: int, after: PictureHit | None, least: float | None = None
+) -> list[PictureHit]:
+    """Return the next `count` hits of a whole ranking, after one that may have gone meanwhile, or the first ones.
+
+    Those with less than the `least` chance come last, and `after` was none of them.
+    """
+    if after is None:
+        return list(hits[:count])
+    kept = [hit for hit in hits if hit.has_chance(least)]
+    places = [place for place, hit in enumerate(kept, 1) if hit.picture == after.picture]
+    passed = places[0] if places else sum(_rank(hit) < _rank(after) for hit in kept)
+    return list(hits[passed : passed + count])

@@ -3,17 +3,20 @@
 A score depends only on the two vectors: a part proposes candidates together with their vectors, and each candidate is
 scored here again in double precision. So neither the engine, nor sealing and merging, nor other vectors can change a
 score or the order.
+
+The tail is in memory, searched by an exact scan. Its views share one log that only grows: a view sees the rows that had
+been added, and not yet been replaced or deleted, when it was made. So a change costs the same however long the tail is,
+and older views answer as before.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, Self
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from threading import Lock
+from typing import Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from index.tail import MemoryTail
 
 Matrix = NDArray[np.float32]  # (n, dimension), rows of unit length
 Vector = NDArray[np.float32]  # (dimension,)
@@ -22,6 +25,8 @@ Halves = NDArray[np.float16]  # (n, dimension), as they are stored
 _CHUNK = 128  # vectors in double precision at a time: what does not stay in the cache takes four times as long
 _MARGIN = 16  # more candidates than hits, so that one search nearly always proves that the hits are the best
 _APPROXIMATE_FACTOR = 4  # candidates for each hit, for an approximate part
+_CAPACITY = 256  # rows at first; doubled when they are used
+_NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,18 @@ def is_among(keys: Keys, others: Keys) -> NDArray[np.bool_]:
     return found
 
 
+def mark_first_occurrences(numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Mark those of sorted numbers that are unlike the one before."""
+    first = np.ones(len(numbers), dtype=bool)
+    first[1:] = numbers[1:] != numbers[:-1]
+    return first
+
+
+def drop_repeated(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return sorted numbers, each once; NumPy's own `unique` takes many times as long."""
+    return numbers[mark_first_occurrences(numbers)]
+
+
 def compute_scores(query: Vector, vectors: Matrix | Halves) -> NDArray[np.float32]:
     """Compute inner products (n,), each from its two vectors alone: in double precision, rounded once to float32.
 
@@ -186,6 +203,133 @@ def _rank(hit: Hit) -> tuple[float, Entry]:
     return -hit.score, hit.entry
 
 
+@dataclass
+class _Log:
+    """Rows in the order in which they came. `died` has the moment at which a row was replaced or deleted."""
+
+    vectors: Matrix  # (capacity, dimension)
+    keys: Keys  # (capacity,), not rising
+    died: NDArray[np.int64]  # (capacity,)
+    entries: list[Entry] = field(default_factory=list)
+    rows: dict[str, list[int]] = field(default_factory=dict)
+    living: int = 0  # rows that the newest view has
+    moment: int = 0
+    lock: Lock = field(default_factory=Lock)
+
+    def add(self, added: VectorRows) -> None:
+        start, end = len(self.entries), len(self.entries) + len(added.entries)
+        if end > len(self.keys):
+            self._grow(max(2 * len(self.keys), end))
+        self.vectors[start:end], self.keys[start:end] = added.vectors, added.keys
+        for row, entry in enumerate(added.entries, start):
+            self.rows.setdefault(entry.picture, []).append(row)
+        self.entries += added.entries
+        self.living += len(added.entries)
+
+    def bury(self, picture: str, moment: int) -> None:
+        for row in reversed(self.rows.get(picture, ())):
+            if self.died[row] != _NEVER:
+                break  # all rows of a picture die together
+            self.died[row] = moment
+            self.living -= 1
+
+    def _grow(self, capacity: int) -> None:
+        """Copy into longer arrays: views keep those that they have, in which nothing that they can see changes."""
+        more = capacity - len(self.keys)
+        self.vectors = np.concatenate([self.vectors, np.empty((more, self.vectors.shape[1]), dtype=np.float32)])
+        self.keys = np.concatenate([self.keys, np.empty(more, dtype=np.int64)])
+        self.died = np.concatenate([self.died, np.full(more, _NEVER)])
+
+
+class MemoryTail:
+    """View of a log: the `Part` that takes in changes."""
+
+    exact = True
+
+    def __init__(self, log: _Log) -> None:
+        self._log, self._moment, self._length = log, log.moment, len(log.entries)
+        self._vectors, self._keys, self._died = log.vectors, log.keys, log.died
+
+    @classmethod
+    def make_empty(cls, dimension: int) -> "MemoryTail":
+        """Make a tail without rows."""
+        vectors = np.empty((_CAPACITY, dimension), dtype=np.float32)
+        return cls(_Log(vectors, np.empty(_CAPACITY, dtype=np.int64), np.full(_CAPACITY, _NEVER)))
+
+    @property
+    def count(self) -> int:
+        return len(self._alive)
+
+    @cached_property
+    def _alive(self) -> NDArray[np.int64]:
+        """Rows of this view."""
+        return np.flatnonzero(self._died[: self._length] > self._moment)
+
+    def find_candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
+        rows = self._alive
+        if allowed is not None:
+            rows = rows[is_among(self._keys[rows], allowed)]
+        # not a matrix product: that would wait for the other threads of BLAS, while an indexer has the processors
+        products = np.einsum("nd,d->n", self._vectors[: self._length], query)
+        values = products[rows]
+        if len(rows) > limit:
+            nearest = np.argpartition(-values, limit - 1)[:limit]
+            rows, values = rows[nearest], values[nearest]
+        order = np.argsort(-values, kind="stable")
+        rows, values = rows[order], values[order]
+        entries = self._log.entries
+        return Candidates(values, self._vectors[rows], lambda number: entries[rows[number]], exact=True)
+
+    def read_rows(self, picture: str) -> VectorRows:
+        return self._take_rows(np.array(self._find_rows(picture), dtype=np.int64)).sort_by_key()
+
+    def list_entries(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
+        rows = (row for picture in pictures for row in self._find_rows(picture))
+        return [(int(self._keys[row]), self._log.entries[row]) for row in rows]
+
+    def exclude_pictures(self, pictures: Collection[str]) -> "MemoryTail":
+        nothing = VectorRows.make_empty(self._vectors.shape[1])
+        return self.replace_rows({picture: nothing for picture in pictures if self._find_rows(picture)})
+
+    def replace_rows(self, rows: Mapping[str, VectorRows]) -> "MemoryTail":
+        """Return the tail in which each of these pictures has exactly these rows; costs no more when it is longer.
+
+        Only the newest view can add to the log that it shares. Another one gets a copy, as does one whose log is mostly
+        dead rows: a picture may change again and again before it is sealed.
+        """
+        with self._log.lock:
+            newest = self._moment == self._log.moment
+            crowded = len(self._log.entries) > 2 * self._log.living + _CAPACITY
+            log = self._log
+            if crowded or not newest:
+                log = MemoryTail.make_empty(self._vectors.shape[1])._log
+                log.add(self.read_all_rows())
+            moment = log.moment = log.moment + 1  # first: if this fails, what it left here is in no view
+            for picture, added in rows.items():
+                log.bury(picture, moment)
+                log.add(added)
+            return MemoryTail(log)
+
+    def read_all_rows(self) -> VectorRows:
+        """Return all its rows, in the order in which they came."""
+        return self._take_rows(self._alive)
+
+    def _take_rows(self, rows: NDArray[np.int64]) -> VectorRows:
+        return VectorRows(self._keys[rows], [self._log.entries[row] for row in rows.tolist()], self._vectors[rows])
+
+    def get_depth(self, hits: int) -> int | None:
+        return None
+
+    def _find_rows(self, picture: str) -> list[int]:
+        found = []
+        for row in reversed(self._log.rows.get(picture, ())):
+            if row < self._length:
+                if self._died[row] <= self._moment:
+                    break  # all rows of a picture die together
+                found.append(row)
+        return found[::-1]
+
+
 @dataclass(frozen=True)
 class VectorSet:
     """All vectors of one identity at one change of the gallery.
@@ -199,7 +343,7 @@ class VectorSet:
     state: int
     change: int
     parts: tuple[Part, ...]
-    tail: "MemoryTail"
+    tail: MemoryTail
     waiting: int = 0  # pictures that changed since it was sealed, at most: how much there is to seal
     problems: tuple[str, ...] = ()
     remote: bool = False

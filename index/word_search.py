@@ -1,17 +1,21 @@
 """The pictures that have the words of a text: in captions, tags and metadata, as the registry has them now.
 
 The words that a picture has count, each the more the fewer of the pictures that are asked about have it. A text is
-never syntax: `model.words` cuts it into terms, and only these reach the database. That finds which pictures have a
+never syntax: `model.text` cuts it into terms, and only these reach the database. That finds which pictures have a
 term; what a filter allows, how much a term weighs and which pictures are best is computed here, from whole columns.
 
-A word is also found in its other forms, which count less than the word itself: `apple` finds `apples`.
+A word is also found in its other forms, which count less than the word itself: `apple` finds `apples`. Forms, and what
+a mistyped word may mean, are looked for among the words of all documents, so that no word outlives its last caption.
+Some may be in captions that a release does not show, or of collections that a caller may not see: who tells a word asks
+for pictures first.
 """
 
 import math
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from operator import attrgetter
 from threading import Lock
 from typing import Any, NamedTuple
@@ -19,24 +23,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from cachetools import LRUCache, cachedmethod
 from numpy.typing import NDArray
-from sqlalchemy import String, bindparam, cast, column, func, or_, select, table
+from sqlalchemy import String, bindparam, cast, column, func, or_, select, table, text
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import Session
 
-from index.selection import Criteria, Selection, drop_repeated, fetch_numbers, hold_in_time, mark_first_occurrences
-from index.vectors import Keys, is_among
-from index.word_list import CaptionWords
-from model.stems import find_forms
-from model.words import (
+from index.records import fetch_numbers, hold_in_time, read_last_change
+from index.vectors import Keys, drop_repeated, is_among, mark_first_occurrences
+from model.spelling import Speller
+from model.text import (
     MOST_DOCUMENT_TERMS,
     extract_document_terms,
     extract_query_terms,
+    find_forms,
     is_spelled,
     make_whole_term,
 )
 from store.registry import Registry
 from store.releases import Release
-from store.tables import PictureRow, PictureWordsRow
+from store.tables import CaptionRow, PictureRow, PictureWordsRow
 
 MOST = 1_000  # pictures that one search by words finds
 _STEPS = 1_000  # a word's weight is a whole number of these: sums of them are the same in every order
@@ -59,6 +63,19 @@ _CACHED_RELEASES = 64  # whose expansions are kept
 _OF_A_FORM, _OF_TEN = 9, 10  # what another form of a word counts
 _FIRST = 1 << 50  # more than the order of any other picture: of one that is called exactly like the text
 _SUGGESTED = 5  # words that are tried in place of a mistyped one
+MOST_WORDED = 200  # pictures that a text finds by words beside meaning
+# Of what the words weigh: a picture that has less is not found by them beside meaning. With half, every picture of one
+# of two things that are asked for came before the picture of both, which has no text (`benchmarks.records.modes`, R@1
+# .57 for .89).
+LEAST_SHARE = 0.75
+_MOST_KEPT = 200_000  # words that are kept
+_SOON = 0.05  # seconds: a list that is read in less is always of now
+_PATIENCE = 20  # times as long as reading them took that any other is used though there are newer captions
+_NEWEST_CAPTION = select(func.max(CaptionRow.id))  # those of expansions are no change of the gallery
+# SQLite has the terms in the index of its full-text search, and tells them by a table of the connection alone
+_OPEN = "CREATE VIRTUAL TABLE IF NOT EXISTS temp.picture_vocabulary USING fts5vocab(main, picture_terms, row)"
+_SQLITE = "SELECT term FROM temp.picture_vocabulary"
+_POSTGRESQL = "SELECT DISTINCT unnest(string_to_array(terms, ' ')) FROM picture_words"
 
 
 @dataclass(frozen=True)
@@ -114,11 +131,43 @@ class _TermMatches(NamedTuple):
         return _TermMatches(self.pictures[mask], self.lengths[mask], self.is_form[mask])
 
 
+class WordList:
+    """Words, sorted. Immutable."""
+
+    def __init__(self, words: Iterable[str] = ()) -> None:
+        self.words: Sequence[str] = sorted(words)
+
+    @cached_property
+    def speller(self) -> Speller:
+        """What finds the nearest of them; it takes a second to make of 200,000."""
+        return Speller(self.words)
+
+
+class CaptionWords:
+    """The newest list of one registry. Thread-safe; raises `RegistryUnavailable`."""
+
+    def __init__(self) -> None:
+        self._list, self._as_of, self._until, self._lock = WordList(), (-1, 0), 0.0, Lock()
+
+    def read(self, session: Session) -> WordList:
+        """Return the list: of now, or where many words take long to read, of a moment ago."""
+        newest = read_last_change(session), session.scalar(_NEWEST_CAPTION) or 0
+        if newest == self._as_of or time.monotonic() < self._until:
+            return self._list
+        with self._lock:
+            if newest != self._as_of:
+                begun = time.monotonic()
+                self._list, self._as_of = WordList(_read_words(session)), newest
+                took = time.monotonic() - begun
+                self._until = begun + _PATIENCE * took if took > _SOON else 0.0
+            return self._list
+
+
 class WordSearch:
     """Answers about one registry's pictures. Thread-safe; raises `RegistryUnavailable`."""
 
-    def __init__(self, registry: Registry, selection: Selection) -> None:
-        self._registry, self._selection, self._words = registry, selection, CaptionWords()
+    def __init__(self, registry: Registry) -> None:
+        self._registry, self._words = registry, CaptionWords()
         self._expansions = LRUCache[int, frozenset[str]](_CACHED_RELEASES)
         self._lock, self._turn = Lock(), Lock()
 
@@ -126,35 +175,35 @@ class WordSearch:
         self,
         words: str,
         release: Release,
-        criteria: Criteria,
+        allowed: Keys | None = None,
         without: str | None = None,
         languages: Sequence[str] = (),
         most: int = MOST,
         least: float = 0.0,
+        *,
+        is_bound: bool = False,
     ) -> FoundWords:
         """Return at most `most` pictures that have some of these words: best first, then of fewest words, then by id.
 
-        With `least`, only those that have all of them, or this share by their weight.
-
-        One that is called exactly so comes before others that have all. Words count in their forms in `languages`, too.
-        Captions of expansions count where this release shows them. Pictures that have all words of `without` are
-        excluded.
+        With `least`, only those that have all of them, or this share by their weight. With `allowed` keys only those;
+        for a caller who `is_bound` to them, a word that none of them has is missing. One that is called exactly so
+        comes first. Words count in their forms in `languages`, too, captions of expansions where this release shows
+        them. Pictures that have all words of `without` are excluded.
         """
         terms, unwanted = extract_query_terms(words, languages), extract_query_terms(without or "")
         if not terms:
             return FoundWords()
-        visible, allowed = self._find_visible_expansions(release), self._selection.find_allowed_keys(criteria)
+        visible = self._find_visible_expansions(release)
         with self._registry.read_in_time() as session:
-            excluded: Keys | None = None
-            if unwanted:
-                excluded = reduce(np.intersect1d, (_find_terms(session, [term], visible)[0] for term in unwanted))
+            unseen = (_find_terms(session, [term], visible)[0] for term in unwanted)
+            excluded: Keys | None = reduce(np.intersect1d, unseen) if unwanted else None
             known = self._words.read(session).words if languages else ()
             forms = [find_forms(term, known, languages) for term in terms]
             with ExitStack() as turn:
                 found, count, missing = list[_TermMatches](), 0, list[str]()
                 for term, others in zip(terms, forms, strict=True):
                     matches = _find_word(session, term, others, visible)
-                    if criteria.collections is not None and allowed is not None:
+                    if is_bound and allowed is not None:
                         matches = matches.select(is_among(matches.pictures, allowed))
                     if not len(matches.pictures) and is_spelled(term):
                         missing.append(term)
@@ -171,8 +220,8 @@ class WordSearch:
                 weights = _weigh_terms([len(each.pictures) for each in found])
                 best = _select_best(found, weights, named, most, least)
                 found.clear()
-            rows = session.connection().execute(_IDS, {"keys": [each.key for each in best]})
-            ids = {key: id for key, id in rows}  # noqa: C416  to mypy a row is no pair
+            wanted = {"keys": [each.key for each in best]}
+            ids = {key: id for key, id in session.connection().execute(_IDS, wanted)}  # noqa: C416  a row is no pair
         total = sum(weights) * _OF_TEN
         ranked = sorted(
             (not each.whole, -each.weight, each.length, ids[each.key], each.complete)
@@ -279,3 +328,17 @@ def _find_terms(session: Session, terms: Sequence[str], visible: frozenset[str])
     pictures = both // _LONGEST
     first = mark_first_occurrences(pictures)
     return pictures[first], both[first] % _LONGEST
+
+
+def _read_words(session: Session) -> list[str]:
+    connection = session.connection()
+    if connection.dialect.name != "sqlite":
+        terms = connection.execute(text(_POSTGRESQL)).scalars()
+    else:
+        connection.exec_driver_sql("PRAGMA query_only = OFF")
+        try:
+            connection.exec_driver_sql(_OPEN)
+        finally:
+            connection.exec_driver_sql("PRAGMA query_only = ON")
+        terms = connection.execute(text(_SQLITE)).scalars()
+    return [term for term in terms if is_spelled(term)][:_MOST_KEPT]

@@ -15,7 +15,7 @@ from functools import cached_property
 
 import regex
 
-from model.segmentation import UNSPACED
+from model.text import WORD
 
 MOST_WORDS = 100_000  # of a language, the most frequent: 10 MB of memory
 _ENDING = 3  # letters, at most, by which forms of one word differ at their ends
@@ -28,8 +28,6 @@ _CLITICS, _MOST_CLITICS, _BEHIND_CLITICS = ("وفبكلا", "ושכלבמה"), 4
 _LONGEST = 64  # letters of a word that is looked at
 # Accents, stress and vowel marks, which people leave out; in other scripts marks are vowels like letters
 _MARKS = regex.compile(r"(?<=[\p{Latin}\p{Greek}\p{Cyrillic}\p{Arabic}\p{Hebrew}])\p{Mn}+")
-_LETTER = rf"[\p{{L}}--[{UNSPACED}]][\p{{M}}\u200c\u200d]*"
-_WORD = regex.compile(rf"(?:{_LETTER})+(?:['\u2019-](?:{_LETTER})+)*", regex.V1)
 
 
 @dataclass(frozen=True)
@@ -40,14 +38,9 @@ class ReadText:
     unknown: tuple[str, ...] = ()
 
 
-def find_words(text: str) -> list[str]:
-    """Return the words of a text as they stand there, of scripts with spaces between words."""
-    return [str(word) for word in _WORD.findall(text)]
-
-
 def collect_words(captions: Iterable[str]) -> tuple[str, ...]:
     """Return the words of these captions, sorted."""
-    counts = Counter(word for caption in captions for word in _WORD.findall(caption.lower()))
+    counts = Counter(word for caption in captions for word in WORD.findall(caption.lower()))
     return tuple(sorted(word for word, _ in counts.most_common(MOST_WORDS)))
 
 
@@ -76,7 +69,7 @@ class Lexicon:
                 unknown.append(match[0])
             return " ".join(parts)
 
-        rewritten = " ".join(_WORD.sub(replace, text).split())
+        rewritten = " ".join(WORD.sub(replace, text).split())
         return ReadText(rewritten if known else text, tuple(unknown))
 
     def has(self, word: str) -> bool:

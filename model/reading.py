@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from tokenizers import Tokenizer as Engine
 from model.growth import Word
 from model.languages import ENGLISH, MANY, canonicalize
 from model.segmentation import build_pattern
+from model.table import Reading
 from model.tokenizer import CLIP_TOKENS, LONGEST, SHORTEST_KNOWN, Reader
 from store.errors import BaseNotFound, BaseNotSupported, CaptionsUnreadable, LanguageTagInvalid, TokenizerUnfit
 
@@ -32,44 +32,6 @@ _PAD_NAMES = ("<pad>", "[PAD]")
 _UNREADABLE = 0.5  # share of captions with unknown letters above which a language is not taught
 _SPACE = "\u2581"  # with which a piece begins that begins a word
 _MARKS, _BYTE = regex.compile(r"[\p{P}\p{S}--\u2581]+", regex.V1), regex.compile("<0x[0-9A-F]{2}>")
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a text tower reads the tokens of a text.
-
-    `prefix` and `suffix` are the ids before and behind a text's own, of which so many are read that all fit into
-    `context` places. `vocabulary` is the number of rows of the base's table: larger ids belong to learned languages. In
-    a `causal` tower what stands behind a place has no influence on it. `pad` is the id that fills a text up to the
-    context where the tower reads it; None where nothing behind a text is read, so that a text need not be filled up.
-    Features are read off `at` the "end" of the suffix, or at the "last" place of the context.
-    """
-
-    prefix: tuple[int, ...]
-    suffix: tuple[int, ...]
-    context: int
-    vocabulary: int
-    causal: bool = True
-    pad: int | None = None
-    at: Literal["end", "last"] = "end"
-
-    @property
-    def most_tokens(self) -> int:
-        """Return how many tokens of a text are read."""
-        return self.context - len(self.prefix) - len(self.suffix)
-
-    @property
-    def specials(self) -> tuple[int, ...]:
-        """Return the ids that no text gives: prefix, suffix and a pad that is read. Nothing ever trains their rows."""
-        return (*self.prefix, *self.suffix, *(() if self.pad is None else (self.pad,)))
-
-    def measure_length(self, tokens: int) -> int:
-        """Return the places that a sequence of so many tokens, with prefix and suffix, takes in the tower."""
-        return tokens if self.pad is None else self.context
-
-    def describe(self) -> dict[str, object]:
-        """Return all of it, for a fingerprint."""
-        return asdict(self)
 
 
 def require_supported(name: str, config: Mapping[str, Any]) -> None:

@@ -1,13 +1,25 @@
-"""The known word that a mistyped one is nearest to: by trigrams, then by how many letters were mistaken."""
+"""Words that nobody knows, and known ones that may be meant: by trigrams, then by how many letters were mistaken."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
+from threading import Lock
+
+from cachetools import LRUCache
+
+from model.dataset.dictionary import load_things
+from model.table import View
+from model.text import extract_query_terms, find_words, is_spelled
+from model.tokenizer import list_whole_words
 
 _MOST_MISTAKES = 2  # letters, in words of `_LONG` letters or more; one in shorter ones
 _LONG = 6
 _COMPARED = 40  # words, those of most trigrams in common
 _LONGEST = 64  # letters of a word that is looked at
+_LANGUAGES = 8  # whose words are kept in the order that mistakes are looked up in
+# Endings of English words, and what stands in their place in the word itself
+_ENDINGS = (("s", ""), ("es", ""), ("ies", "y"), ("ed", ""), ("ed", "e"), ("ing", ""), ("ing", "e"), ("ly", ""))
 
 
 class Speller:
@@ -59,3 +71,67 @@ def count_mistakes(word: str, other: str) -> int:
             now.append(least)
         before, last = last, now
     return last[-1]
+
+
+class Spelling:
+    """What a base and its languages know by their words. Thread-safe."""
+
+    def __init__(self, things: Path | None, unseen: Path | None) -> None:
+        """Take the base's lists of what it knows the look of, and of what it does not know."""
+        self._things, self._unseen, self._lock = things, unseen, Lock()
+        self._spellers = LRUCache[int, Speller](_LANGUAGES)
+
+    def check(
+        self, text: str, view: View, views: Mapping[str, View], missing: Sequence[str] | None, *, is_multilingual: bool
+    ) -> tuple[list[str], list[str]]:
+        """List the words of a text, as they are spelled there, that nobody knows; and those that are a guess.
+
+        Nobody knows what is `missing` in captions and was not taught. `view` is what reads the text, `views` are all.
+        What captions miss may not be known (None); nor is, what a base of many languages knows. A guess are English
+        words for people, places and events, where the base does not know these.
+        """
+        if view.lexicon.words:
+            words, guessed = [*dict.fromkeys(view.read(text).unknown)], list[str]()
+            if missing is None:
+                return words, guessed
+        else:
+            words = [*dict.fromkeys(find_words(text))]
+            guessed = [word for word in words if not self._unseen_words.isdisjoint(_list_stems(word))]
+            is_told = not is_multilingual and missing
+            words = [word for word in words if is_told and word.isascii() and not self._is_known(word, views)]
+        return [word for word in words if any(term in (missing or ()) for term in extract_query_terms(word))], guessed
+
+    def suggest(self, word: str, view: View) -> str | None:
+        """Return the nearest word that the language of a view was taught or, of a base, the nearest that it knows."""
+        if not view.lexicon.words:
+            return next(iter(self._english_speller.suggest(word.lower())), None)
+        with self._lock:
+            if (speller := self._spellers.get(view.version)) is None:
+                speller = self._spellers[view.version] = Speller(view.lexicon.words)
+        return next(iter(speller.suggest(word.lower())), None)
+
+    def _is_known(self, word: str, views: Mapping[str, View]) -> bool:
+        return all(
+            not self._english.isdisjoint(_list_stems(part)) or any(view.lexicon.has(part) for view in views.values())
+            for part in extract_query_terms(word)
+            if is_spelled(part)
+        )
+
+    @cached_property
+    def _unseen_words(self) -> frozenset[str]:
+        return load_things(self._unseen) if self._unseen is not None else frozenset()
+
+    @cached_property
+    def _english(self) -> frozenset[str]:
+        things = load_things(self._things) if self._things is not None else ()
+        return frozenset([*list_whole_words(), *(part for thing in things for part in thing.split())])
+
+    @cached_property
+    def _english_speller(self) -> Speller:
+        return Speller(sorted(word for word in self._english if word.isalpha()))
+
+
+def _list_stems(word: str) -> set[str]:
+    """List an English word, and what it may be a form of."""
+    word = word.lower()
+    return {word, *(word.removesuffix(ending) + stem for ending, stem in _ENDINGS if word.endswith(ending))}

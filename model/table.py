@@ -1,9 +1,10 @@
-"""Physical token-embedding rows, copy-on-write, and views: which row a version reads for a token. Trains nothing."""
+"""Physical token-embedding rows, copy-on-write; how a tower reads them; views: which row a token has in a version."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from threading import Lock
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.lexicon import NO_WORDS, Lexicon, ReadText
-from model.reading import Reading
 from model.tokenizer import Tokenizer
 
 _RESERVED = 1_000_000  # rows
@@ -78,6 +78,44 @@ class Table:
         if self._base.device.type != "cpu":
             return self._added.new_empty((rows, self._base.shape[1]))
         return torch.from_numpy(np.empty((max(rows, _RESERVED), self._base.shape[1]), dtype=np.float32))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a text tower reads the tokens of a text.
+
+    `prefix` and `suffix` are the ids before and behind a text's own, of which so many are read that all fit into
+    `context` places. `vocabulary` is the number of rows of the base's table: larger ids belong to learned languages. In
+    a `causal` tower what stands behind a place has no influence on it. `pad` is the id that fills a text up to the
+    context where the tower reads it; None where nothing behind a text is read, so that a text need not be filled up.
+    Features are read off `at` the "end" of the suffix, or at the "last" place of the context.
+    """
+
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    context: int
+    vocabulary: int
+    causal: bool = True
+    pad: int | None = None
+    at: Literal["end", "last"] = "end"
+
+    @property
+    def most_tokens(self) -> int:
+        """Return how many tokens of a text are read."""
+        return self.context - len(self.prefix) - len(self.suffix)
+
+    @property
+    def specials(self) -> tuple[int, ...]:
+        """Return the ids that no text gives: prefix, suffix and a pad that is read. Nothing ever trains their rows."""
+        return (*self.prefix, *self.suffix, *(() if self.pad is None else (self.pad,)))
+
+    def measure_length(self, tokens: int) -> int:
+        """Return the places that a sequence of so many tokens, with prefix and suffix, takes in the tower."""
+        return tokens if self.pad is None else self.context
+
+    def describe(self) -> dict[str, object]:
+        """Return all of it, for a fingerprint."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ from service.context import Context
 from service.lanes import Lanes
 from service.listings import Cursors
 from service.metrics import Metrics
-from service.middleware import RequestMiddleware
-from service.moving import BaseFollower, build_components, warm_up
+from service.requests import RequestMiddleware
 from service.routes import (
     admin,
     duplicates,
@@ -37,7 +36,7 @@ from service.routes import (
     words,
 )
 from service.settings import Settings
-from service.watch import update_metrics
+from service.watch import BaseFollower, build_components, update_metrics, warm_up
 from store.data_root import DataRoot
 from store.files import make_folder, restrict_access, write_once
 from store.keys import ApiKeys
@@ -73,7 +72,7 @@ def create_app(context: Context | None) -> FastAPI:
         async with BaseFollower(app):
             with contextlib.suppress(asyncio.CancelledError):  # a second signal ends requests; files are still closed
                 yield
-            app.state.context.draining = True
+            app.state.context.stopping.set()
         await run_in_threadpool(app.state.context.registry.close)
 
     app = FastAPI(

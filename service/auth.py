@@ -23,10 +23,10 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from index.records import DEFAULT_COLLECTION
-from service.bodies import JSON, MULTIPART, parse_json
 from service.forms import FORMS, BodyKind, read_form
 from service.lanes import Lane
 from service.problems import BodyTooLarge, InvalidApiKey, MissingApiKey, RateLimited
+from service.requests import JSON, MULTIPART, parse_json
 from store.errors import FieldError, InsufficientScope, InvalidInput, RegistryUnavailable, UnsupportedMedia
 from store.keys import SCOPES, ApiKey, Scope, parse_key_id
 

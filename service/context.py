@@ -14,25 +14,25 @@ from starlette.concurrency import run_in_threadpool
 from index.gallery import Gallery
 from index.live import LiveIndex
 from index.selection import Selection
+from index.snapshot import Snapshot
+from index.vectors import Vector
 from index.word_search import WordSearch
 from model.dataset.child import DatasetChecker
 from model.encoder import Encoder
+from model.spelling import Spelling
 from model.text import clean_picture_id
 from service.auth import Keyring, Principal, RateLimiter
 from service.batching import PictureQueue, TextQueue, WriteQueue
-from service.bodies import JSON
 from service.forms import FORMS, BodyKind
-from service.lanes import DATASET_CHECKS, Absence, AdmissionLimit, HitRecords, Lanes
+from service.lanes import DATASET_CHECKS, AdmissionLimit, HitRecords, Lanes, TermsCopy
 from service.listings import Cursors
 from service.metrics import Metrics
-from service.middleware import RequestTiming
 from service.problems import format_size
+from service.requests import JSON, RequestTiming
 from service.settings import Settings
-from service.spelling import Spelling
-from service.terms import TermsCopy
 from service.words import UnknownWordCounter, WordAsker
 from store.data_root import DataRoot
-from store.errors import InvalidInput
+from store.errors import InvalidInput, PictureNotFound
 from store.keys import ApiKeys
 from store.registry import Registry
 
@@ -73,12 +73,11 @@ class Context:
     datasets: DatasetChecker = field(default_factory=lambda: DatasetChecker(DATASET_CHECKS))
     hit_records: HitRecords = field(init=False)
     words: WordSearch = field(init=False)
-    words_absence: Absence = field(default_factory=Absence)  # of the registry, for searches that can do without words
     spelling: Spelling = field(init=False)
     asker: WordAsker = field(init=False)
     unknown_words: UnknownWordCounter = field(init=False)
     terms: TermsCopy = field(init=False)
-    stopping: Event = field(default_factory=Event)
+    stopping: Event = field(default_factory=Event)  # set when the process is about to end; the same of all contexts
     requests: int = 0
     is_broker_down: bool = False
     successor: "Context | None" = None
@@ -87,8 +86,8 @@ class Context:
 
     def __post_init__(self) -> None:
         settings = self.settings
-        self.hit_records = HitRecords(self.registry, self.selection, self.lanes.hits)
-        self.words = WordSearch(self.registry, self.selection)
+        self.hit_records = HitRecords(self.registry, self.lanes.hits)
+        self.words = WordSearch(self.registry)
         self.spelling = Spelling(self.encoder.things, self.encoder.unseen)
         self.asker = WordAsker(self.encoder, self.gallery)
         self.unknown_words = UnknownWordCounter(self.registry)
@@ -119,18 +118,6 @@ class Context:
         self.body_limits[BodyKind.DATASET] = (*dataset, "a dataset")
 
     @property
-    def draining(self) -> bool:
-        """Whether the process is about to end; the same for all contexts."""
-        return self.stopping.is_set()
-
-    @draining.setter
-    def draining(self, draining: bool) -> None:
-        if draining:
-            self.stopping.set()
-        else:
-            self.stopping.clear()
-
-    @property
     def newest(self) -> "Context":
         """The context that serves by now."""
         context = self
@@ -142,6 +129,22 @@ class Context:
         """Refresh the context that serves by now, if it is another: it must find what was written through this one."""
         if self.successor is not None:
             await run_in_threadpool(self.newest.live.refresh)
+
+    async def find_vector(self, picture: str, snapshot: Snapshot, caller: Principal) -> Vector:
+        """Find the stored vector of a picture; for a bound key that of its content now: an older one may be another's.
+
+        Raises `PictureNotFound`, also for one in a collection that the key is not bound to.
+        """
+        if caller.collections is None:
+            return await self.lanes.search.run(snapshot.find_picture_vector, picture)
+        return await self.lanes.read.run(self._read_vector, picture, caller.collections)
+
+    def _read_vector(self, picture: str, within: frozenset[str]) -> Vector:
+        content = self.gallery.get(picture, within).content_sha256
+        vector = self.gallery.find_vector(content, self.encoder.image_fingerprint)
+        if vector is None:
+            raise PictureNotFound("there is no picture with this id")
+        return vector
 
     async def answer(
         self,
@@ -178,8 +181,8 @@ def _parse_id(part: str) -> str:
         return ""
 
 
-def _require_id(id: str) -> str:
-    if not id:
+def _parse_new_id(part: str) -> str:
+    if not (id := _parse_id(part)):
         detail = "an id is like a relative path of at most 1,024 bytes, with no dot first"
         raise PydanticCustomError("picture_id", detail)
     return id
@@ -200,4 +203,4 @@ async def get_principal(request: Request) -> Principal:
 AppContext = Annotated[Context, Depends(get_context)]
 Caller = Annotated[Principal, Depends(get_principal)]
 PathId = Annotated[str, AfterValidator(_parse_id)]
-NewPathId = Annotated[PathId, AfterValidator(_require_id)]
+NewPathId = Annotated[str, AfterValidator(_parse_new_id)]

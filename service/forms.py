@@ -16,8 +16,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
 from service import values
-from service.bodies import parse_json
 from service.problems import BodyTooLarge, InvalidEncoding, MalformedMultipart, format_location, format_size
+from service.requests import parse_json
 from service.settings import Settings
 from store import files
 from store.data_root import DataRoot

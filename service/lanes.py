@@ -4,16 +4,16 @@ import asyncio
 import math
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from queue import SimpleQueue
 from threading import BoundedSemaphore, Thread
 from typing import Any, ParamSpec, TypeVar
 
-from index.records import Collections, Record
-from index.selection import Selection
+from index.records import Collections, Record, find_records
+from service.schemas.terms import LanguageTerms, TermsInBrief
 from store.errors import RegistryUnavailable, Unavailable
 from store.registry import Registry
 
@@ -30,6 +30,24 @@ _LOCAL_READERS = 4  # searches that read a near registry in their own threads at
 _AWAY_SECONDS = 5.0  # for which nobody asks a registry that did not answer for what a search can do without
 
 
+class Absence:
+    """Whether a registry did not answer lately. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._until = -math.inf
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it is not worth while to ask yet."""
+        return time.monotonic() < self._until
+
+    def begin(self) -> None:
+        self._until = time.monotonic() + _AWAY_SECONDS
+
+    def end(self) -> None:
+        self._until = -math.inf
+
+
 class Lane:
     """Some threads for one kind of work, whose result is waited for `seconds` at most. Thread-safe.
 
@@ -38,6 +56,7 @@ class Lane:
 
     def __init__(self, name: str, threads: int, seconds: float | None = None, busy: str = "") -> None:
         self.seconds, self.turn_seconds, self._busy = seconds, _TURN_SECONDS, busy
+        self._absence = Absence()
         self._work: SimpleQueue[_Work | None] = SimpleQueue()
         for _ in range(threads):
             Thread(target=_work_off, args=(self._work,), daemon=True, name=f"lane {name}").start()
@@ -60,6 +79,15 @@ class Lane:
             return self._end_late(future)
         finally:
             result.cancel()  # who waited for a turn may have left
+
+    async def try_to_run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Return what `run` does; None while the registry does not answer, and then for some seconds without asking."""
+        if not self._absence.lasts:
+            try:
+                return await self.run(work, *args, **kwargs)
+            except RegistryUnavailable:
+                self._absence.begin()
+        return None
 
     def run_blocking(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` in this lane and block the calling thread until it is done; raises what `run` raises."""
@@ -143,24 +171,6 @@ class AdmissionLimit:
             self._bytes -= size
 
 
-class Absence:
-    """Whether a registry did not answer lately. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._until = -math.inf
-
-    @property
-    def lasts(self) -> bool:
-        """Whether it is not worth while to ask yet."""
-        return time.monotonic() < self._until
-
-    def begin(self) -> None:
-        self._until = time.monotonic() + _AWAY_SECONDS
-
-    def end(self) -> None:
-        self._until = -math.inf
-
-
 class HitRecords:
     """The records of what searches find. A registry that does not answer holds up hardly any search.
 
@@ -168,8 +178,8 @@ class HitRecords:
     Should it hang all the same, only the first searches wait for it.
     """
 
-    def __init__(self, registry: Registry, selection: Selection, lane: Lane) -> None:
-        self._selection, self._lane, self._near = selection, lane, registry.is_local
+    def __init__(self, registry: Registry, lane: Lane) -> None:
+        self._registry, self._lane, self._near = registry, lane, registry.is_local
         self._local_readers, self._absence = BoundedSemaphore(_LOCAL_READERS), Absence()
 
     def read(self, ids: Sequence[str], within: Collections) -> dict[str, Record] | None:
@@ -188,6 +198,27 @@ class HitRecords:
             return None
 
     def _read(self, ids: Sequence[str], within: Collections) -> dict[str, Record]:
-        found = self._selection.find_records(ids, within)
+        with self._registry.connect_for_reading() as connection:
+            found = find_records(connection, ids, within)
         self._absence.end()  # it answers, though perhaps too late for who asked
         return found
+
+
+class TermsCopy:
+    """The terms of all languages as they were read last, by this process or by `refresh`. Thread-safe."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._current: Mapping[str, TermsInBrief] | None = None
+
+    def refresh(self) -> None:
+        """Read them anew. Raises RegistryUnavailable."""
+        described = ((tag, LanguageTerms.describe(each)) for tag, each in self._registry.terms.list_current().items())
+        self._current = {tag: TermsInBrief.model_validate(each) for tag, each in described if each is not None}
+
+    def get(self, language: str) -> TermsInBrief | None:
+        """Return the terms of a language; None if it has none, or if the registry was never read."""
+        if self._current is None:
+            with suppress(RegistryUnavailable):
+                self.refresh()
+        return (self._current or {}).get(language)

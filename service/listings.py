@@ -17,8 +17,8 @@ from pydantic_core import PydanticCustomError
 from index.filters import Filter, parse_filter
 from index.vectors import VectorSet
 from service.auth import Principal
-from service.bodies import parse_json
 from service.problems import CursorExpired, InvalidCursor
+from service.requests import parse_json
 from service.schemas.gallery import PictureItem
 from service.schemas.search import PictureHit
 from store.data_root import DataRoot
@@ -93,11 +93,6 @@ class Cursors:
     def _sign(self, query: object, payload: bytes) -> bytes:
         digest = hashlib.sha256(json.dumps(query, sort_keys=True).encode()).digest() + payload
         return hmac.digest(self._secret, digest, "sha256")[:_SIGNATURE_BYTES]
-
-
-def parse_body_filter(document: Any, place: str = "body") -> Filter | None:
-    """Parse the filter of a body; raises `InvalidFilter`."""
-    return None if document is None else parse_filter(document, f"{place}.filter")
 
 
 def parse_query_filter(text: str | None) -> Filter | None:

@@ -7,9 +7,9 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from service.auth import get_guard
-from service.bodies import JSON, MERGE_PATCH, MULTIPART
 from service.forms import FORMS, Form, list_types
 from service.problems import list_routes
+from service.requests import JSON, MERGE_PATCH, MULTIPART
 from service.schemas.admin import NotReady
 from service.schemas.common import Problem
 

@@ -4,56 +4,38 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from fastapi import Response
 
-from index.fusion import Fusion, list_hits_after, rank_by_words, split_at
+from index.filters import Filter, parse_filter
 from index.records import Record, list_with_current_captions
-from index.selection import Criteria, FacetValue
-from index.snapshot import AUTO, SHARED, PictureHit, Snapshot
-from index.vectors import Keys, Vector
-from model import words
+from index.selection import Criteria, FacetValue, KeySelection
+from index.snapshot import AUTO, SHARED, Fusion, PictureHit, Snapshot, list_hits_after, rank_by_words
+from index.vectors import Vector
+from index.word_search import LEAST_SHARE, MOST, MOST_WORDED, FoundWords
+from model.languages import ENGLISH
 from model.match import GUESSED, Calibration
-from model.text import clean
+from model.table import View
+from model.text import clean, extract_query_terms, filter_by_terms, has_stemmer
 from service.auth import Principal
-from service.bodies import JSON
 from service.context import Context, make_picture_path
-from service.listings import count_milliseconds, exclude_fields, name_generation, parse_body_filter
-from service.middleware import RequestTiming
+from service.listings import count_milliseconds, exclude_fields
+from service.requests import JSON, RequestTiming
 from service.schemas import search as schemas
-from service.search_words import SearchWords
-from store.errors import FieldError, InvalidInput, PictureNotFound
+from store.errors import FieldError, InvalidInput, RegistryUnavailable
 
-_ENGLISH = "en"
 _NOTHING_LEFT = 1e-3  # length of a sum of unit vectors below which only rounding is left
-_RECORD_FIELDS = frozenset(
-    {"collection", "tags", "metadata", "etag", "width", "height"}
-)  # fields of a hit that the registry is read for
-_UNAVAILABLE = "records_unavailable"
-_MATCH_UNKNOWN = "match_unknown"  # `min_match` cuts nothing
-_UNKNOWN_WORDS = "unknown_words"
-_NOT_KNOWN = "not_known_to_base"
-_NOTHING_LIKELY = "nothing_likely"
-
-
-@dataclass(frozen=True)
-class _Candidates:
-    """What the registry says, when a search runs, of the pictures that it may find.
-
-    `allowed_keys` may have keys of deleted pictures too; None allows all. `calibration` is None where the chances of
-    hits are not known.
-    """
-
-    allowed_keys: Keys | None
-    calibration: Calibration | None
-    facets: Mapping[str, Sequence[FacetValue]] | None
+_MOST_SUGGESTED = 5  # unknown words, the first ones, that known ones are looked up for
+# Fields of a hit that the registry is read for
+_RECORD_FIELDS = frozenset({"collection", "tags", "metadata", "etag", "width", "height"})
 
 
 class Search:
-    """One search for pictures in one snapshot: parsed when it is made, then `encode` and `respond`."""
+    """One search for pictures in one snapshot: parsed when it is made, then `answer`."""
 
     def __init__(
         self,
@@ -74,9 +56,11 @@ class Search:
         self.body, self._snapshot, self._context, self._caller = body, snapshot, context, caller
         self._place, self._upload = place, upload
         self._upload_sha256: str | None = None  # the bytes are dropped when they are encoded
-        self._criteria = Criteria(parse_body_filter(body.filter, place), caller.collections)
+        parsed = None if body.filter is None else parse_filter(body.filter, f"{place}.filter")
+        is_restricted = caller.collections is not None or parsed not in (None, Filter())
+        self._criteria = Criteria(parsed, caller.collections) if is_restricted else None
         minus = body.minus or schemas.Minus()
-        self._text, self._minus_text = _clean_text(body.text), _clean_text(minus.text)
+        self._text, self._minus_text = (None if text is None else clean(text) for text in (body.text, minus.text))
         self._picture, self._minus_picture = body.picture, minus.picture
         self._named_pictures = frozenset(filter(None, (body.picture, minus.picture)))  # none is a hit
         self._weights = body.weights or schemas.Weights()
@@ -89,37 +73,79 @@ class Search:
         self._caption_languages = self._choose_caption_languages()
         self._vector: Vector | None = None
         self._truncated = False
-        self._words = SearchWords(snapshot, context, caller, self._criteria, self._text, self._route)
+        # what the registry says when it runs; None where all are allowed, or nothing is known
+        self._allowed: KeySelection | None = None
+        self._calibration: Calibration | None = None
+        self._facets: Mapping[str, Sequence[FacetValue]] | None = None
+        self._found: FoundWords | None = None
+        self._is_away = False  # the registry, for its words
+        self._unknown, self._guessed, self._meant = list[str](), list[str](), dict[str, str]()
 
     @property
     def reads_registry(self) -> bool:
         """Whether it takes a thread that filters, words and bound keys are read in."""
-        filtered = self._criteria.filter is not None or self.body.facets is not None
-        return filtered or self._mode != "meaning" or self._caller.collections is not None
+        return self._criteria is not None or self.body.facets is not None or self._mode != "meaning"
 
-    async def encode(self) -> None:
-        """Encode all that it names as one vector, their weighted sum, and find its words meanwhile.
+    async def answer(self, unwanted: frozenset[str] = frozenset()) -> Response:
+        """Encode it and find its words meanwhile, run it, and answer without the `unwanted` fields of each hit.
 
-        Raises `PictureNotFound`, and what the queues of texts and pictures, and the search by words, raise.
+        Raises `PictureNotFound`, `RegistryUnavailable`, and what the queues of texts and pictures raise.
         """
         self._timing.record("read")
-        finding = asyncio.ensure_future(self._find_words())
+        finding = asyncio.ensure_future(self._read_registry())
         try:
             if self._mode != "words":
-                await self._encode_query()
+                await self._encode()
             await finding
         finally:
             finding.cancel()
-        if self._mode != "meaning":
-            self._timing.record("words")
+        if self.reads_registry:
+            self._timing.record("filter" if self._mode == "meaning" else "words")
+        # one visit to a thread for all of the rest: each costs as much as the scan
+        response = await self._context.lanes.search.run(self._run, unwanted)
+        if self._route is not None:
+            used = self._route.used  # clients may name any tag, a metric must not have any label
+            known = used in self._snapshot.views or used == SHARED
+            self._context.metrics.searches.labels(used if known else "not_taught", self._route.source).inc()
+        return response
 
-    async def _find_words(self) -> None:
-        if self._mode != "meaning":
-            alone, optional = self._mode == "words", self.body.mode is None
-            await self._words.find(self.body.language, self._minus_text, alone=alone, optional=optional)
-        await self._words.check_spelling(suggest=self.body.cursor is None)
+    def _refuse_contradictions(self) -> None:
+        by_picture, mode, weights = self._picture is not None or self._upload is not None, self._mode, self._weights
+        no_text = self._text is None
+        weight = (0 if no_text else weights.text) + (weights.picture if by_picture else 0)
+        faults = (
+            (no_text and not by_picture, "text", "missing", "say what to search for: `text`, `picture` or both"),
+            (no_text and mode != "meaning", "text", "missing", "words are searched for a text"),
+            (
+                mode == "words" and (by_picture or self._minus_picture is not None),
+                *("mode", "words_of_a_picture", "a picture has no words: use the mode `both`"),
+            ),
+            (not weight > 0, "weights", "all_zero", "not all of what is searched for can weigh nothing"),
+            (
+                mode == "both" and not weights.meaning + weights.words > 0,
+                *("weights", "all_zero", "meaning and words cannot both weigh nothing"),
+            ),
+        )
+        for is_wrong, field, code, detail in faults:
+            if is_wrong:
+                raise InvalidInput(detail, errors=(FieldError(f"{self._place}.{field}", code),))
 
-    async def _encode_query(self) -> None:
+    def _choose_caption_languages(self) -> list[str]:
+        """Choose the languages whose captions come with each hit: the requested, else the one used, and English."""
+        requested, snapshot = self.body.captions, self._snapshot
+        # without a text the language only selects the captions
+        used = self._route.used if self._route else self.body.language
+        used = used if self._route or used in (AUTO, SHARED) else snapshot.require_readable(used)
+        if requested is None:
+            return [tag for tag in dict.fromkeys((used, ENGLISH)) if tag in snapshot.captions]
+        if requested == "none":
+            return []
+        return choose_caption_languages(None if isinstance(requested, str) else requested, snapshot)
+
+    # --- encoded, and read from the registry --------------------------------------------------------------------------
+
+    async def _encode(self) -> None:
+        """Encode all that it names as one vector, their weighted sum."""
         weights, terms, uploaded = self._weights, list[tuple[float, Vector]](), None
         if self._upload is not None:
             digest = await self._context.lanes.search.run(hashlib.sha256, self._upload)
@@ -136,66 +162,72 @@ class Search:
             terms.append((weights.picture, uploaded))
         for picture, weight in ((self._picture, weights.picture), (self._minus_picture, -weights.minus_picture)):
             if picture is not None:
-                terms.append((weight, await find_vector(picture, self._snapshot, self._context, self._caller)))
+                terms.append((weight, await self._context.find_vector(picture, self._snapshot, self._caller)))
         if self._minus_text is not None:
             terms.append((-weights.minus_text, by_text[self._minus_text].vector))
         self._vector, self._truncated = _add_up(terms), any(query.truncated for query in queries)
         if self._route is not None:
             self._timing.record("wait", nested=queries[0].seconds)
 
-    async def respond(self, unwanted: frozenset[str] = frozenset()) -> Response:
-        """Run it, and answer without the `unwanted` fields of each hit; raises what refuses the search."""
-        candidates = await self._find_candidates()
-        # one visit to a thread for all of the rest: each costs as much as the scan
-        response = await self._context.lanes.search.run(self._run, candidates, unwanted)
-        if self._route is not None:
-            used = self._route.used  # clients may name any tag, a metric must not have any label
-            known = used in self._snapshot.views or used == SHARED
-            self._context.metrics.searches.labels(used if known else "not_taught", self._route.source).inc()
-        return response
-
-    def _refuse_contradictions(self) -> None:
-        by_picture, mode, weights = self._picture is not None or self._upload is not None, self._mode, self._weights
-        if self._text is None and not by_picture:
-            raise _make_refusal("say what to search for: `text`, `picture` or both", f"{self._place}.text", "missing")
-        if mode != "meaning" and self._text is None:
-            raise _make_refusal("words are searched for a text", f"{self._place}.text", "missing")
-        if mode == "words" and (by_picture or self._minus_picture is not None):
-            place = f"{self._place}.mode"
-            raise _make_refusal("a picture has no words: use the mode `both`", place, "words_of_a_picture")
-        if not (weights.text if self._text is not None else 0) + (weights.picture if by_picture else 0) > 0:
-            place = f"{self._place}.weights"
-            raise _make_refusal("not all of what is searched for can weigh nothing", place, "all_zero")
-        if mode == "both" and not weights.meaning + weights.words > 0:
-            raise _make_refusal("meaning and words cannot both weigh nothing", f"{self._place}.weights", "all_zero")
-
-    def _choose_caption_languages(self) -> list[str]:
-        """Choose the languages whose captions come with each hit: the requested, else the one used, and English."""
-        requested, snapshot = self.body.captions, self._snapshot
-        # without a text the language only selects the captions
-        used = self._route.used if self._route else self.body.language
-        used = used if used in (AUTO, SHARED) else snapshot.require_readable(used)
-        if requested is None:
-            return [tag for tag in dict.fromkeys((used, _ENGLISH)) if tag in snapshot.captions]
-        if requested == "none":
-            return []
-        return choose_caption_languages(None if isinstance(requested, str) else requested, snapshot)
-
-    async def _find_candidates(self) -> _Candidates:
-        """Read from the registry what may be found now, by filter and collections, and the facets."""
-        body, lanes, criteria = self.body, self._context.lanes, self._criteria
-        filtered, selection, words_only = not criteria.is_unrestricted, self._context.selection, self._mode == "words"
-        allowed = await lanes.filter.run(selection.select_keys, criteria) if filtered and not words_only else None
-        calibration = self._find_calibration()
-        if calibration is not None and allowed is not None:
+    async def _read_registry(self) -> None:
+        """Read which pictures it may find now, which have its words, the facets, and how chances are told."""
+        lane, selection, criteria = self._context.lanes.filter, self._context.selection, self._criteria
+        if criteria is not None:
+            self._allowed = await lane.run(selection.select_keys, criteria)
+        if self._mode != "meaning" and self._text is not None:
+            await self._find_words(self._text)
+        if self._route is not None and self._text is not None:
+            await self._check_spelling(self._text, self._route.view)
+        chances, allowed = self._find_calibration(), self._allowed
+        if chances is not None and criteria is not None and allowed is not None:
             # keys of deleted pictures may be among them: where only these make enough, all are read again
-            if calibration.is_valid_among(len(allowed.keys)) and not calibration.is_valid_among(allowed.least_count):
-                allowed = await lanes.filter.run(selection.select_keys, criteria, without_deleted=True) or allowed
-            calibration = calibration if calibration.is_valid_among(len(allowed.keys)) else None
-        if allowed is not None:
-            self._timing.record("filter")
-        facets = None if body.facets is None else await lanes.filter.run(selection.count_facets, criteria, body.facets)
-        return _Candidates(allowed and allowed.keys, calibration, facets)
+            if chances.is_valid_among(len(allowed.keys)) and not chances.is_valid_among(allowed.least_count):
+                allowed = self._allowed = await lane.run(selection.select_keys, criteria, without_deleted=True)
+            chances = chances if allowed and chances.is_valid_among(len(allowed.keys)) else None
+        self._calibration = chances
+        if self.body.facets is not None:
+            self._facets = await lane.run(selection.count_facets, criteria or Criteria(), self.body.facets)
+
+    async def _find_words(self, text: str) -> None:
+        """Find pictures by words; where nobody asked for that by name, a registry that does not answer is done without.
+
+        Raises `RegistryUnavailable` otherwise.
+        """
+        lanes, snapshot, allowed = self._context.lanes, self._snapshot, self._allowed and self._allowed.keys
+        used = (self._route or snapshot.route(self.body.language, text)).used
+        tags = [*filter(has_stemmer, snapshot.views)] if used == SHARED else [*dict.fromkeys((used, ENGLISH))]
+        deep = (MOST, 0.0) if self._mode == "words" else (MOST_WORDED, LEAST_SHARE)
+        find = partial(self._context.words.find, text, snapshot.release, allowed, self._minus_text, tags, *deep)
+        if self._criteria is not None:
+            self._found = await lanes.filter.run(find, is_bound=self._caller.collections is not None)
+        elif self.body.mode is not None:
+            self._found = await lanes.words.run(find)
+        else:
+            self._found = await lanes.also.try_to_run(find)
+            self._is_away = self._found is None
+
+    async def _check_spelling(self, text: str, view: View) -> None:
+        """Find the words that nobody knows and, for a first page, what may be meant by them.
+
+        A bound key is suggested no word of captions, nor one that a language was taught: they may be of a collection
+        that it does not see.
+        """
+        snapshot, spelling, lanes, found = self._snapshot, self._context.spelling, self._context.lanes, self._found
+        missing, many = None if found is None else found.missing, snapshot.multilingual
+        self._unknown, self._guessed = spelling.check(text, view, snapshot.views, missing, is_multilingual=many)
+        if not self._unknown:
+            return
+        asked, is_bound = self._unknown[:_MOST_SUGGESTED], self._caller.collections is not None
+        if self.body.cursor is not None:
+            return
+        if found is not None and not is_bound:
+            with suppress(RegistryUnavailable):
+                words = [word.lower() for word in asked]
+                near = await lanes.also.run(self._context.words.suggest, words, snapshot.release)
+                self._meant = {word: near[word.lower()] for word in asked if word.lower() in near}
+        for word in asked if not (is_bound and view.lexicon.words) else ():
+            if word not in self._meant and (known := await lanes.search.run(spelling.suggest, word, view)):
+                self._meant[word] = known
 
     def _find_calibration(self) -> Calibration | None:
         """Find how the chances of its hits are told among all pictures; None where they are not known.
@@ -203,106 +235,102 @@ class Search:
         They are known of a text alone: held-out captions were searched like that. A bound key is told none: they were
         measured with the pictures of all collections.
         """
-        text_alone = self._text is not None and not (self._named_pictures or self._upload_sha256 or self._minus_text)
-        if self._caller.collections is not None or self._route is None or not text_alone:
+        by_picture = self._named_pictures or self._upload is not None or self._upload_sha256
+        if self._text is None or by_picture or self._minus_text or self._caller.collections is not None:
             return None
-        calibration = self._snapshot.find_calibration(self._route)
-        return replace(calibration, share=GUESSED) if calibration and self._words.guessed else calibration
+        calibration = None if self._route is None else self._snapshot.find_calibration(self._route)
+        return replace(calibration, share=GUESSED) if calibration and self._guessed else calibration
 
-    def _run(self, candidates: _Candidates, unwanted: frozenset[str]) -> Response:
+    # --- run and described, in one thread -----------------------------------------------------------------------------
+
+    def _run(self, unwanted: frozenset[str]) -> Response:
         """Rank the pictures, read captions and records of one page of them, and make the answer."""
         self._timing.record("thread")
-        hits, next_cursor = self._find_page(candidates)
+        hits, next_cursor = self._find_page()
         self._timing.record("scan")
-        answer = self._describe_page(hits, next_cursor, candidates, unwanted)
+        answer = self._describe_page(hits, next_cursor, unwanted)
         self._timing.record("captions")
         without = exclude_fields(unwanted, facets=self.body.facets is None)
         response = Response(answer.model_dump_json(exclude=without), media_type=JSON)
         self._timing.record("json")
         return response
 
-    def _find_page(self, candidates: _Candidates) -> tuple[Sequence[PictureHit], str | None]:
+    def _find_page(self) -> tuple[Sequence[PictureHit], str | None]:
         """Find one page of hits, and the cursor of the next one."""
         body, cursors = self.body, self._context.cursors
         minus, weights = [self._minus_text, self._minus_picture], self._weights.model_dump()
         query: list[object] = ["question", self._mode, self._text, self._picture, *minus, weights, self._upload_sha256]
         query += [body.language, body.min_score, body.min_match]
-        if not self._criteria.is_unrestricted:
+        if self._criteria is not None:
             query += [body.filter, self._caller.id]
         # what may not change from page to page; a picture that is named may get another content, and vector
         state: list[object] = [self._snapshot.release.number, self._snapshot.pictures.identity.name]
         if self._vector is not None and self._named_pictures:
             state.append(hashlib.sha256(self._vector.tobytes()).hexdigest()[:16])
         place = cursors.read_place(query, body.cursor, state)
-        hits = self._rank(candidates, body.limit + 1, None if place is None else PictureHit(*place))
+        hits = self._rank(body.limit + 1, None if place is None else PictureHit(*place))
         return cursors.cut(hits, body.limit, query, lambda hit: (hit.picture, hit.score, hit.rank), state)
 
-    def _rank(self, candidates: _Candidates, count: int, after: PictureHit | None) -> Sequence[PictureHit]:
+    def _rank(self, count: int, after: PictureHit | None) -> Sequence[PictureHit]:
         """Rank the `count` best pictures after one. Two rankings are fused as a whole, for every page again."""
-        least, allowed, without = self.body.min_score, candidates.allowed_keys, self._named_pictures
-        word_hits = [hit for hit in self._words.found.hits if hit.picture not in without]
+        found, least, without = self._found or FoundWords(), self.body.min_score, self._named_pictures
+        word_hits = [hit for hit in found.hits if hit.picture not in without]
         if self._vector is None:
             return list_hits_after(rank_by_words(word_hits, least), count, after)
-        search, chances = self._snapshot.search_pictures, candidates.calibration
-        find = partial(search, self._vector, min_score=least, allowed=allowed, without=without, calibration=chances)
+        allowed, chances, snapshot = self._allowed and self._allowed.keys, self._calibration, self._snapshot
+        search, vector = snapshot.search_pictures, self._vector
+        find = partial(search, vector, min_score=least, allowed=allowed, without=without, calibration=chances)
         if self._mode == "meaning":
             return find(count, after)
-        weights = (self._weights.meaning, self._weights.words)
-        told, least_match = chances is not None, self.body.min_match if chances else None
-        fusion = Fusion(find, word_hits, weights, self._words.measure_shares, told, least_match)
-        return fusion.list_hits_after(count, after)
+        weights, least_match = (self._weights.meaning, self._weights.words), self.body.min_match if chances else None
+        shares = partial(snapshot.measure_shares, found)
+        return Fusion(find, word_hits, weights, shares, chances is not None, least_match).list_hits_after(count, after)
 
     def _describe_page(
-        self, hits: Sequence[PictureHit], next_cursor: str | None, candidates: _Candidates, unwanted: frozenset[str]
+        self, hits: Sequence[PictureHit], next_cursor: str | None, unwanted: frozenset[str]
     ) -> schemas.PictureHits:
         """Describe a page of hits, with captions, and with records unless all their fields are `unwanted`."""
-        body, within, calibration = self.body, self._caller.collections, candidates.calibration
-        warnings = list(self._route.warnings) if self._route else []
-        warnings += (
-            [_NOTHING_LIKELY] if calibration and body.cursor is None and not any(hit.likely for hit in hits) else []
-        )
-        least = body.min_match if calibration else None
-        hits, below = split_at(hits, least)  # those below follow all others
+        body, within, is_told = self.body, self._caller.collections, self._calibration is not None
+        nothing_likely = is_told and body.cursor is None and not any(hit.likely for hit in hits)
+        least = body.min_match if is_told else None
+        reached = [hit for hit in hits if hit.has_chance(least)]  # those below follow all others
+        below, hits = len(hits) - len(reached), reached
         records: Mapping[str, Record] | None = {}  # None while the registry does not answer
         if within is not None or _RECORD_FIELDS - unwanted:
             records = self._context.hit_records.read([hit.picture for hit in hits], within)
         if within is not None and records is not None:
             hits = [hit for hit in hits if hit.picture in records]  # one may have been moved away since it was allowed
-        captions = self._read_captions(hits, records)
-        warnings += [_UNAVAILABLE] if records is None or self._words.is_away else []
-        warnings += [_MATCH_UNKNOWN] if body.min_match is not None and calibration is None else []
-        warnings += [_NOT_KNOWN] if self._words.guessed else []
-        warnings += [_UNKNOWN_WORDS] if self._words.unknown else []
-        if self._words.unknown and body.cursor is None and self._context.settings.unknown_words:
-            self._count_unknown()
-        found = records or {}
+        captions, pictures = self._read_captions(hits, records), self._snapshot.pictures
+        warnings = {
+            "nothing_likely": nothing_likely,
+            "records_unavailable": records is None or self._is_away,
+            "match_unknown": body.min_match is not None and not is_told,  # it cuts nothing
+            "not_known_to_base": bool(self._guessed),
+            "unknown_words": bool(self._unknown),
+        }
+        route, found, language = self._route, records or {}, None
+        if route is not None:
+            language = schemas.LanguageUsed.model_validate(route)
+            language.terms = self._context.terms.get(route.used)
+            is_counted = self._context.settings.unknown_words and route.used in self._snapshot.views
+            if is_counted and self._unknown and self._text is not None and body.cursor is None:
+                self._context.unknown_words.count(route.used, route.view.read(self._text).unknown)
         return schemas.PictureHits(
             items=[self._describe_hit(hit, captions.get(hit.picture, {}), found.get(hit.picture)) for hit in hits],
-            facets=candidates.facets,
-            language=self._describe_language(),
-            version=self._route.view.version if self._route else None,
+            facets=self._facets,
+            language=language,
+            version=route.view.version if route else None,
             release=self._snapshot.release.number,
-            generation=name_generation(self._snapshot.pictures, self._caller),
+            generation=pictures.generation if within is None else pictures.identity.name,
             truncated=self._truncated,
-            warnings=warnings,
-            unknown_words=self._words.unknown,
-            did_you_mean=self._words.meant,
-            guessed_words=self._words.guessed,
-            below_min_match=None if least is None else len(below),
+            warnings=[*(route.warnings if route else ()), *(each for each, so in warnings.items() if so)],
+            unknown_words=self._unknown,
+            did_you_mean=self._meant,
+            guessed_words=self._guessed,
+            below_min_match=None if least is None else below,
             next_cursor=None if below else next_cursor,
             timing_ms=count_milliseconds(self.started),
         )
-
-    def _describe_language(self) -> schemas.LanguageUsed | None:
-        if self._route is None:
-            return None
-        used = schemas.LanguageUsed.model_validate(self._route)
-        used.terms = self._context.terms.get(used.used)
-        return used
-
-    def _count_unknown(self) -> None:
-        if self._route is not None and self._text is not None and self._route.used in self._snapshot.views:
-            self._context.unknown_words.count(self._route.used, self._route.view.read(self._text).unknown)
 
     def _read_captions(
         self, hits: Sequence[PictureHit], records: Mapping[str, Record] | None
@@ -314,11 +342,11 @@ class Search:
         captions = snapshot.list_captions(visible, self._caption_languages)
         if self._mode == "meaning" or self._text is None or self.body.captions is not None:
             return captions
-        terms = words.extract_query_terms(self._text, snapshot.views)
-        found_by_words = {hit.picture for hit in hits if hit.words is not None}.intersection(visible)
+        by_words = {hit.picture for hit in hits if hit.words is not None}.intersection(visible)
         others = [tag for tag in sorted(snapshot.captions) if tag not in self._caption_languages]
-        for picture, by_tag in snapshot.list_captions(list(found_by_words), others).items() if terms else ():
-            matching = ((tag, words.filter_by_terms(texts, terms)) for tag, texts in by_tag.items())
+        terms = extract_query_terms(self._text, snapshot.views) if others and by_words else []
+        for picture, by_tag in snapshot.list_captions(list(by_words), others).items() if terms else ():
+            matching = ((tag, filter_by_terms(texts, terms)) for tag, texts in by_tag.items())
             captions[picture].update((tag, texts) for tag, texts in matching if texts)
         return captions
 
@@ -335,40 +363,14 @@ class Search:
             captions=captions,
             match=hit.match,
             likely=hit.likely,
-            collection=record and record.collection,
-            tags=record and list(record.tags),
-            metadata=record and dict(record.metadata),
-            etag=record and record.etag,
-            width=record and record.width,
-            height=record and record.height,
+            **{name: record and getattr(record, name) for name in _RECORD_FIELDS},
         )
-
-
-async def find_vector(picture: str, snapshot: Snapshot, context: Context, caller: Principal) -> Vector:
-    """Find the stored vector of a picture; for a bound key that of its content now: an older one may be from elsewhere.
-
-    Raises `PictureNotFound`, also for one in a collection that the key is not bound to.
-    """
-    if caller.collections is None:
-        return await context.lanes.search.run(snapshot.find_picture_vector, picture)
-    return await context.lanes.read.run(_read_vector, picture, context, caller.collections)
-
-
-def _read_vector(picture: str, context: Context, within: frozenset[str]) -> Vector:
-    content = context.gallery.get(picture, within).content_sha256
-    vector = context.gallery.find_vector(content, context.encoder.image_fingerprint)
-    if vector is None:
-        raise PictureNotFound("there is no picture with this id")
-    return vector
 
 
 def choose_caption_languages(requested: list[str] | None, snapshot: Snapshot) -> list[str]:
     """Choose the requested languages in canonical form, without duplicates; by default all with captions."""
-    return (
-        sorted(snapshot.captions)
-        if requested is None
-        else list(dict.fromkeys(map(snapshot.require_readable, requested)))
-    )
+    tags = sorted(snapshot.captions) if requested is None else map(snapshot.require_readable, requested)
+    return list(dict.fromkeys(tags))
 
 
 def _add_up(terms: list[tuple[float, Vector]]) -> Vector:
@@ -379,14 +381,7 @@ def _add_up(terms: list[tuple[float, Vector]]) -> Vector:
     total = np.sum([weight * vector.astype(np.float64) for weight, vector in used], axis=0)
     length = float(np.linalg.norm(total))
     if length < _NOTHING_LEFT * max(abs(weight) for weight, _ in used):
-        raise _make_refusal("what is searched for and `minus` are the same", "body.minus", "nothing_left")
+        place = FieldError("body.minus", "nothing_left")
+        raise InvalidInput("what is searched for and `minus` are the same", errors=(place,))
     unit: Vector = (total / length).astype(np.float32)
     return unit
-
-
-def _clean_text(text: str | None) -> str | None:
-    return None if text is None else clean(text)
-
-
-def _make_refusal(detail: str, place: str, code: str) -> InvalidInput:
-    return InvalidInput(detail, errors=(FieldError(place, code),))

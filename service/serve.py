@@ -14,8 +14,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from model.processes import allow_descriptors, give_way
-from service.bodies import MAX_HEADER_BYTES
 from service.connections import KEEP_SECONDS, Connection, Connections, Listener
+from service.requests import MAX_HEADER_BYTES
 from service.settings import Settings
 from store import logs
 from store.errors import (
@@ -66,10 +66,10 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Start a graceful shutdown at the first signal, end it at once at a second one."""
         context, loop = self._app.state.context, asyncio.get_running_loop()
-        if context.draining:
+        if context.stopping.is_set():
             self.should_exit = self.force_exit = True
             return
-        context.draining = True
+        context.stopping.set()
         loop.call_soon_threadsafe(loop.call_later, self._drain_seconds, self._close)
 
     def _close(self) -> None:

@@ -12,8 +12,7 @@ from cachetools import LRUCache
 
 from index.coverage import ChosenWord, NearestWords, find_nearest_words, find_taught_stems
 from index.gallery import Gallery
-from index.records import Collections
-from index.selection import read_last_change
+from index.records import Collections, read_last_change
 from model.dataset import MIN_ROWS
 from model.encoder import Encoder
 from model.table import View

@@ -385,7 +385,7 @@ class VectorSetRow(RegistryRow):
 class PictureWordsRow(RegistryRow):
     """What words find a picture: one row of what was said with it, and one for each expansion that captioned it.
 
-    `terms` is a document as `model.words` makes it, with `length` terms. The migration adds what finds a term in it:
+    `terms` is a document as `model.text` makes it, with `length` terms. The migration adds what finds a term in it:
     on SQLite a table `picture_terms` of FTS5, which triggers keep in step, on PostgreSQL an index. `picture` is a key.
     """
 

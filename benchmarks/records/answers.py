@@ -35,14 +35,16 @@ def measure_words(records: Records) -> list[dict[str, Any]]:
     release = records.registry.releases.get_serving()
     for text, wanted in _list_queries(records, half):
         took = _measure_repeated(
-            partial(_find_words, WordSearch(records.registry, records.selection()), text, release, wanted)
+            partial(_find_words, WordSearch(records.registry), records.selection(), text, release, wanted)
         )
         rows.append({"words": text.format(0), "among": _describe_filter(wanted), **took})
     return rows
 
 
-def _find_words(search: WordSearch, words: str, release: Release, wanted: Criteria, number: int) -> object:
-    return search.find(words.format(number), release, wanted)
+def _find_words(
+    search: WordSearch, selection: Selection, words: str, release: Release, wanted: Criteria, number: int
+) -> object:
+    return search.find(words.format(number), release, selection.find_allowed_keys(wanted))
 
 
 def _list_queries(records: Records, half: Criteria) -> Iterator[tuple[str, Criteria]]:

@@ -65,7 +65,7 @@ class Demo:
 
     def calibration(self, tag: str) -> Calibration:
         """Return what a language's hits are told by."""
-        return self.live.current.calibrations.by_version[self.languages[tag]]
+        return self.live.current.calibrations[self.languages[tag]]
 
     def found(self, tag: str) -> tuple[CaptionQueries, Answers, Vectors]:
         """Return the texts that a language is measured with, what they find, and the sample of z."""

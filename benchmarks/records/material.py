@@ -23,7 +23,7 @@ from index.live import LiveIndex
 from index.records import Record, build_value_rows
 from index.selection import Selection
 from index.sets import VectorSets
-from model.words import index_terms
+from model.text import index_terms
 from store.data_root import DataRoot
 from store.registry import Registry, open_registry
 from store.tables import PictureRow, PictureValueRow, PictureWordsRow, RecordChangesRow

@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 
 from demo.gallery import Outline, draw, list_outlines
-from index.fusion import fuse_rankings, rank_by_words
 from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
 from index.records import RecordInput
-from index.selection import Criteria, Selection
 from index.sets import VectorSets
-from index.snapshot import PictureHit
-from index.word_search import MOST, WordSearch
+from index.snapshot import PictureHit, fuse_rankings, rank_by_words
+from index.word_search import LEAST_SHARE, MOST, WordSearch
 from model.base import open_base
 from model.encoder import Encoder
 from model.text import clean
@@ -49,13 +47,14 @@ def rank_modes(home: Path, encoder: Encoder, registry: Registry, shown: Sequence
     """Return the rows of `measure_modes`, of a gallery that is filled."""
     live = LiveIndex(encoder, VectorSets(Gallery(registry, DataRoot(home))))
     live.start()
-    snapshot, words, places = live.current, WordSearch(registry, Selection(registry)), list[list[int]]()
+    snapshot, words, places = live.current, WordSearch(registry), list[list[int]]()
     shown = shown[:: -(-len(shown) // _ASKED)]
     texts = [clean(outline.caption) for outline in shown]
     vectors = encoder.encode_texts([(encoder.base_view, text) for text in texts]).vectors
     for outline, text, vector in zip(shown, texts, vectors, strict=True):
-        near, worded = snapshot.search_pictures(vector, MOST), words.find(text, snapshot.release, Criteria()).hits
-        rankings = (near, rank_by_words(worded), fuse_rankings(near, worded, (1.0, 1.0)))
+        near, worded = snapshot.search_pictures(vector, MOST), words.find(text, snapshot.release).hits
+        enough = [hit for hit in worded if hit.complete or hit.score >= LEAST_SHARE]
+        rankings = (near, rank_by_words(worded), fuse_rankings(near, enough, (1.0, 1.0)))
         places.append([_place(outline.id, ranking) for ranking in rankings])
     live.close()
     ranks, single = np.array(places), np.array([len(outline.objects) == 1 for outline in shown])

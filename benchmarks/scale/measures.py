@@ -21,7 +21,7 @@ from index.live import LiveIndex
 from index.selection import Criteria, Selection
 from index.snapshot import Snapshot
 from index.sources import PictureSource, apply_changes
-from index.tail import MemoryTail
+from index.vectors import MemoryTail
 from model.pictures import Picture
 
 T = TypeVar("T")

@@ -10,8 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Response
 from starlette.concurrency import run_in_threadpool
 
-from index.janitor import Pruner, estimate_move_bytes
-from index.withdrawal import Withdrawer
+from index.janitor import Pruner, Withdrawer, estimate_move_bytes
 from model.backend import choose_target_encoding, find_recorded_encoding
 from model.languages import MANY, canonicalize
 from service import values

@@ -14,9 +14,9 @@ from model.table import View
 from model.text import clean
 from service.auth import GuardedRoute, require_scope
 from service.batching import EncodedQuery
-from service.bodies import run_unless_client_leaves
 from service.context import AppContext, Context
 from service.forms import BodyKind, make_too_large
+from service.requests import run_unless_client_leaves
 from service.schemas import search as schemas
 from store.errors import FieldError, InvalidInput
 

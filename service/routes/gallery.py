@@ -26,11 +26,11 @@ from model.languages import canonicalize
 from model.text import clean
 from service import values
 from service.auth import GuardedRoute, Principal, require_scope
-from service.bodies import MERGE_PATCH, MULTIPART, run_unless_client_leaves
 from service.context import AppContext, Caller, Context, NewPathId, PathId, make_picture_path
 from service.forms import BodyKind
 from service.listings import QueryFields, exclude_fields, find_unwanted_fields, parse_query_filter
 from service.problems import format_location
+from service.requests import MERGE_PATCH, MULTIPART, run_unless_client_leaves
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions
 from store import files

@@ -12,10 +12,8 @@ from model.languages import MANY, can_read, canonicalize, find_names, find_speci
 from service import values
 from service.auth import GuardedRoute, require_scope
 from service.context import AppContext, Caller, Context
-from service.schemas import language_list as suggestions
 from service.schemas import languages as schemas
 from service.schemas.terms import LanguageTerms, Terms
-from service.terms import describe_terms, pack_terms
 from store.versions import Version
 
 router = APIRouter(prefix="/v1/languages", tags=["languages"], route_class=GuardedRoute)
@@ -39,7 +37,7 @@ def list_languages(context: AppContext, caller: Caller) -> schemas.Languages:
 @require_scope("search", allows_bound_keys=True)
 def suggest_languages(
     context: AppContext, query: values.QueryName, limit: values.QueryLimit = 10
-) -> suggestions.SuggestedLanguages:
+) -> schemas.SuggestedLanguages:
     """Suggest languages that a text may name: by tag, code of ISO 639-3, or name in any language; best first.
 
     A private tag (`x-…`) suggests itself.
@@ -49,7 +47,7 @@ def suggest_languages(
     for each in suggest(query, limit):
         names = find_names(each.tag)
         items.append(
-            suggestions.SuggestedLanguage(
+            schemas.SuggestedLanguage(
                 language=each.tag,
                 name=names.name,
                 native_name=names.native_name,
@@ -59,7 +57,7 @@ def suggest_languages(
                 served=each.tag in served,
             )
         )
-    return suggestions.SuggestedLanguages(items=items)
+    return schemas.SuggestedLanguages(items=items)
 
 
 @router.get("/{tag}")
@@ -88,9 +86,9 @@ def set_terms(tag: str, body: Terms, context: AppContext, caller: Caller) -> Lan
     Terms that stand are changed by an administrator alone.
     """
     tag = canonicalize(tag)
-    stored = context.registry.terms.set(tag, pack_terms(body), caller.id, may_change=caller.scope == "admin")
+    stored = context.registry.terms.set(tag, body.pack(), caller.id, may_change=caller.scope == "admin")
     context.terms.refresh()
-    return describe_terms(stored)
+    return LanguageTerms.describe(stored)
 
 
 class _LanguageDescriber:
@@ -128,7 +126,7 @@ class _LanguageDescriber:
             built_in=can_read(self._listed, tag)
             or (snapshot.multilingual and assessment is not None and assessment.reads),
             assessed=assessment,
-            terms=describe_terms(self._terms.get(tag)),
+            terms=LanguageTerms.describe(self._terms.get(tag)),
             waiting=0 if version is not None and version.parent is not None else self._waiting.get(tag, 0),
         )
 

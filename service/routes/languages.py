@@ -23,12 +23,11 @@ from model.dataset.doubts import ENOUGH, OwnGuess
 from model.languages import ENGLISH, canonicalize
 from service import values
 from service.auth import GuardedRoute, Principal, require_scope
-from service.bodies import MULTIPART
 from service.context import AppContext, Caller, Context
 from service.forms import BodyKind, FileOnDisk, keep_dataset
 from service.openapi import describe_file
+from service.requests import MULTIPART
 from service.schemas import languages as schemas
-from service.terms import pack_terms
 from service.watch import catch_up
 from service.words import write_answers, write_captions
 from store.data_root import EXPANSIONS
@@ -82,7 +81,7 @@ async def teach_language(
     if tag == ENGLISH and kind == "learn":
         place = FieldError("body.language", "base_language")
         raise InvalidInput("English is built in and cannot be taught", errors=(place,))
-    settings, terms = _read_settings(form, tag), None if form.terms is None else pack_terms(form.terms)
+    settings, terms = _read_settings(form, tag), None if form.terms is None else form.terms.pack()
     sent = None if made else upload.sha256  # answers may come between a request and its repetition
     body = [tag, settings, sent, *([kind] if kind == "assess" else []), *([] if terms is None else [terms])]
     key = IdempotencyKey.build(caller.id, idempotency_key, body)
@@ -328,7 +327,7 @@ def cancel_expansion(id: str, context: AppContext) -> schemas.ExpansionItem:
 async def _follow_events(expansion: Expansion, context: Context) -> AsyncIterator[bytes]:
     """Send one event now and one at each change, until the end of the expansion or of this process."""
     sent, quiet = "", 0.0
-    while not context.draining:
+    while not context.stopping.is_set():
         data = _make_item(expansion).model_dump_json()
         if data != sent:
             sent, quiet = data, 0.0

@@ -87,11 +87,12 @@ async def _describe_serving(context: Context, whole: bool) -> tuple[schemas.Serv
     """
     health = await run_in_threadpool(check_health, context)
     snapshot = health.snapshot
+    sets = snapshot.sets.items() if snapshot and whole else ()
     serving = schemas.Serving(
         release=snapshot and snapshot.release.number,
         base=context.base,
         encoding=str(context.encoder.encoding),
-        generations=snapshot.generations if snapshot and whole else {},
+        generations={of.language or of.kind: each.generation for of, each in sets},
         degraded=[*dict.fromkeys(fault.sentence if whole else fault.code for fault in health.faults)],
     )
     return serving, health.ready
@@ -232,7 +233,7 @@ def _measure_scrub(context: Context) -> Iterator[GaugeMetricFamily]:
 def _find_faults(context: Context, snapshot: Snapshot | None) -> Iterator[Fault]:
     if not all(queue.alive for queue in (context.texts, context.pictures, context.writes)):
         yield _make_fault(_ENCODER_STOPPED)
-    if context.draining:
+    if context.stopping.is_set():
         yield _make_fault(_DRAINING)
     try:
         recorded = context.registry.encodings.find_current()

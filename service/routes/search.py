@@ -8,16 +8,17 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from index.filters import parse_filter
 from index.selection import Criteria
 from index.snapshot import Snapshot
 from service.auth import GuardedRoute, Principal, require_scope
-from service.bodies import JSON, run_unless_client_leaves, validate
 from service.context import AppContext, Caller, Context
 from service.forms import BodyKind
-from service.listings import QueryFields, count_milliseconds, find_unwanted_fields, name_generation, parse_body_filter
+from service.listings import QueryFields, count_milliseconds, find_unwanted_fields, name_generation
 from service.problems import convert_to_refusal, make_problem_response
+from service.requests import JSON, run_unless_client_leaves, validate
 from service.schemas import search as schemas
-from service.search import Search, choose_caption_languages, find_vector
+from service.search import Search, choose_caption_languages
 from store.errors import FieldError, InvalidInput, Unavailable
 
 router = APIRouter(prefix="/v1/search", tags=["search"], route_class=GuardedRoute)
@@ -49,8 +50,7 @@ async def search_pictures(
         upload=state.files.pop() if state.files else None,
         timing=state.timing,
     )
-    await run_unless_client_leaves(request, search.encode())
-    return await search.respond(unwanted)
+    return await run_unless_client_leaves(request, search.answer(unwanted))
 
 
 @router.post("/captions", response_model=schemas.CaptionHits)
@@ -65,13 +65,14 @@ async def search_captions(
     """
     started, timing, snapshot = time.perf_counter(), request.state.timing, context.live.current
     tags = choose_caption_languages(body.languages, snapshot)
-    criteria = Criteria(parse_body_filter(body.filter), caller.collections)
+    wanted = None if body.filter is None else parse_filter(body.filter, "body.filter")
+    criteria = Criteria(wanted, caller.collections)
     timing.record("read")
     if request.state.files:
         vector = await run_unless_client_leaves(request, context.pictures.encode(request.state.files.pop()))
         timing.record("picture")
     elif body.picture:
-        vector = await find_vector(body.picture, snapshot, context, caller)
+        vector = await context.find_vector(body.picture, snapshot, caller)
     else:
         raise InvalidInput("name a picture, or send one", errors=(FieldError("body.picture", "missing"),))
     reader, allow = snapshot.release.find_version, context.selection.find_allowed_keys
@@ -163,8 +164,7 @@ class _SearchBatch:
                 async with reads, self.places:
                     self._count()
                     search.started = time.perf_counter()
-                    await search.encode()
-                    response = await search.respond(self.unwanted)
+                    response = await search.answer(self.unwanted)
         except TimeoutError:
             raise Unavailable("the searches of this batch took too long: send fewer") from None
         self._count(len(response.body))

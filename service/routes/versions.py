@@ -15,7 +15,7 @@ from service.context import AppContext, Context
 from service.openapi import describe_file
 from service.schemas import languages as schemas
 from service.schemas.common import IndexRecall
-from service.terms import describe_terms
+from service.schemas.terms import LanguageTerms
 from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, StoreUnavailable, VersionNotFound
@@ -75,7 +75,7 @@ def get_report(number: values.PathNumber, context: AppContext) -> schemas.Versio
         state=expansion and expansion.state,
         error=expansion and expansion.error,
         moved=_has_moved(version, expansion),
-        terms=describe_terms(context.registry.terms.get(version.terms)),
+        terms=LanguageTerms.describe(context.registry.terms.get(version.terms)),
         chain=[_make_step(step) for step in reversed(context.registry.versions.trace_lineage(number))],
         match=match and schemas.MatchMeasured.model_validate(match["result"]),
         index=IndexRecall.describe(context.live.measure_recall(anew=False)),
@@ -99,7 +99,7 @@ def list_datasets(number: values.PathNumber, context: AppContext) -> schemas.Dat
             sha256=each.dataset_sha256,
             bytes=each.dataset_bytes,
             kept=_find_dataset_file(each, context.root) is not None,
-            terms=describe_terms(context.registry.terms.get(each.terms)),
+            terms=LanguageTerms.describe(context.registry.terms.get(each.terms)),
         )
         for each in map(context.registry.expansions.get, _find_version(number, context).dataset_expansions)
     ]

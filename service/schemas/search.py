@@ -1,11 +1,12 @@
 """Searches and embeddings."""
 
+from operator import not_
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, SkipValidation
 
 from index.snapshot import DEEPEST_RANK
-from service.schemas.common import Captions, Facets, ItemWithFields, Problem, RequestBody, Response, is_none
+from service.schemas.common import Captions, Facets, ItemWithFields, Problem, RequestBody, Response
 from service.schemas.terms import TermsInBrief
 from service.values import (
     CaptionLanguages,
@@ -98,7 +99,7 @@ class LanguageUsed(Response):
     source: Literal["requested", "detected", "shared"]
     confidence: Finite | None
     terms: TermsInBrief | None = Field(
-        None, exclude_if=is_none, description="Of the language that read the text; left out where nothing was said."
+        None, exclude_if=not_, description="Of the language that read the text; left out where nothing was said."
     )
 
 

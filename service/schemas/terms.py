@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from service.schemas.common import RequestBody, Response
 from service.values import Note
+from store.terms import StoredTerms
 
 _KINDS: dict[str, Literal["tk", "bc"]] = {"tk_labels": "tk", "bc_labels": "bc"}  # of a project of Local Contexts
 _OWN = ("owner", "contact", "licence", "statement")
@@ -60,6 +61,10 @@ class Terms(RequestBody):
         labels = [_read_label(kind, each) for kind, given in lists if isinstance(given, list) for each in given]
         return {**{name: value[name] for name in _OWN if name in value}, "labels": labels}
 
+    def pack(self) -> dict[str, object]:
+        """Return terms as they are stored: without what is empty."""
+        return self.model_dump(exclude_defaults=True)
+
 
 class LanguageTerms(Response):
     """The terms that a language has, or that it had when a dataset was sent or a version was made."""
@@ -70,6 +75,13 @@ class LanguageTerms(Response):
     statement: str
     labels: list[Label]
     set_at: datetime
+
+    @classmethod
+    def describe(cls, stored: StoredTerms | None) -> "LanguageTerms | None":
+        """Describe stored terms; None without any."""
+        if stored is None or not stored.terms:
+            return None
+        return cls(**Terms.model_validate(stored.terms).model_dump(), set_at=stored.set_at)
 
 
 class LabelName(Response):

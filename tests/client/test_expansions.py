@@ -77,10 +77,10 @@ def test_a_watch_says_that_it_waits_for_a_service_that_is_away(
     def pause(seconds: float) -> None:
         assert seconds >= 0.5, "a service that stops is not asked again at once"
         wait_until(lambda: "waiting for the service" in terminal.getvalue())  # the bar draws ten times a second
-        service.context.draining = False
+        service.context.stopping.clear()
         service.admin.post(f"/v1/expansions/{queued}/cancel").raise_for_status()
 
-    service.context.draining = True  # its streams end at once
+    service.context.stopping.set()  # its streams end at once
     monkeypatch.setattr(languages, "sleep", pause)
     assert run(service, "expansions", queued, "--watch").exit_code == 1
     last = terminal.getvalue().split("waiting for the service")[-1]

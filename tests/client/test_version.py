@@ -52,7 +52,7 @@ def test_a_service_passes_its_check_while_it_is_ready_and_is_asked_on_loopback(t
         for host in ("127.0.0.1", "0.0.0.0"):
             result = check_serve(host, service.port)
             assert (result.exit_code, result.stderr) == (0, "") and "http://127.0.0.1:" in result.stdout
-        service.context.draining = True
+        service.context.stopping.set()
         result = check_serve("127.0.0.1", service.port)
     assert result.exit_code == 1 and "is not ready: status 503" in result.stderr
 

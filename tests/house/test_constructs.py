@@ -10,7 +10,7 @@ from tests.house.source import ALL_PYTHON, PACKAGES, Module, list_modules, list_
 
 # Modules that may catch every exception: for a request, for an expansion, and in loops that must survive an error.
 NETS = (
-    "service.middleware",
+    "service.requests",
     "service.watch",
     "service.lanes",
     "worker.child",

@@ -13,8 +13,7 @@ from index import segment
 from index.filters import parse_filter
 from index.segment import Segment
 from index.selection import Criteria
-from index.tail import MemoryTail
-from index.vectors import Entry, Hit, Identity, Keys, Matrix, VectorRows
+from index.vectors import Entry, Hit, Identity, Keys, Matrix, MemoryTail, VectorRows
 from store.data_root import DataRoot
 from tests.index.world import Machines, World
 

@@ -6,9 +6,8 @@ from random import Random
 
 import pytest
 
-from index import fusion
-from index.fusion import Fusion, fuse_rankings, list_hits_after, rank_by_words
-from index.snapshot import DEEPEST_RANK, PictureHit
+from index import snapshot
+from index.snapshot import DEEPEST_RANK, Fusion, PictureHit, fuse_rankings, list_hits_after, rank_by_words
 from index.word_search import WordHit
 from store.errors import PageTooDeep
 
@@ -53,8 +52,7 @@ def test_a_hit_tells_its_scores_in_both_and_the_first_in_both_that_is_called_so_
     assert {hit.picture: (hit.meaning, hit.words) for hit in hits[1:]} == {"b": (0.88, None), "c": (None, 1.0)}
 
 
-def test_a_picture_with_too_few_of_the_words_is_not_found_by_them() -> None:
-    assert fuse_rankings([], [WordHit("a", 0.75), WordHit("b", 0.74)], (1.0, 1.0))[-1].picture == "a"
+def test_a_ranking_by_words_has_what_scores_enough() -> None:
     assert [hit.picture for hit in rank_by_words([WordHit("a", 0.5), WordHit("b", 0.49)])] == ["a", "b"]
     assert [hit.picture for hit in rank_by_words([WordHit("a", 0.5), WordHit("b", 0.49)], 0.5)] == ["a"]
 
@@ -70,7 +68,7 @@ def test_pages_follow_each_other_also_when_the_last_hit_is_gone() -> None:
 
 def test_bands_follow_each_other_whatever_the_ranks() -> None:
     near = make_hits("a", "b", "c", "d", "e", match=[0.9, 0.6, 0.4, 0.3, 0.2])
-    words = [WordHit("e", 1.0, True, True), WordHit("x", 0.9, True), WordHit("b", 0.5), WordHit("d", 0.8)]
+    words = [WordHit("e", 1.0, True, True), WordHit("x", 0.9, True), WordHit("d", 0.8)]
     hits = fuse_rankings(near, words, (1.0, 1.0), {"b": 0.5, "d": 0.8})
     assert list_ids(hits) == ["e", "x", "a", "d", "b", "c"]
     assert [hit.match for hit in hits] == [0.95, 0.95, 0.9, 0.24, 0.3, 0.4]
@@ -85,11 +83,11 @@ def test_what_has_all_words_is_likely_where_chances_are_not_known() -> None:
 
 @pytest.mark.parametrize("likely", [0, 30, 250])
 def test_pages_of_any_size_are_parts_of_one_ranking(likely: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fusion, "NEAR", 20)
+    monkeypatch.setattr(snapshot, "NEAR", 20)
     random, ids = Random(likely), [f"p{number:03}" for number in range(400)]
     chances = [0.9 if rank < likely else 0.2 for rank in range(400)] if likely else []
     meaning = make_hits(*random.sample(ids, 400), match=chances)
-    words = [WordHit(id, random.choice([0.4, 0.8, 1.0]), random.random() < 0.3) for id in random.sample(ids, 60)]
+    words = [WordHit(id, random.choice([0.8, 0.9, 1.0]), random.random() < 0.3) for id in random.sample(ids, 60)]
     whole = fuse_rankings(meaning, words, (1.0, 1.0))
     for size in (7, 50):
         found, after = list[PictureHit](), None

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from index.loader import add_detector, restrict_to
 from index.snapshot import Route, Snapshot, Withdrawn
-from index.tail import MemoryTail
-from index.vectors import Entry, Identity, VectorRows, VectorSet
+from index.vectors import Entry, Identity, MemoryTail, VectorRows, VectorSet
 from model.detection import Detector, count_ngrams
 from model.table import View
 from model.tokenizer import list_english_words
@@ -94,7 +94,7 @@ def test_a_text_in_a_withdrawn_language_is_not_taken_for_another_one() -> None:
     assert (choice.used, choice.confidence, choice.warnings) == ("shared", 0.0, ("language_not_supported",))
     assert replace(gone, built_in=("en", "nl")).route("auto", text).warnings == ()
     assert gone.route("auto", "the dogs are on the table").used == "en"
-    left = snapshot([*CAPTIONS, "nl"], both).restrict_to(CAPTIONS)
+    left = restrict_to(snapshot([*CAPTIONS, "nl"], both), CAPTIONS)
     assert left.withdrawn["nl"].version == 2
 
 
@@ -125,7 +125,7 @@ def make_counting_snapshot(views: Mapping[str, View], **captions: list[str]) -> 
     sets = {identity: make_caption_set(identity, captions.get(identity.language or "", [])) for identity in identities}
     release = Release(1, 0, languages, datetime.now(UTC), "test", "", {})
     shown = Snapshot(release, views, make_view(0), sets)
-    return shown.add_detector(None, lambda identity, most: captions[str(identity.language)][:most])
+    return add_detector(shown, None, lambda identity, most: captions[str(identity.language)][:most])
 
 
 def make_caption_set(identity: Identity, texts: list[str]) -> VectorSet:
@@ -166,6 +166,6 @@ def test_of_many_captions_some_are_counted(world: World) -> None:
         return world.gallery.sample_captions(str(identity.language), [], most)
 
     served = world.serve().current
-    assert replace(served, ngram_sources={}).add_detector(None, read).ngram_sources == {"en": (0, 4_000)}
+    assert add_detector(replace(served, ngram_sources={}), None, read).ngram_sources == {"en": (0, 4_000)}
     assert asked == [2_000] and 1_800 < len(read(served.captions["en"].identity, 2_000)) < 2_200
     assert len({*world.gallery.sample_captions("en", [], 4_000)}) == 4_000

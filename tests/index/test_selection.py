@@ -185,7 +185,7 @@ class SelectionWorld:
 
 @pytest.fixture
 def world(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SelectionWorld]:
-    monkeypatch.setattr(selection, "_BLOCK", 7)  # keys come in several blocks
+    monkeypatch.setattr(records, "_READ_BLOCK", 7)  # keys come in several blocks
     world = SelectionWorld(database_url, tmp_path)
     yield world
     world.registry.close()
@@ -351,7 +351,7 @@ def test_a_filter_that_many_ask_at_once_is_read_once(world: SelectionWorld) -> N
 
 
 def test_one_waits_only_so_long_for_who_reads_the_same(world: SelectionWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(records, "_LOCK_SECONDS", 0.1)
     began, go = Event(), Event()
 
     def hold(connection: object, cursor: object, statement: str, *_: object) -> None:

@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index.tail import MemoryTail
-from index.vectors import Entry, Hit, Vector, VectorRows, find_best
+from index.vectors import Entry, Hit, MemoryTail, Vector, VectorRows, find_best
 from tests.index.conftest import DIMENSION, brute_force, captioned, gone, names, numbered, stored, tail, unit
 
 Content = Mapping[str, VectorRows]  # what a tail should have, by picture
@@ -90,13 +89,13 @@ def test_a_change_needs_as_little_memory_in_a_long_tail_as_in_a_short_one() -> N
 
 
 def count_steps(work: Callable[[], object]) -> int:
-    """Count the lines of the tail's module that are executed."""
+    """Count the lines of the module of tails that are executed."""
     lines, before = 0, sys.gettrace()
 
     def count(frame: FrameType, event: str, _: object) -> Any:
         nonlocal lines
         lines += event == "line"
-        return count if frame.f_code.co_filename.endswith("/index/tail.py") else None
+        return count if frame.f_code.co_filename.endswith("/index/vectors.py") else None
 
     sys.settrace(count)
     try:

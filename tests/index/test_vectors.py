@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from index import segment
 from index.segment import Segment
-from index.tail import MemoryTail
 from index.vectors import (
     Candidates,
     Entry,
     Keys,
     Matrix,
+    MemoryTail,
     Vector,
     VectorRows,
     VectorSet,

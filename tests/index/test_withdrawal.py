@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from index.janitor import Withdrawer
 from index.set_states import NOTHING_SEALED
-from index.withdrawal import Withdrawer
 from store.errors import ExpansionInProgress, VersionPruned
 from store.tables import CaptionRow, ExpansionRow
 from store.withdrawals import Withdrawal

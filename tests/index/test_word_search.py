@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, event, func, select
 
-from index import selection, word_search
+from index import records, word_search
 from index.filters import parse_filter
 from index.gallery import Gallery, NewPicture
 from index.records import Patch, RecordInput
 from index.selection import Criteria, Selection
 from index.word_search import WordHit, WordSearch
-from model.words import extract_query_terms, index_terms, make_whole_term
+from model.text import extract_query_terms, index_terms, make_whole_term
 from store.data_root import DataRoot
 from store.errors import RegistryUnavailable
 from store.registry import open_registry
@@ -43,7 +43,7 @@ class WordWorld:
         self.registry = open_registry(url)
         self.registry.initialise("base")
         self.gallery = Gallery(self.registry, DataRoot(home))
-        self.words = WordSearch(self.registry, Selection(self.registry))
+        self.selection, self.words = Selection(self.registry), WordSearch(self.registry)
         self.random = Random(0)
         self.learnt = [learn(self.registry, tag) for tag in ("de", "ja")]
         for number in range(25):
@@ -120,7 +120,8 @@ def world(database_url: str, tmp_path: Path) -> Iterator[WordWorld]:
 
 
 def find(world: WordWorld, query: str, wanted: Criteria = EVERYTHING, *languages: str) -> list[WordHit]:
-    return [*world.words.find(query, world.release, wanted, None, languages).hits]
+    allowed = world.selection.find_allowed_keys(wanted)
+    return [*world.words.find(query, world.release, allowed, None, languages).hits]
 
 
 def find_ids(world: WordWorld, query: str, *languages: str) -> list[str]:
@@ -136,7 +137,7 @@ def test_any_text_is_searched_as_words_and_finds_what_plain_python_finds(world: 
     @given(query=anything | phrases, without=st.none() | phrases)
     def agree(query: str, without: str | None) -> None:
         nonlocal hits
-        ranking = [*world.words.find(query, release, Criteria(), without).hits]
+        ranking = [*world.words.find(query, release, None, without).hits]
         assert ranking == search_slowly(query, documents, without)
         hits += bool(ranking)
 
@@ -177,7 +178,7 @@ def test_what_is_wanted_is_said_once_however_many_the_words(world: WordWorld, mo
         parameters.append(len(given[3]))
 
     release, documents = world.release, world.read_documents()
-    ranking = [*world.words.find(query, release, wanted, without).hits]
+    ranking = [*world.words.find(query, release, world.selection.find_allowed_keys(wanted), without).hits]
     assert ranking == search_slowly(query, documents, without) and ranking
     assert [each for each in parameters if each > 64] == [1_000]
 
@@ -195,7 +196,7 @@ def test_all_words_of_a_large_document_are_found(world: WordWorld) -> None:
 
 
 def test_a_search_finds_no_more_than_the_best_and_none_with_less_than_asked_for(world: WordWorld) -> None:
-    whole, ask = find(world, "1950 red the"), (world.release, EVERYTHING, None, ())
+    whole, ask = find(world, "1950 red the"), (world.release, None, None, ())
     assert [*world.words.find("1950 red the", *ask, most=3).hits] == whole[:3] and len(whole) > 3
     least = whole[2].score
     enough = [hit for hit in whole if hit.score >= least or hit.complete]
@@ -205,20 +206,20 @@ def test_a_search_finds_no_more_than_the_best_and_none_with_less_than_asked_for(
 def test_the_share_of_words_in_captions_is_that_of_the_search(world: WordWorld) -> None:
     put_called(world, a="two melons and a fern")
     (hit,) = [hit for hit in find(world, "melon fern glen", EVERYTHING, "en") if hit.picture == "a"]
-    found = world.words.find("melon fern glen", world.release, EVERYTHING, None, ["en"])
+    found = world.words.find("melon fern glen", world.release, None, None, ["en"])
     assert found.measure_share(["two melons", "a fern"]) == pytest.approx(hit.score)
     assert found.measure_share([]) == found.measure_share(["a glade"]) == 0
 
 
 def test_one_search_at_a_time_has_much_in_memory(world: WordWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(records, "_LOCK_SECONDS", 0.1)
     monkeypatch.setattr(word_search, "_MANY_MATCHES", 10)  # matches; each picture has 1950
     release, whole = world.release, find(world, "1950 red")
     with world.words._turn:
         with pytest.raises(RegistryUnavailable):
-            world.words.find("1950 red", release, EVERYTHING)
-        few = world.words.find("1950", release, make_criteria(make_match("id", "p3")))
-        assert [each.picture for each in few.hits] == ["p3"]
+            world.words.find("1950 red", release)
+        few = find(world, "1950", make_criteria(make_match("id", "p3")))
+        assert [each.picture for each in few] == ["p3"]
     assert find(world, "1950 red") == whole
 
 
@@ -267,7 +268,7 @@ def test_words_are_found_in_the_forms_of_their_language_after_the_word_itself(wo
 
 def test_words_that_no_picture_has_are_missing_and_the_nearest_are_suggested(world: WordWorld) -> None:
     put_called(world, a="a giraffe", b="melons")
-    found = world.words.find("girafe melon red xyzzyx 19", world.release, EVERYTHING, None, ["en"])
+    found = world.words.find("girafe melon red xyzzyx 19", world.release, None, None, ["en"])
     assert found.missing == ["girafe", "xyzzyx"]
     assert world.words.suggest(found.missing, world.release) == {"girafe": "giraffe"}
     world.gallery.delete("a")
@@ -287,6 +288,7 @@ def test_words_that_take_the_place_of_others_are_suggested(world: WordWorld) -> 
 
 def test_what_a_bound_key_misses_and_is_found_depends_on_its_collection_alone(world: WordWorld) -> None:
     put_called(world, a="a giraffe")
-    here = Criteria(collections=frozenset(["other"]))
-    assert world.words.find("giraffe", world.release, here, None, ["en"]).missing == ["giraffe"]
-    assert world.words.find("giraffe", world.release, EVERYTHING, None, ["en"]).missing == []
+    here = world.selection.find_allowed_keys(Criteria(collections=frozenset(["other"])))
+    found = world.words.find("giraffe", world.release, here, None, ["en"], is_bound=True)
+    assert found.missing == ["giraffe"]
+    assert world.words.find("giraffe", world.release, None, None, ["en"]).missing == []

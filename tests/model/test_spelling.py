@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from model.spelling import Speller, count_mistakes
-from model.stems import find_forms, has_stemmer
+from model.text import find_forms, has_stemmer
 
 WORDS = ["apple", "apples", "maple", "giraffe", "house", "mouse", "horse", "two", "cat", "Äpfel", "sailboat"]
 

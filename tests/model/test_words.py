@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.words import MOST_BYTES, MOST_DOCUMENT_TERMS, MOST_QUERY_TERMS, extract_query_terms, index_terms
+from model.text import MOST_BYTES, MOST_DOCUMENT_TERMS, MOST_QUERY_TERMS, extract_query_terms, index_terms
 
 anything = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
 

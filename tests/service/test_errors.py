@@ -11,10 +11,9 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from service.bodies import validate
 from service.metrics import Metrics
-from service.middleware import RequestMiddleware
 from service.problems import get_status, install, make_problem_response
+from service.requests import RequestMiddleware, validate
 from service.schemas.admin import RollbackRequest
 from service.schemas.common import RequestBody
 from service.schemas.gallery import PictureRecord

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from model.encoder import EncodedTexts
-from service import bodies
+from service import requests
 from tests.doubles import StalledEncoder, WeightlessEncoder
 from tests.patience import PATIENCE
 from tests.service.harness import (
@@ -181,7 +181,7 @@ def test_a_body_that_trickles_is_cut_at_its_deadline(hasty: Service, path: str, 
 
 @pytest.mark.row("H7")
 def test_a_body_that_is_announced_too_large_is_not_waited_for(hasty: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "DISCARD_SECONDS", 0.5)
+    monkeypatch.setattr(requests, "DISCARD_SECONDS", 0.5)
     with socket.create_connection(("127.0.0.1", hasty.port)) as connection:
         connection.sendall(make_head(SEARCH, "application/json", hasty.context.settings.json_bytes + 1))
         assert b"body_too_large" in _trickle(connection)
@@ -202,7 +202,7 @@ def test_a_body_that_is_announced_too_large_is_not_waited_for(hasty: Service, mo
 def test_a_refused_body_is_not_waited_for(
     service: Service, begin: str, field: str, status: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "DISCARD_SECONDS", 0.5)
+    monkeypatch.setattr(requests, "DISCARD_SECONDS", 0.5)
     head = make_head("", "multipart/form-data; boundary=b", 60_000).replace(b"POST ", begin.encode())
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
         connection.sendall(head.replace(b"Host: x", b"Host: x\r\n" + field.encode()))

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from service import lanes
 from service.auth import RateLimiter
-from service.bodies import BodyReader
 from service.forms import BodyKind, read_form
 from service.lanes import Lane
 from service.listings import Cursors
 from service.problems import BodyTimeout, BodyTooLarge, ClientLeft, InvalidCursor, Malformed, RateLimited
+from service.requests import BodyReader
 from service.schemas.gallery import BatchForm
 from service.settings import Settings
 from store.data_root import DataRoot

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from client.main import app
-from index import snapshot
+from index import loader
 from model.match import GUESSED, Calibration, Curves, take_first
 from tests.doubles import WeightlessEncoder, make_text_vector
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, picture, running
@@ -249,7 +249,7 @@ class KnowingEncoder(WeightlessEncoder):
 def test_without_captions_the_curves_of_the_base_tell_chances_and_a_guess_has_less(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot, "LEAST_PICTURES", 4)
+    monkeypatch.setattr(loader, "LEAST_PICTURES", 4)
     with running(tmp_path / "home", KnowingEncoder(tmp_path / "unseen.gz")) as service:
         for number in range(3):
             assert service.put(f"p{number}", picture(number)).is_success

@@ -17,7 +17,7 @@ from index.gallery import Gallery
 from model.backend import find_recorded_encoding
 from model.encoder import EncodedTexts
 from model.table import View
-from service import moving
+from service import watch
 from service.context import Context
 from service.settings import Settings
 from store.bases import FIRST_ENCODING, Encoding
@@ -202,7 +202,7 @@ def test_searches_and_writes_go_on_and_no_answer_is_of_two_bases(tmp_path: Path)
 
 
 def test_a_base_that_cannot_be_opened_leaves_what_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.moving._RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("service.watch._RETRY_SECONDS", 0.0)
     with serve(tmp_path) as (service, asked):
         before = list_answers(service)
         (tmp_path / "away").touch()
@@ -239,13 +239,13 @@ def test_while_another_base_is_opened_the_one_before_follows_all_changes(tmp_pat
 
 
 def test_a_base_that_serves_no_more_when_it_is_open_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    closed, close = list[Context](), moving._close
+    closed, close = list[Context](), watch._close
 
     def close_and_note(context: Context) -> None:
         close(context)
         closed.append(context)
 
-    monkeypatch.setattr(moving, "_close", close_and_note)
+    monkeypatch.setattr(watch, "_close", close_and_note)
     with serve(tmp_path) as (service, asked):
         before, first = list_answers(service), service.context
         (tmp_path / "held").touch()

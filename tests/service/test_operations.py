@@ -68,7 +68,7 @@ def test_readiness_tells_only_who_may_see_all_of_languages_and_changes(tmp_path:
 
 def test_a_service_that_drains_is_not_ready_but_answers(tmp_path: Path) -> None:
     with running(tmp_path) as service:
-        service.context.draining = True
+        service.context.stopping.set()
         answer = service.http.get("/readyz")
         assert (answer.status_code, answer.json()["degraded"]) == (503, ["draining"])
         assert service.search("cat").status_code == 200

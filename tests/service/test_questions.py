@@ -13,7 +13,7 @@ import pytest
 
 from tests.doubles import make_picture_vector, make_text_vector
 from tests.patience import PATIENCE
-from tests.service.harness import Service, assert_problem, motif, picture, running
+from tests.service.harness import Service, assert_problem, motif, picture, running, wait_until
 
 IDS = [f"p{number}" for number in range(8)]
 VECTORS = {id: make_picture_vector(motif(number)) for number, id in enumerate(IDS)}
@@ -92,7 +92,7 @@ def test_the_bytes_of_an_upload_are_dropped_when_they_are_encoded(
         answer = threads.submit(service.search_by_picture, data, facets="tags")
         try:
             assert counting.wait(PATIENCE)
-            assert not is_held()
+            wait_until(lambda: not is_held())
         finally:
             done.set()
         assert answer.result().status_code == 200

@@ -86,8 +86,8 @@ def test_a_bug_refuses_one_search_only(
 ) -> None:
     find = service.context.words.find
 
-    def find_or_fail(words: str, *others: Any) -> Any:
-        return find(words, *others) if words != "fails" else 1 / 0
+    def find_or_fail(words: str, *others: Any, **more: Any) -> Any:
+        return find(words, *others, **more) if words != "fails" else 1 / 0
 
     monkeypatch.setattr(service.context.words, "find", find_or_fail)
     texts = ["a", "fails", "b"]
@@ -101,7 +101,7 @@ def test_searches_that_read_the_registry_leave_threads_to_others(
 ) -> None:
     find, going, most, lock, two = service.context.words.find, 0, 0, threading.Lock(), threading.Event()
 
-    def find_and_count(*given: Any) -> Any:
+    def find_and_count(*given: Any, **more: Any) -> Any:
         nonlocal going, most
         with lock:
             going += 1
@@ -112,7 +112,7 @@ def test_searches_that_read_the_registry_leave_threads_to_others(
         time.sleep(0.05)  # for a third one, which must not come
         with lock:
             going -= 1
-        return find(*given)
+        return find(*given, **more)
 
     monkeypatch.setattr(service.context.words, "find", find_and_count)
     answers = list[httpx.Response]()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from index.captions import EncoderId
 from index.gallery import NewPicture
-from index.snapshot import Calibrations
+from index.loader import Calibrations
 from index.vectors import Matrix
 from model import version as version_files
 from model.dataset.rows import Pivot, Row
