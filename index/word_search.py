@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from operator import attrgetter
 from threading import Lock
@@ -115,6 +115,14 @@ class FoundWords:
             for each in self.terms
         )
         return tenths / max(1, _OF_TEN * sum(each.weight for each in self.terms))
+
+    def leave_out(self, text: str, words: Iterable[str]) -> tuple["FoundWords", float]:
+        """Return this without some words of the text, and the share of the words, by their weight, that is left."""
+        gone = {term for word in words for term in extract_query_terms(word)}
+        weights = {each.term: each.weight for each in self.terms} or dict.fromkeys(extract_query_terms(text), 1)
+        left = sum(weight for term, weight in weights.items() if term not in gone)
+        kept = [each for each in self.terms if each.term not in gone]
+        return replace(self, terms=kept), left / max(1, sum(weights.values()))
 
 
 class _TermMatches(NamedTuple):

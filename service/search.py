@@ -79,6 +79,7 @@ class Search:
         self._facets: Mapping[str, Sequence[FacetValue]] | None = None
         self._found: FoundWords | None = None
         self._is_away = False  # the registry, for its words
+        self._known_share = 1.0  # of its words, by their weight, those that somebody knows
         self._unknown, self._guessed, self._meant = list[str](), list[str](), dict[str, str]()
 
     @property
@@ -217,6 +218,8 @@ class Search:
         self._unknown, self._guessed = spelling.check(text, view, snapshot.views, missing, is_multilingual=many)
         if not self._unknown:
             return
+        left, self._known_share = (found or FoundWords()).leave_out(text, self._unknown)
+        self._found = found and left
         asked, is_bound = self._unknown[:_MOST_SUGGESTED], self._caller.collections is not None
         if self.body.cursor is not None:
             return
@@ -239,7 +242,8 @@ class Search:
         if self._text is None or by_picture or self._minus_text or self._caller.collections is not None:
             return None
         calibration = None if self._route is None else self._snapshot.find_calibration(self._route)
-        return replace(calibration, share=GUESSED) if calibration and self._guessed else calibration
+        share = self._known_share * (GUESSED if self._guessed else 1.0)
+        return calibration and replace(calibration, share=share)
 
     # --- run and described, in one thread -----------------------------------------------------------------------------
 

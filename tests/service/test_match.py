@@ -246,7 +246,7 @@ class KnowingEncoder(WeightlessEncoder):
         self.unseen = unseen
 
 
-def test_without_captions_the_curves_of_the_base_tell_chances_and_a_guess_has_less(
+def test_without_captions_the_curves_of_the_base_tell_chances_and_a_guess_or_an_unknown_word_has_less(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loader, "LEAST_PICTURES", 4)
@@ -258,16 +258,16 @@ def test_without_captions_the_curves_of_the_base_tell_chances_and_a_guess_has_le
         service.context.live.refresh()
         plain = list_matches(search(service))
         assert None not in plain and list_matches(search(service, language="auto")) == plain
-        answer = search(service, text="children in Paris")
-        assert answer["guessed_words"] == ["children", "Paris"] and "not_known_to_base" in answer["warnings"]
-        (view, query), sample = (
-            (service.context.live.current.views["en"], "children in Paris"),
-            take_first(
-                service.context.gallery.sample_vectors(1.0, service.context.live.current.pictures.identity.fingerprint)
-            ),
-        )
-        scores = [hit["meaning"] for hit in answer["items"]]
-        whole = Calibration(CURVES, sample, 4, 0).compute_matches(make_text_vector(view.version, query), scores, scores)
-        assert list_matches(answer) == pytest.approx([GUESSED * chance for chance in whole], abs=1e-4)
+        for text, share in (("children in Paris", GUESSED), ("crecsent dog", 0.5), ("crecsent", 0.0)):
+            answer = search(service, text=text)
+            scores = [hit["meaning"] for hit in answer["items"]]
+            snapshot = service.context.live.current
+            sample = take_first(service.context.gallery.sample_vectors(1.0, snapshot.pictures.identity.fingerprint))
+            vector = make_text_vector(snapshot.views["en"].version, text)
+            whole = Calibration(CURVES, sample, 4, 0).compute_matches(vector, scores, scores)
+            assert list_matches(answer) == pytest.approx([share * chance for chance in whole], abs=1e-4), text
+            told = (answer["guessed_words"], answer["unknown_words"])
+            assert told == ((["children", "Paris"], []) if share == GUESSED else ([], ["crecsent"]))
+            assert ("not_known_to_base" in answer["warnings"]) == (share == GUESSED)
         calibrate(service, pictures=4, lead=CURVES.lead + 1)
         assert list_matches(search(service)) != plain, "the gallery's own"
