@@ -10,7 +10,7 @@ from cachetools import LRUCache
 
 from model.dataset.dictionary import load_things
 from model.table import View
-from model.text import extract_query_terms, find_words, is_spelled
+from model.text import extract_query_terms, find_words
 from model.tokenizer import list_whole_words
 
 _MOST_MISTAKES = 2  # letters, in words of `_LONG` letters or more; one in shorter ones
@@ -90,16 +90,16 @@ class Spelling:
         What captions miss may not be known (None); nor is, what a base of many languages knows. A guess are English
         words for people, places and events, where the base does not know these.
         """
+        words, guessed = [*dict.fromkeys(find_words(text))], list[str]()
         if view.lexicon.words:
-            words, guessed = [*dict.fromkeys(view.read(text).unknown)], list[str]()
+            words = [*dict.fromkeys(view.read(text).unknown)]
             if missing is None:
                 return words, guessed
         else:
-            words = [*dict.fromkeys(find_words(text))]
             guessed = [word for word in words if not self._unseen_words.isdisjoint(_list_stems(word))]
-            is_told = not is_multilingual and missing
-            words = [word for word in words if is_told and word.isascii() and not self._is_known(word, views)]
-        return [word for word in words if any(term in (missing or ()) for term in extract_query_terms(word))], guessed
+            words = [] if is_multilingual else [word for word in words if word.isascii()]
+            missing = [term for term in missing or () if not self._is_known(term, views)]
+        return [word for word in words if missing and not {*missing}.isdisjoint(extract_query_terms(word))], guessed
 
     def suggest(self, word: str, view: View) -> str | None:
         """Return the nearest word that the language of a view was taught or, of a base, the nearest that it knows."""
@@ -111,11 +111,8 @@ class Spelling:
         return next(iter(speller.suggest(word.lower())), None)
 
     def _is_known(self, word: str, views: Mapping[str, View]) -> bool:
-        return all(
-            not self._english.isdisjoint(_list_stems(part)) or any(view.lexicon.has(part) for view in views.values())
-            for part in extract_query_terms(word)
-            if is_spelled(part)
-        )
+        """Whether a base was told an English word, or a language was taught it."""
+        return not self._english.isdisjoint(_list_stems(word)) or any(view.lexicon.has(word) for view in views.values())
 
     @cached_property
     def _unseen_words(self) -> frozenset[str]:

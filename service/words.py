@@ -20,7 +20,7 @@ from model.text import clean
 from model.vocabulary import Vocabulary, find_stem, weigh_common_words
 from service.forms import FileOnDisk
 from service.problems import format_location
-from service.schemas.words import Answer
+from service.schemas.speakers import Answer
 from store.answers import WordAnswer
 from store.errors import FieldError, PictoglotError, Unavailable
 from store.registry import Registry

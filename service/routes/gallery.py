@@ -1,4 +1,4 @@
-"""The routes of the gallery: add, list, change and delete pictures. Decodes and encodes in the context's queues."""
+"""The routes of the gallery: add, list, count, change, delete pictures. Decodes and encodes in the context's queues."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from index.records import (
     RecordInput,
     list_with_current_captions,
 )
-from index.selection import Criteria
+from index.selection import MONTHS, Criteria
 from model.languages import canonicalize
 from model.text import clean
 from service import values
@@ -37,7 +37,10 @@ from store import files
 from store.errors import FieldError, PictoglotError
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
+overview_router = APIRouter(prefix="/v1", tags=["gallery"], route_class=GuardedRoute)
 PictureForm = Annotated[schemas.PictureForm, fastapi.Body(media_type=MULTIPART)]
+_MOST = 1_200  # values of each: a hundred years of months
+_COUNTED = {"months": MONTHS, "folders": "folder", "cameras": "camera", "collections": "collection"}
 _TAGGED: dict[int | str, dict[str, Any]] = {
     200: {"headers": {"ETag": {"description": "Of the record.", "schema": {"type": "string"}}}}
 }
@@ -155,6 +158,46 @@ async def delete_picture(id: PathId, context: AppContext, caller: Caller, if_mat
     """Delete a picture; when the answer arrives, no search returns it any more. `If-Match` as with `PATCH`."""
     await context.writes.run(context.live.delete_picture, id, caller.collections, parse_if_match(if_match))
     await context.refresh_successor()
+
+
+@overview_router.get("/collections")
+@require_scope("search", allows_bound_keys=True)
+async def list_collections(context: AppContext, caller: Caller) -> schemas.Collections:
+    """The collections that the key may see, by name, with the number of their pictures.
+
+    503 `registry_unavailable` after six seconds, as a search with a filter.
+    """
+    found = await context.lanes.read.run(context.selection.list_collections, caller.collections)
+    return schemas.Collections(items=[schemas.CollectionItem(name=name, count=count) for name, count in found])
+
+
+@overview_router.get("/facets")
+@require_scope("search", allows_bound_keys=True)
+async def count_gallery(
+    context: AppContext,
+    caller: Caller,
+    filter: values.QueryFilter = None,
+    collection: values.QueryCollection = None,
+) -> schemas.GalleryFacets:
+    """Count pictures by month, newest first, and by folder, camera and collection, most first.
+
+    Those that the filter leaves and the key may see; at most 1,200 of each. A month is that of `shown_at`, in UTC.
+    503 `registry_unavailable` after six seconds, as a search with a filter.
+    """
+    criteria = Criteria(parse_query_filter(filter), caller.collections, collection)
+    counts = await context.lanes.filter.run(context.selection.count_facets, criteria, [*_COUNTED.values()], _MOST)
+    by_name = {name: counts[key] for name, key in _COUNTED.items()}
+    return schemas.GalleryFacets.model_validate(
+        {"pictures": sum(each.count for each in by_name["collections"]), **by_name}, from_attributes=True
+    )
+
+
+@overview_router.get("/limits")
+@require_scope("search", allows_bound_keys=True)
+async def get_limits(context: AppContext) -> schemas.Limits:
+    """Return what a picture may have: bytes and pixels. Some formats are read up to fewer pixels: docs/gallery.md."""
+    settings = context.settings
+    return schemas.Limits(picture_bytes=settings.picture_bytes, picture_pixels=settings.picture_pixels)
 
 
 async def _put_form(
