@@ -26,7 +26,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "languages": languages.list_languages, "words": words.list_words, "learn": learn.learn, "assess": learn.assess,
         "expansions": languages.list_expansions, "versions": versions.list_versions, "releases": versions.list_releases,
         "rollback": versions.roll_back, "terms": terms.show_terms,
-        "withdraw": withdraw.withdraw, "prune": versions.prune,
+        "withdraw": withdraw.withdraw, "prune": versions.prune, "audit": admin.list_acts,
     },
 }  # fmt: skip
 for panel, commands in _PANELS.items():

@@ -48,6 +48,7 @@ from index.rows import PictureTables, store_caption_vectors, store_picture_vecto
 from index.set_states import DELETED
 from index.vectors import Vector
 from model.pictures import Picture
+from store.audit import CURRENT, Act, note
 from store.clock import now
 from store.data_root import DataRoot
 from store.deleted import DeletedPictureRow
@@ -78,6 +79,7 @@ class NewPicture:
     picture: Picture | None = None
     caption_vectors: Mapping[tuple[str, str, EncoderId], Vector] = field(default_factory=dict)
     record: RecordInput = field(default_factory=RecordInput)
+    act: Act | None = field(default_factory=CURRENT.get, compare=False)  # of whom the picture came
 
 
 Outcome = Literal["created", "replaced", "kept"]
@@ -118,6 +120,8 @@ class Gallery(PictureTables):
         """
         with self._write_files_around(pictures), self.registry.begin() as session:
             stored = [_put_picture(session, new) for new in pictures]
+            for new, put in zip(pictures, stored, strict=True):
+                note(session, {new.id: put.outcome}, new.act)
             vectors = {new.content_sha256: new.vector for new in pictures if new.vector is not None}
             store_picture_vectors(session, fingerprint, vectors)
             _discard(session, {put.before for put in stored if put.before is not None})
@@ -136,7 +140,9 @@ class Gallery(PictureTables):
             record, captions = patch.apply_to(before.record if before else None, group_by_language(own))
             assert before is not None
             after = replace(before, record=record)
-            return write_row(session, before, after, own, captions, vectors, patch.collections)
+            put = write_row(session, before, after, own, captions, vectors, patch.collections)
+            note(session, {patch.id: put.outcome})
+            return put
 
     def check(self, id: str, change: RecordInput | Patch) -> None:
         """Raise what `put` or `patch` would raise now, before anything is decoded or encoded."""
@@ -159,6 +165,7 @@ class Gallery(PictureTables):
             if precondition is not None:
                 precondition.require(picture.record)
             delete_rows(session, [picture])
+            note(session, {id: "deleted"})
 
     def get(self, id: str, collections: Collections = None) -> GalleryPicture:
         """Return one picture; raise `PictureNotFound`, also outside of these collections."""

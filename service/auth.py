@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
@@ -26,7 +27,8 @@ from index.records import DEFAULT_COLLECTION
 from service.forms import FORMS, BodyKind, read_form
 from service.lanes import Lane
 from service.problems import BodyTooLarge, InvalidApiKey, MissingApiKey, RateLimited
-from service.requests import JSON, MULTIPART, parse_json
+from service.requests import JSON, MULTIPART, READING, parse_json
+from store.audit import CURRENT, Act
 from store.errors import FieldError, InsufficientScope, InvalidInput, RegistryUnavailable, UnsupportedMedia
 from store.keys import SCOPES, ApiKey, Scope, parse_key_id
 
@@ -119,6 +121,10 @@ class GuardedRoute(APIRoute):
             request.state.rate = partial(context.rate.list_headers, principal.id)  # as it is when the answer begins
             context.rate.take(principal.id)
             request.state.principal = principal
+            if request.method not in READING:
+                act = f"{request.method} {request.scope['route'].path}"
+                named = [unquote(value) for value in request.path_params.values()]
+                CURRENT.set(Act(principal.id, act, principal.label, request.state.request_id, named))
             _check_query(request, names)
             if read is None:
                 request.state.body.allow(*context.body_limits[BodyKind.JSON])

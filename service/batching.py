@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
@@ -298,7 +299,7 @@ class WriteQueue(BatchQueue[_Write, Any]):
 
     async def run(self, change: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Make another change and return its result; raises what it and a call of the queue raise."""
-        (result,) = await self([partial(change, *args, **kwargs)])
+        (result,) = await self([partial(copy_context().run, change, *args, **kwargs)])  # whose act it is
         return result  # type: ignore[no-any-return]
 
     def _write(self, writes: Sequence[_Write]) -> list[Any]:

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
 from threading import BoundedSemaphore, Thread
@@ -99,7 +100,7 @@ class Lane:
 
     def _submit(self, work: Callable[[], T]) -> "Future[T]":
         future = Future[T]()
-        self._work.put((future, work))
+        self._work.put((future, partial(copy_context().run, work)))  # whose act it is
         return future
 
     def _end_late(self, future: "Future[T]") -> T:

@@ -46,7 +46,7 @@ _MAX_HEADERS = 100
 _MAX_DIGITS = 40  # of an integer; no schema accepts a longer one, and int() would be slow
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})  # all others share one label
-_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _log = logging.getLogger("pictoglot.access")
 
 M = TypeVar("M", bound=BaseModel)
@@ -158,7 +158,7 @@ class RequestMiddleware:
             "milliseconds": round(seconds * 1_000, 1),
             "key": principal.id if principal else None,
         }
-        if principal and method not in _READING and 200 <= status < 400:  # what was refused may be anything, even a key
+        if principal and method not in READING and 200 <= status < 400:  # what was refused may be anything, even a key
             fields |= {"label": principal.label} if principal.label else {}
             fields |= {"target": unquote("/".join(values))} if (values := scope["path_params"].values()) else {}
         if timing.seconds and _log.isEnabledFor(logging.DEBUG):

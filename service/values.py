@@ -124,6 +124,7 @@ QueryCount = Annotated[
 ]
 QueryCursor = Annotated[Cursor | None, Query()]
 QueryPerson = Annotated[str, Query(max_length=300, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+QueryExact = Annotated[str, Query(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 QueryFlag = Annotated[Literal["true", "false"], Query()]
 QueryName = Annotated[str, Query(min_length=1, max_length=100)]
 QueryCollection = Annotated[Collection | None, Query()]

@@ -16,6 +16,7 @@ from sqlalchemy import Double, and_, case, delete, func, or_, select, type_coerc
 from sqlalchemy.orm import Session
 
 from store.answers import WaitingRow
+from store.audit import note
 from store.clock import LONGEST_LEASE, has_ended, now
 from store.errors import Conflict, ExpansionFinished, ExpansionInProgress, ExpansionNotFound, IdempotencyKeyReused
 from store.leases import UNLEASED, Leases
@@ -165,6 +166,7 @@ class Expansions(Leases):
             )
             _take_waiting(session, row, waiting)
             record_request(session, key, expansion=row.id)
+            note(session, {row.id: "queued", language: kind})
             return build_expansion(row), True
 
     def confirm(self, id: str) -> Expansion | None:
@@ -260,6 +262,7 @@ class Expansions(Leases):
             )
             session.execute(update(ExpansionRow).where(ExpansionRow.id == id).values(cancel_requested=True))
             session.refresh(row)
+            note(session, {id: "cancelled"})
             return build_expansion(row)
 
     def list_runnable(self) -> Sequence[str]:

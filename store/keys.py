@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from sqlalchemy import Row, func, select, update
 
+from store.audit import note
 from store.clock import now
 from store.errors import KeyNotFound
 from store.registry import Registry
@@ -65,6 +66,7 @@ class ApiKeys:
             row.secret_sha256 = _hash_secret(secret)
             session.add(row)
             session.flush()
+            note(session, {id: "created"})
             return _build_key(row), f"pk_{id}_{secret}"
 
     def list(self) -> Sequence[ApiKey]:
@@ -80,6 +82,7 @@ class ApiKeys:
         with self._registry.begin() as session:
             if session.scalar(revoke.returning(KeyRow.id)) is None:
                 raise KeyNotFound
+            note(session, {id: "revoked"})
 
 
 def _hash_secret(secret: str) -> bytes:

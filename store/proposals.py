@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, ForeignKey, Index, delete, func, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
+from store.audit import note
 from store.clock import now
 from store.database import Database
 from store.errors import PictureNotFound, TooManyAnswers
@@ -127,12 +128,14 @@ class CaptionProposals:
         which = update(ProposalRow).where(ProposalRow.id.in_(ids), ProposalRow.accepted_at.is_(None))
         with self._database.begin() as session:
             session.execute(which.values(accepted_at=now(), accepted_by=actor))
+            note(session, {each.picture: "caption accepted" for each in proposals})
 
     def reject(self, language: str, ids: Sequence[int]) -> None:
         """Delete proposals that wait."""
         row = ProposalRow
         with self._database.begin() as session:
             session.execute(delete(row).where(row.language == language, row.id.in_(ids), row.accepted_at.is_(None)))
+            note(session, {f"proposal {id}": "rejected" for id in ids})
 
     def find_wanted(self, language: str, person: Person, count: int) -> Sequence[str]:
         """Find pictures without a caption in a language that this person has not captioned yet.

@@ -1,10 +1,14 @@
 """The registry as one object: opens the database, migrates it and initialises it for one base."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sqlalchemy import delete, false, select, text
+from sqlalchemy.orm import Session
 
 from store.answers import UnknownWords, WaitingRows, WordAnswers
+from store.audit import Audit, write_acts
 from store.bases import Bases, Encodings, add_base
 from store.database import Database
 from store.deleted import DeletedPictureRow  # noqa: F401  one of the tables
@@ -38,6 +42,16 @@ class Registry(Database):
         self.encodings = Encodings(self)
         self.duties = Duties(self)
         self.retention = Retention(self)
+        self.audit = Audit(self)
+
+    @contextmanager
+    def begin(self) -> Iterator[Session]:
+        """Write alone, as `Database.begin`; the acts that do so are entered in the audit log with what they write."""
+        with super().begin() as session:
+            yield session
+            written = write_acts(session)
+        for number, act in written.items():
+            act.number = number
 
     def probe(self) -> None:
         """Test whether writes are accepted, and write nothing. Raises RegistryUnavailable, StorageFull."""

@@ -9,6 +9,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from store.answers import WaitingRow
+from store.audit import CURRENT, Act, note
 from store.database import Database
 from store.errors import BaseMoved, ExpansionCancelled, ReleaseNotFound
 from store.expansions import IdempotencyKey, enqueue, find_earlier_request, record_request
@@ -209,6 +210,9 @@ def publish(session: Session, expected: int, row: ReleaseRow) -> Release:
     alias = update(AliasRow).where(AliasRow.name == SERVING, AliasRow.release == expected)
     if session.scalar(alias.values(release=row.number).returning(AliasRow.release)) is None:
         get_serving(session, expected)
+    kind, language = row.change["kind"], row.change.get("language")
+    became = {language: kind} if language else {}
+    note(session, {**became, f"release {row.number}": kind}, CURRENT.get() or Act(row.actor, kind))
     return row.convert_to(Release)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import case, func, literal, select, update
 from sqlalchemy.orm import Session
 
+from store.audit import note
 from store.clock import Instant, now
 from store.database import Database
 from store.errors import AliasMoved, ExpansionInProgress, LanguageNotFound, RegistryUnavailable, RollbackNotPossible
@@ -92,6 +93,7 @@ class Retention:
             new = VersionRow.pruned_at.is_(None) | VersionRow.number.in_(find_reused_as_shared(session))
             mark = update(VersionRow).where(VersionRow.number.in_(numbers), new)
             session.execute(mark.values(pruned_at=now(), pruned_release=pruning.release))
+            note(session, {f"version {number}": "pruned" for number in numbers})
             return pruning
 
     def list_removable(self) -> list[Version]:

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 import httpx
 import typer
 
-from ..client import build_path, carry_out, open_service, read_answer
+from ..client import build_path, carry_out, list_all, open_service, read_answer
 from ..output import (
     AsJson,
+    Limit,
     Yes,
     format_share,
     format_size,
@@ -24,6 +25,7 @@ from .versions import DryRun, Expected, Reason
 
 keys = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 base = typer.Typer(help="Show which base serves, move to another one, and back.", no_args_is_help=True)
+_SHOWN_TARGETS = 4
 _OPENING = 900.0  # seconds to wait until the service has opened a base
 _PAUSE = 1.0
 
@@ -65,6 +67,31 @@ def revoke_key(id: Annotated[str, typer.Argument(help="Id of the key.")], as_jso
     with open_service() as client:
         client.delete(build_path("/v1/admin/keys", id)).raise_for_status()
     print_result({"id": id, "revoked": True}, as_json, f"Key {id} is revoked.")
+
+
+def list_acts(
+    limit: Limit = 20,
+    actor: Annotated[str, typer.Option(help="Of this key: its id.")] = "",
+    act: Annotated[str, typer.Option(help="Of this act, such as `DELETE /v1/pictures/{id}`.")] = "",
+    target: Annotated[str, typer.Option(help="Of this picture, language, key or expansion.")] = "",
+    since: Annotated[str, typer.Option(help="ISO 8601, with a time zone, such as 2030-01-31T12:00:00Z.")] = "",
+    until: Annotated[str, typer.Option(help="As --since: acts before that moment.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """List who changed what, newest first."""
+    given = {"actor": actor, "act": act, "target": target, "since": since, "until": until}
+    with open_service() as client:
+        items = list_all(client, "/v1/admin/audit", limit, **{name: value for name, value in given.items() if value})
+    rows = [
+        (format_time(item["at"]), item["label"] or item["actor"], item["act"], _list_targets(item["targets"]))
+        for item in items
+    ]
+    print_listing({"items": items}, as_json, ("when (UTC)", "who", "act", "what"), rows)
+
+
+def _list_targets(targets: dict[str, str]) -> str:
+    shown = [f"{name} {became}".strip() for name, became in [*targets.items()][:_SHOWN_TARGETS]]
+    return ", ".join([*shown, "…"] if len(targets) > _SHOWN_TARGETS else shown)
 
 
 @base.command("move")

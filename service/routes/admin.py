@@ -5,9 +5,10 @@ import shutil
 from collections.abc import Set
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Response
+from pydantic import AwareDatetime
 from starlette.concurrency import run_in_threadpool
 
 from index.janitor import Pruner, Withdrawer, estimate_move_bytes
@@ -109,6 +110,30 @@ def list_releases(
     page, following = paginate("releases", limit, cursor, fetch, lambda release: release.number)
     pruned, gone = context.registry.versions.find_pruned(), context.registry.versions.find_unneeded()
     return schemas.ReleasePage(items=[_make_item(release, pruned, gone) for release in page], next_cursor=following)
+
+
+@router.get("/audit")
+@require_scope("admin")
+def list_acts(
+    context: AppContext,
+    limit: values.QueryLimit = 20,
+    cursor: values.QueryCursor = None,
+    actor: values.QueryExact | None = None,
+    act: values.QueryExact | None = None,
+    target: values.QueryExact | None = None,
+    since: AwareDatetime | None = None,
+    until: AwareDatetime | None = None,
+) -> schemas.AuditPage:
+    """List who changed what, newest first: of one key, one act (`PUT /v1/pictures/{id}`), one target, or a time.
+
+    An entry is written in the transaction of the change; what was refused has none.
+    """
+    wanted: dict[str, Any] = {"actor": actor, "act": act, "target": target, "since": since, "until": until}
+    fetch = partial(context.registry.audit.list, **wanted)
+    page, following = context.cursors.paginate(
+        ["audit", *map(str, wanted.values())], limit, cursor, fetch, lambda entry: entry.number
+    )
+    return schemas.AuditPage(items=[schemas.AuditItem(**asdict(entry)) for entry in page], next_cursor=following)
 
 
 @router.post("/releases/{number}/restore")

@@ -91,6 +91,23 @@ class ReleasePage(Response):
     next_cursor: str | None
 
 
+class AuditItem(Response):
+    """An act: `targets` are ids, each with what became of it; `act` is the method and route, or what a worker did."""
+
+    number: int
+    at: datetime
+    actor: str
+    label: str = Field(description="What the key was called then.")
+    act: str
+    targets: dict[str, str]
+    request_id: str
+
+
+class AuditPage(Response):
+    items: list[AuditItem]
+    next_cursor: str | None
+
+
 class RestoreRequest(RequestBody):
     expected: int = Field(ge=0, lt=1 << 31)
     reason: Note = Field("", max_length=1_000)

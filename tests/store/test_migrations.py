@@ -110,7 +110,14 @@ def test_a_registry_of_the_first_revision_gets_what_came_since(database_url: str
         session.execute(text(_TAKEN_IN_1950))
         session.execute(text("DROP TABLE word_answers"))
         session.execute(text("DROP TABLE unknown_words"))
-        for table in ("language_terms", "withdrawals", "caption_proposals", "deleted_pictures", "waiting_rows"):
+        for table in (
+            "language_terms",
+            "withdrawals",
+            "caption_proposals",
+            "deleted_pictures",
+            "waiting_rows",
+            "audit",
+        ):
             session.execute(text(f"DROP TABLE {table}"))
         for table in ("expansions", "versions"):
             session.execute(text(f"ALTER TABLE {table} DROP COLUMN terms"))

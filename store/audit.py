@@ -1,0 +1,124 @@
+"""The audit log: who changed what, by which request; written in the transaction of the change itself."""
+
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import JSON, Text, cast, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from store.clock import now
+from store.database import Database, encode_json
+from store.tables import AutoKey, RegistryRow
+
+
+@dataclass
+class Act:
+    """What somebody does: `name` is the method and route of a request, or what a worker did.
+
+    `targets` are the ids that are named where a change notes none itself. `number` is that of the entry once written.
+    """
+
+    actor: str
+    name: str
+    label: str = ""
+    request_id: str = ""
+    targets: Sequence[str] = ()
+    number: int | None = field(default=None, compare=False)
+
+
+_ROUNDED = timedelta(microseconds=1)  # the database has more digits of a time than an answer
+CURRENT: ContextVar[Act | None] = ContextVar("act", default=None)
+
+
+class AuditRow(RegistryRow):
+    """One act. `targets` are ids, each with what became of it."""
+
+    __tablename__ = "audit"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    number: Mapped[AutoKey]
+    at: Mapped[datetime] = mapped_column(default=now())
+    actor: Mapped[str]
+    label: Mapped[str]
+    act: Mapped[str]
+    targets: Mapped[dict[str, Any]] = mapped_column(JSON)
+    request_id: Mapped[str]
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """An entry of the log: `actor` is the id of a key, and `label` what it was called then."""
+
+    number: int
+    at: datetime
+    actor: str
+    label: str
+    act: str
+    targets: dict[str, str]
+    request_id: str
+
+
+class Audit:
+    """The log of a registry. Nothing removes an entry."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def list(
+        self,
+        limit: int,
+        before: int | None = None,
+        *,
+        actor: str | None = None,
+        act: str | None = None,
+        target: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Sequence[AuditEntry]:
+        """List entries, newest first, older than the number `before`; of one actor, act or target, and of a time.
+
+        Raises RegistryUnavailable, also where that takes too long.
+        """
+        row = AuditRow
+        query = select(row).order_by(row.number.desc()).limit(limit)
+        wanted = {row.actor: actor, row.act: act}
+        query = query.where(*(column == value for column, value in wanted.items() if value is not None))
+        if before is not None:
+            query = query.where(row.number < before)
+        if target is not None:  # JSON has the name between quotes, and perhaps as the value of another
+            query = query.where(cast(row.targets, Text).contains(encode_json(target), autoescape=True))
+        if since is not None:
+            query = query.where(row.at >= since - _ROUNDED)
+        if until is not None:
+            query = query.where(row.at < until)
+        with self._database.read_in_time() as session:
+            return [each.convert_to(AuditEntry) for each in session.scalars(query)]
+
+
+def note(session: Session, targets: Mapping[str, str], act: Act | None = None) -> None:
+    """Note what became of each target of an act in this transaction; by default of the act that is under way."""
+    if (act := act or CURRENT.get()) is not None:
+        session.info.setdefault("acts", []).append((act, targets))
+
+
+def write_acts(session: Session) -> dict[int, Act]:
+    """Write what was noted in this transaction, and the act under way; return the acts by the number of their entry."""
+    noted = session.info.pop("acts", [])
+    if (current := CURRENT.get()) is not None and all(act is not current for act, _ in noted):
+        noted.append((current, {}))
+    written: dict[int, Act] = {}
+    for act in {id(act): act for act, _ in noted}.values():
+        targets = {name: became for each, became_by in noted if each is act for name, became in became_by.items()}
+        if act.number is not None:  # an earlier transaction of the same request
+            row = session.get_one(AuditRow, act.number)
+            row.targets = row.targets | targets
+            continue
+        targets = targets or dict.fromkeys(act.targets, "")
+        row = AuditRow(actor=act.actor, label=act.label, act=act.name, request_id=act.request_id, targets=targets)
+        session.add(row)
+        session.flush()
+        written[row.number] = act
+    return written
