@@ -28,13 +28,15 @@ LABEL org.opencontainers.image.title="pictoglot" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.source="https://github.com/pictoglot/pictoglot" \
       org.opencontainers.image.documentation="https://github.com/pictoglot/pictoglot/tree/main/docs"
-RUN useradd --uid 10001 --create-home --home-dir /data pictoglot
+# pg_dump and pg_restore, for `pictoglot backup`
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql-client && rm -rf /var/lib/apt/lists/*
+RUN useradd --uid 10001 --create-home --home-dir /data pictoglot && install -d -o pictoglot -m 0700 /backups
 COPY --from=build /app /app
 COPY LICENSE NOTICE /usr/share/doc/pictoglot/
 ENV PATH=/app/bin:$PATH PICTOGLOT_HOME=/data PICTOGLOT_HOST=0.0.0.0 PYTHONDONTWRITEBYTECODE=1
 USER pictoglot
 WORKDIR /data
-VOLUME /data
+VOLUME /data /backups
 EXPOSE 8321
 # SIGTERM drains the API and lets the worker write a checkpoint: docs/operate.md
 STOPSIGNAL SIGTERM

@@ -116,12 +116,11 @@ else
 endif
 	@touch $@
 
-# What some tests need beside Python packages: faketime moves clocks, libfuse carries a disk that forgets, and the
-# documented backup is made with rsync and sqlite3.
+# What some tests need beside Python packages: faketime moves clocks, libfuse carries a disk that forgets.
 tools:
 	@if [ -n "$$CI" ] && [ "$$(id -u)" = 0 ] && [ -f /etc/debian_version ] && \
-		! { command -v faketime && command -v fusermount3 && command -v rsync && command -v sqlite3 && command -v kustomize; } >/dev/null; then \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends faketime fuse3 kustomize rsync sqlite3; } \
+		! { command -v faketime && command -v fusermount3 && command -v kustomize; } >/dev/null; then \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends faketime fuse3 kustomize; } \
 			>/dev/null || echo "Tools of tests could not be installed: some are skipped, and those of lost power fail."; \
 	fi
 

@@ -67,12 +67,11 @@ class PictureFiles:
 
     def list_local(self, content_sha256: str) -> Iterator[str]:
         """List the names of its files that are on this machine."""
-        return (name for name in _name_files(content_sha256) if self._root.locate(name).exists())
+        return (name for name in name_files(content_sha256) if self._root.locate(name).exists())
 
     def list_missing(self, content_sha256: str, original: bool) -> Iterator[str]:
         """List the names of its files that are not on this machine; the third one if the `original` was kept."""
-        names = _name_files(content_sha256)
-        return (name for name in (names if original else names[:2]) if not self._root.locate(name).exists())
+        return (name for name in name_files(content_sha256, original) if not self._root.locate(name).exists())
 
     def is_whole(self, name: str, on_read: files.OnRead | None = None) -> bool:
         """Whether a local file is as it was written; one that was deleted meanwhile counts as whole.
@@ -117,7 +116,7 @@ class PictureFiles:
 
     def forget(self, content: str) -> None:
         """Remove the files from the store, if any; local copies are fetched first, so that `restore` can undo it."""
-        for name in _name_files(content) if self._root.has_store else ():
+        for name in name_files(content) if self._root.has_store else ():
             with suppress(CorruptFolder):  # then there is nothing that could be uploaded again
                 self._root.open(name)
             self._root.forget(name)
@@ -129,7 +128,7 @@ class PictureFiles:
 
     def remove_locally(self, content: str) -> None:
         """Remove the files on this machine."""
-        for name in _name_files(content):
+        for name in name_files(content):
             self._root.locate(name).unlink(missing_ok=True)
 
     def _write_except(self, content: str, picture: Picture, names: Iterable[str]) -> None:
@@ -181,8 +180,9 @@ def _strip_checksum(data: bytes) -> bytes:
         raise PictureDamaged(_DAMAGED, retry_after_seconds=_RETRY) from error
 
 
-def _name_files(content: str) -> list[str]:
-    return [_name_file(content, suffix) for suffix in (PICTURE, THUMBNAIL, ORIGINAL)]
+def name_files(content: str, original: bool = True) -> list[str]:
+    """Return the names of a content's files in the data root; the third one if the `original` was kept."""
+    return [_name_file(content, suffix) for suffix in (PICTURE, THUMBNAIL, ORIGINAL)[: 3 if original else 2]]
 
 
 def _name_file(content: str, suffix: str) -> str:

@@ -153,8 +153,10 @@ def bind(settings: Settings) -> socket.socket:
 
 
 def _serve(settings: Settings, bound: socket.socket) -> None:
+    from index.backup import back_up_before_upgrade
     from service.app import build, create_app, load_admin_key, open_encoder  # imported late: imports torch
 
+    back_up_before_upgrade(settings)
     # Built before the server exists, so that a failed start ends with one sentence
     app = create_app(build(settings, open_encoder(settings)))
     give_way()

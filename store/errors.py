@@ -368,3 +368,7 @@ class EngineMismatch(Failure):
 
 class OutOfMemory(Failure):
     """There is not enough memory for a second snapshot; the old one goes on serving."""
+
+
+class BackupFailed(Failure):
+    """A backup was not made, is not whole or was not restored, and nothing was changed; `detail` says why."""

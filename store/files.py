@@ -12,7 +12,7 @@ import shutil
 import signal
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -166,12 +166,13 @@ def stage(final: Path) -> Iterator[Path]:
             shutil.rmtree(temporary)
 
 
-def write_manifest(folder: Path, fields: dict[str, Any]) -> str:
+def write_manifest(folder: Path, fields: dict[str, Any], known: Mapping[str, Mapping[str, Any]] | None = None) -> str:
     """Write a manifest with `fields` and `files: {name: {sha256, size}}`, and return its sha256.
 
-    It has a checksum of its own, for folders whose hash is registered nowhere.
+    It has a checksum of its own, for folders whose hash is registered nowhere. `known` are the files, where they were
+    hashed before.
     """
-    files = {
+    files = known or {
         name: {"sha256": hash_file(folder / name), "size": (folder / name).stat().st_size}
         for name in _list_files(folder)
     }
@@ -180,30 +181,44 @@ def write_manifest(folder: Path, fields: dict[str, Any]) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def verify(folder: Path, manifest_sha256: str | None = None, on_read: OnRead | None = None) -> dict[str, Any]:
-    """Return the manifest of `folder` after checking the size and hash of every file, and its own hash if given.
-
-    Raises `CorruptFolder`, or `OSError` when this process or machine cannot read any file now.
-    """
-    try:
+def read_manifest(folder: Path, manifest_sha256: str | None = None) -> dict[str, Any]:
+    """Return the manifest of `folder` after checking its hash, if given, or its own checksum; raises as `verify`."""
+    with _translate_damage():
         data = (folder / MANIFEST).read_bytes()
         if manifest_sha256 is not None and hashlib.sha256(data).hexdigest() != manifest_sha256:
             raise CorruptFolder("the manifest differs from the registered one")
         manifest: dict[str, Any] = json.loads(data)
         if manifest_sha256 is None and data != _format_manifest(manifest):
             raise CorruptFolder("the manifest differs from its own checksum")
+    return manifest
+
+
+def verify(folder: Path, manifest_sha256: str | None = None, on_read: OnRead | None = None) -> dict[str, Any]:
+    """Return the manifest of `folder` after checking the size and hash of every file, and its own hash if given.
+
+    Raises `CorruptFolder`, or `OSError` when this process or machine cannot read any file now.
+    """
+    manifest = read_manifest(folder, manifest_sha256)
+    with _translate_damage():
         expected: dict[str, dict[str, Any]] = manifest["files"]
-        if _list_files(folder) != set(expected):
-            raise CorruptFolder("files are missing, or there are files that the manifest does not name")
+        if others := _list_files(folder).symmetric_difference(expected):
+            raise CorruptFolder(f"{min(others)} is missing, or there although the manifest does not name it")
         for name, facts in expected.items():
             file = folder / name
             if file.stat().st_size != facts["size"] or hash_file(file, on_read) != facts["sha256"]:
                 raise CorruptFolder(f"{name} differs from its manifest")
+    return manifest
+
+
+@contextmanager
+def _translate_damage() -> Iterator[None]:
+    """Raise `CorruptFolder` for what says that files, or a manifest, are lost or damaged."""
+    try:
+        yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, OSError) and error.errno not in _DAMAGE:
             raise
         raise CorruptFolder("the manifest cannot be read") from error
-    return manifest
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:

@@ -84,6 +84,9 @@ class CommonSettings(BaseSettings):
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="In which precision; as BACKEND.")
     threads: int = Field(1, ge=1, le=64, description="Threads of one matrix product, in each process.")
+    backup_before_upgrade: str = Field(
+        "", description="Folder for a backup before the service migrates the registry; empty: none is made."
+    )
     environment: Literal["local", "production"] = Field("local", description="Outside `local`, ADMIN_KEY must be set.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 

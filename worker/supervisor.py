@@ -22,7 +22,7 @@ import psutil
 from model.processes import die_with_parent, name_owner
 from store import logs
 from store.data_root import DataRoot, discard_working_files
-from store.errors import LeaseLost, PictoglotError
+from store.errors import LeaseLost, PictoglotError, RegistryUnavailable
 from store.files import make_folder
 from store.leases import Lease
 from store.registry import Registry, open_registry
@@ -250,7 +250,12 @@ class Supervisor:
         with self._opening:
             if self._registry is None:
                 make_folder(self.settings.home)
-                self._registry = open_registry(self.settings.database)
+                waits = bool(self.settings.backup_before_upgrade)
+                registry = open_registry(self.settings.database, migrate=not waits)
+                if waits and registry.describe_migration():
+                    registry.close()
+                    raise RegistryUnavailable("The service has to back up the registry and migrate it first.")
+                self._registry = registry
             return self._registry
 
     @property

@@ -123,11 +123,14 @@ def reindex(
 
     The next start makes them there, from the registry. No picture is encoded again.
     """
+    from index.backup import back_up_before_upgrade
     from index.set_states import find_last_location, request_reindex
     from store.registry import open_registry
 
     settings = load_settings()
     kind = settings.index.partition("+")[0]
+    with exit_on_error():
+        back_up_before_upgrade(settings)
     with exit_on_error(), closing(open_registry(settings.database)) as registry:
         found = find_last_location(registry)
         if found in (None, kind):

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from dotenv import dotenv_values
 
+from index.copier import LEFT_OUT
 from service.context import _OVERHEAD
 from service.settings import Settings
 from store.settings import MISCONFIGURED, PREFIX, list_names
@@ -202,11 +203,7 @@ def test_the_unit_waits_for_an_orderly_end_and_does_not_repeat_what_is_misconfig
     assert seconds > max(SETTINGS.drain_seconds + SETTINGS.request_seconds + 5, 2 * STOP_SECONDS)
 
 
-@pytest.mark.parametrize("kept", [False, True])
-def test_the_copy_leaves_out_what_needs_no_backup_and_nothing_else(kept: bool) -> None:
+def test_a_backup_leaves_out_what_the_guide_says_and_nothing_else() -> None:
     guide = (ROOT / "docs/operate.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (`[^|]+/`) \| [^|]+ \| (yes|no|if)\b", guide, re.MULTILINE)
-    folders = {name for named, answer in rows if (answer != "no") is kept for name in re.findall(r"`(\w+)/`", named)}
-    script = (DEPLOY / "pictoglot-backup").read_text(encoding="utf-8")
-    left_out = set(re.findall(r"--exclude=/(\w+)", script))
-    assert folders and (left_out.isdisjoint(folders) if kept else left_out == folders)
+    rows = re.findall(r"^\| (`[^|]+/`) \| [^|]+ \| (yes|no)\b", guide, re.MULTILINE)
+    assert {name for named, answer in rows if answer == "no" for name in re.findall(r"`(\w+)/`", named)} == {*LEFT_OUT}

@@ -1,10 +1,14 @@
 """One service for a whole module: most tests change nothing."""
 
-from collections.abc import Iterator
+import contextlib
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from store.dump import make_database
+from tests.postgresql_server import find_programs
 from tests.service.harness import Service, running
 
 
@@ -31,3 +35,17 @@ def fresh(tmp_path: Path) -> Iterator[Service]:
     """An empty one for a single test."""
     with running(tmp_path) as service:
         yield service
+
+
+@pytest.fixture
+def new_postgresql(shared_postgresql: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
+    """Makes databases of its own; the programs of its release are on PATH."""
+    monkeypatch.setenv("PATH", f"{find_programs()}:{os.environ['PATH']}")
+    with contextlib.ExitStack() as stack:
+        yield lambda: stack.enter_context(make_database(shared_postgresql))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_database(request: pytest.FixtureRequest) -> Callable[[], str]:
+    """Makes the URL of an empty database, or none, which is a file in the data root."""
+    return (lambda: "") if request.param == "sqlite" else request.getfixturevalue("new_postgresql")

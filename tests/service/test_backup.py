@@ -1,111 +1,292 @@
-"""A copy made by docs/deploy/pictoglot-backup while pictures come and go, and restored elsewhere, is whole."""
+"""Backups by the command line: made, verified, restored; what is copied again, and what is refused."""
 
+import json
 import os
 import shutil
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+from sqlalchemy import text
+from typer.testing import CliRunner, Result
 
-from index.indexer import Indexer
-from index.janitor import sweep
-from tests.house.source import ROOT
-from tests.patience import PATIENCE
-from tests.service.harness import Service, picture, running, wait_until
+from client.main import app
+from index import backup
+from index.backup import back_up_before_upgrade, find, take
+from service.commands import backup as commands
+from service.settings import Settings
+from store.errors import BackupFailed, RegistryUnavailable
+from store.files import MANIFEST, format_json, write_manifest
+from store.migrations import OLDEST
+from store.registry import open_registry
+from tests.registries import make_registry
+from tests.service.harness import ADMIN_KEY, Service, picture, running
+from tests.service.processes import _SERVE, weightless
+from tests.service.test_backup_moments import read_state
 from tests.service.test_languages import teach
-
-pytestmark = [
-    pytest.mark.row("F10"),
-    pytest.mark.skipif(
-        not (shutil.which("rsync") and shutil.which("sqlite3")), reason="rsync and sqlite3 make the copy"
-    ),
-]
-# In place of sqlite3: it waits before the registry is copied, and after that
-GATE = """#!/bin/sh
-for moment in before after; do
-    : > "{gate}/$moment"
-    while [ ! -e "{gate}/$moment.passed" ]; do sleep 0.02; done
-    [ $moment = after ] || {sqlite3} "$@" || exit 1
-done
-"""
+from worker.settings import WorkerSettings
+from worker.supervisor import Supervisor
 
 
-class Backup:
-    """The script of the document, running."""
-
-    def __init__(self, home: Path, folder: Path) -> None:
-        self.folder, self._gate = folder / "copies", folder / "gate"
-        for made in (self.folder, self._gate):
-            made.mkdir()
-        gate = self._gate / "sqlite3"
-        gate.write_text(GATE.format(gate=self._gate, sqlite3=shutil.which("sqlite3")))
-        gate.chmod(0o755)
-        script = (ROOT / "docs/deploy/pictoglot-backup").read_text(encoding="utf-8")
-        named = {"home=/var/lib/pictoglot": f"home={home}", "to=/var/backups/pictoglot": f"to={self.folder}"}
-        for name, place in named.items():
-            assert name in script
-            script = script.replace(name, place)
-        environment = {**os.environ, "PATH": f"{self._gate}:{os.environ['PATH']}"}
-        self._process = subprocess.Popen(["sh", "-c", script], env=environment, stderr=subprocess.PIPE, text=True)
-
-    @contextmanager
-    def at(self, moment: str) -> Iterator[None]:
-        """Let the script stand still `before` or `after` it copies the registry."""
-        wait_until(lambda: (self._gate / moment).exists() or self._process.poll() is not None)
-        yield
-        (self._gate / f"{moment}.passed").touch()
-
-    def restore(self, home: Path) -> None:
-        """Do as the document says, when the script has ended."""
-        _, said = self._process.communicate(timeout=PATIENCE)
-        assert self._process.returncode == 0, said
-        latest = (self.folder / "latest").resolve()
-        shutil.copytree(latest / "files", home)
-        shutil.copy(latest / "registry.db", home)
-
-
-def test_every_record_of_a_copy_has_its_content_though_pictures_were_replaced_meanwhile(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    with running(home, keep_originals=True) as service:
-        for number in range(4):
-            service.put(f"p{number}", picture(number), en=[f"motif {number}"])
-        backup = Backup(home, tmp_path)
-        with backup.at("before"):  # these are not in the first copy of the files
-            service.put("p1", picture(11))
-            service.put("new", picture(12), en=["a boat"])
-            service.put("gone", picture(13))
-            assert teach(service).status_code == 202
-        with backup.at("after"):
-            expected = read_contents(service)
-            service.put("p0", picture(20))
-            service.put("p1", picture(21))
-            service.put("new", picture(22))
-            assert service.admin.delete("/v1/pictures/gone").status_code == 204
-            assert service.admin.delete("/v1/pictures/p2").status_code == 204
-            Indexer(service.context.live.sets, seal_at=1).run()
-            sweep(service.context.live.sets)
-    backup.restore(tmp_path / "restored")
-    with running(tmp_path / "restored") as restored:
-        assert read_contents(restored) == expected and len(expected) == 6
-        answer = restored.admin.post("/v1/admin/index/verify").json()
-        assert (answer["ok"], answer["problems"]) == (True, [])
-        assert {item["id"] for item in restored.search("a boat", limit=100).json()["items"]} == expected.keys()
-
-
-def read_contents(service: Service) -> dict[str, list[bytes]]:
-    """Read the files of every picture."""
-    ids = [item["id"] for item in service.admin.get("/v1/pictures", params={"limit": 100}).json()["items"]]
-    return {
-        id: [fetch(service, f"/v1/pictures/{id}/{kind}") for kind in ("content", "thumbnail", "original")] for id in ids
+def run(service: Service, *words: str, **settings: str) -> Result:
+    """Run a command with the settings of a service."""
+    own = service.context.settings
+    variables = {
+        "HOME": str(own.home),
+        "PORT": str(service.port),
+        "ADMIN_KEY": ADMIN_KEY,
+        "DATABASE_URL": own.database_url,
     }
+    environment = {f"PICTOGLOT_{name}": value for name, value in {**variables, **settings}.items()}
+    return CliRunner().invoke(app, words, env={"COLUMNS": "200", **environment})
 
 
-def fetch(service: Service, path: str) -> bytes:
-    answer = service.admin.get(path)
-    assert answer.status_code == 200, path
-    return answer.content
+def fill(service: Service) -> None:
+    """Add two languages and three pictures."""
+    service.learn("cy")
+    for number in range(3):
+        assert service.put(f"p{number}", picture(number), en=[f"motif {number}"], cy=[f"llun {number}"]).is_success
+    assert teach(service, "br").status_code == 202
+    service.context.live.refresh()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One to which nothing is written."""
+    with running(tmp_path_factory.mktemp("home"), keep_originals=True) as service:
+        fill(service)
+        yield service
+
+
+@pytest.fixture(scope="module")
+def kept(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of its backups, with one."""
+    folder = tmp_path_factory.mktemp("backups")
+    take(service.context.settings, folder)
+    return folder
+
+
+@pytest.fixture
+def copied(kept: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may damage."""
+    shutil.copytree(find(kept).folder, tmp_path / "copied")
+    return tmp_path / "copied"
+
+
+@contextmanager
+def serve_here(own: dict[str, str], _: Path) -> Iterator[httpx.Client]:
+    """Serve a trial in this process, which saves the seconds of a start."""
+    with running(Path(own["HOME"]), database_url=own["DATABASE_URL"]) as trial:
+        yield trial.admin
+
+
+@pytest.mark.parametrize("here", [True, pytest.param(False, marks=pytest.mark.nightly)])
+def test_a_backup_is_made_verified_and_restored_by_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_database: Callable[[], str], here: bool
+) -> None:
+    source = _SERVE.format(encoder="WeightlessEncoder()", constants="pass")
+    monkeypatch.setattr(commands, "build_command", lambda module: [sys.executable, "-c", source])
+    if here:
+        monkeypatch.setattr(commands, "_serve", serve_here)
+    place, home, url = tmp_path / "backups", tmp_path / "restored", new_database()
+    with running(tmp_path / "home", database_url=new_database(), keep_originals=True) as service:
+        fill(service)
+        made = run(service, "backup", str(place), "--json")
+        assert made.exit_code == 0, made.output
+        document = json.loads(made.stdout)
+        assert document["languages"] == ["cy", "en"] and (document["pictures"], document["answers"]) == (3, 6)
+        manifest = find(place).manifest
+        assert {"release", "revision", "base", "time"} <= manifest.keys()
+        assert all(len(facts["sha256"]) == 64 for facts in manifest["files"].values())
+        verified = run(service, "backup", "verify", str(place))
+        assert verified.exit_code == 0, verified.output
+        assert "It opens, and answers 6 searches, 6 of them as noted then." in verified.output
+        assert [*place.glob(".*")] == []
+        done = run(service, "restore", str(place), HOME=str(home), DATABASE_URL=url)
+        assert done.exit_code == 0 and done.output.startswith("Release 2 of 20") and str(home) in done.output
+        expected = read_state(service)
+        again = run(service, "restore", str(place), HOME=str(home), DATABASE_URL=url)
+        assert again.exit_code == 1 and f"{home} is not empty" in again.output
+    with running(home, database_url=url) as restored:
+        assert read_state(restored) == expected
+
+
+def test_answers_that_differ_are_told(service: Service) -> None:
+    questions = [
+        {"language": "cy", "text": "llun 1", "answer": None},
+        {"language": "qu", "text": "x", "answer": None},
+    ]
+    first, unserved = questions
+    answer = commands.ask(service.admin, first)
+    assert answer is not None and len(answer[1]) == 3
+    assert commands.find_differences(service.admin, [{**first, "answer": answer}, first]) == []
+    version, hits = answer
+    others: list[Any] = [[version + 1, hits], [version, hits[1:]], [version, [["other", hits[0][1]], *hits[1:]]]]
+    others.append([version, [[hits[0][0], hits[0][1] - 0.1], *hits[1:]]])
+    wrong = [{**first, "answer": other} for other in others]
+    assert [each["found"] for each in commands.find_differences(service.admin, wrong)] == [answer] * 4
+    assert len(commands.find_differences(service.admin, [unserved])) == 1
+
+
+@pytest.mark.parametrize("small_disk", ["64m"], indirect=True)
+def test_what_the_backup_before_has_is_not_copied_again(service: Service, small_disk: Path, tmp_path: Path) -> None:
+    for place in (small_disk, tmp_path / "here"):
+        first = take(service.context.settings, place)
+        second = take(service.context.settings, place, keep=2)
+        assert (
+            second.manifest["new_bytes"]
+            == second.manifest["files"]["registry.db"]["size"]
+            < first.manifest["new_bytes"]
+        )
+        for name in second.manifest["files"]:
+            assert name == "registry.db" or (first.folder / name).samefile(second.folder / name)
+        dataset = next(file for file in service.home.glob("expansions/*/**/*") if file.is_file())
+        os.utime(dataset)  # written again with the same content
+        third = take(service.context.settings, place, keep=2)
+        assert third.manifest["new_bytes"] == second.manifest["new_bytes"]
+        assert backup.list_folders(place) == [second.folder, third.folder]
+
+
+@pytest.mark.parametrize("small_disk", ["300k"], indirect=True)
+def test_a_full_disk_leaves_no_half_of_a_backup(service: Service, small_disk: Path) -> None:
+    failed = run(service, "backup", str(small_disk))
+    assert failed.exit_code == 1 and f"The disk of {small_disk} is full" in failed.output
+    assert [*small_disk.iterdir()] == []
+
+
+def lose_a_file(folder: Path) -> None:
+    next((folder / "home/pictures").rglob("*.jpg")).unlink()
+
+
+def change_a_byte(folder: Path) -> None:
+    file = next((folder / "home/pictures").rglob("*.thumb.jpg"))
+    data = bytearray(file.read_bytes())
+    data[100] ^= 1
+    file.write_bytes(data)
+
+
+def add_a_file(folder: Path) -> None:
+    (folder / "home/more").touch()
+
+
+def change_the_manifest(folder: Path) -> None:
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    (folder / MANIFEST).write_bytes(format_json({**manifest, "release": 9}))
+
+
+def tear_the_manifest(folder: Path) -> None:
+    (folder / MANIFEST).write_bytes((folder / MANIFEST).read_bytes()[:-100])
+
+
+def lose_the_manifest(folder: Path) -> None:
+    (folder / MANIFEST).unlink()
+
+
+DAMAGES: dict[Callable[[Path], None], str] = {
+    lose_a_file: "is missing", change_a_byte: "differs from its manifest", add_a_file: "home/more is missing, or there",
+    change_the_manifest: "differs from its own checksum", tear_the_manifest: "the manifest cannot be read",
+    lose_the_manifest: "There is no backup in",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_backup_is_neither_verified_nor_restored(
+    service: Service, copied: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(copied)
+    home = tmp_path / "restored"
+    for words in (("backup", "verify", str(copied)), ("restore", str(copied))):
+        failed = run(service, *words, HOME=str(home))
+        assert failed.exit_code == 1 and DAMAGES[damage] in failed.output and failed.output.count("\n") == 1
+    assert not home.exists()
+
+
+def test_what_cannot_be_backed_up_or_restored_is_refused(service: Service, copied: Path, tmp_path: Path) -> None:
+    for words, status, sentence in (
+        (["backup", str(service.home / "backups")], 1, "is in the data root"),
+        (["backup", "verify"], 2, "Name one folder"),
+        (["backup", str(tmp_path / "a"), str(tmp_path / "b")], 2, "Name one folder"),
+        (["backup", "verify", str(tmp_path / "nothing")], 1, "There is no backup"),
+    ):
+        refused = run(service, *words)
+        assert (refused.exit_code, sentence in refused.output) == (status, True), refused.output
+    nothing = run(service, "backup", str(tmp_path / "new"), HOME=str(tmp_path / "none"))
+    assert nothing.exit_code == 1 and "nothing to back up" in nothing.output and not (tmp_path / "none").exists()
+    there = make_registry(tmp_path / "elsewhere.db")
+    with pytest.raises(BackupFailed, match="There is a registry"):
+        find(copied).restore(Settings(home=tmp_path / "restored", database_url=there))
+    with pytest.raises(BackupFailed, match="is of sqlite"):
+        find(copied).restore(Settings(home=tmp_path / "restored", database_url="postgresql://nowhere/x"))
+    manifest = find(copied).manifest | {"revision": "9999"}
+    write_manifest(copied, manifest)
+    with pytest.raises(BackupFailed, match="newer release"):
+        find(copied).restore(Settings(home=tmp_path / "restored"))
+    assert not (tmp_path / "restored").exists()
+
+
+def test_files_that_the_store_alone_has_are_in_it_and_restored_into_an_empty_one(tmp_path: Path, store: str) -> None:
+    url = f"sqlite:///{tmp_path / 'registry.db'}"
+    with running(tmp_path / "one", store=store, database_url=url) as service:
+        service.put("a", picture(1), en=["a motif"])
+        assert teach(service).status_code == 202
+        expected = read_texts(service)
+    there = Settings(home=tmp_path / "two", store=store, database_url=url)
+    made = [take(there, tmp_path / "backups") for _ in range(2)][-1]
+    assert not made.manifest["missing"] and made.manifest["new_bytes"] == made.manifest["files"]["registry.db"]["size"]
+    home: dict[str, Any] = {"home": tmp_path / "restored", "database_url": f"sqlite:///{tmp_path / 'restored.db'}"}
+    with pytest.raises(BackupFailed, match=f"{store} is not empty"):
+        made.restore(Settings(store=store, **home))
+    made.restore(Settings(store=f"{store}/restored", **home))
+    shutil.rmtree(home["home"])
+    with running(store=f"{store}/restored", **home) as restored:
+        assert read_texts(restored) == expected
+
+
+def read_texts(service: Service) -> list[Any]:
+    """Read a picture's file, and what words are searched for."""
+    return [service.admin.get("/v1/pictures/a/content").content, service.search("a motif").json()["items"][0]["id"]]
+
+
+@pytest.mark.parametrize(
+    ("release", "sentence"), [("", "is not on PATH"), ("9.6", "is of release 9, and the server of")]
+)
+def test_a_missing_or_old_pg_dump_is_refused(
+    tmp_path: Path, new_postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch, release: str, sentence: str
+) -> None:
+    url = new_postgresql()
+    with closing(open_registry(url)) as registry:
+        registry.initialise("base")
+    if release:
+        (tmp_path / "pg_dump").write_text(f"#!/bin/sh\necho pg_dump '(PostgreSQL)' {release}\n")
+        (tmp_path / "pg_dump").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BackupFailed, match=sentence):
+        take(Settings(home=tmp_path / "home", database_url=url), tmp_path / "backups")
+    assert [*(tmp_path / "backups").iterdir()] == []
+
+
+def test_a_backup_is_taken_before_a_migration_or_nothing_starts(tmp_path: Path) -> None:
+    with running(tmp_path / "home") as service:
+        service.put("a", picture(1))
+    file = tmp_path / "home/registry.db"
+    settings: dict[str, Any] = {"home": tmp_path / "home", "backup_before_upgrade": str(tmp_path / "backups")}
+    back_up_before_upgrade(Settings(**settings))
+    assert not (tmp_path / "backups").exists()
+    with closing(open_registry(f"sqlite:///{file}")) as registry, registry.begin() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = :oldest"), {"oldest": OLDEST})
+    back_up_before_upgrade(Settings(**settings))
+    assert find(tmp_path / "backups").manifest["revision"] == OLDEST
+    with pytest.raises(RegistryUnavailable, match="service has to back up"):
+        Supervisor(WorkerSettings(**settings)).registry.probe()
+    with weightless(tmp_path / "home", BACKUP_BEFORE_UPGRADE=str(tmp_path / "home/inside")) as program:
+        assert program.wait() == 1
+        assert "is in the data root" in program.communicate()[1]
+    with closing(open_registry(f"sqlite:///{file}", migrate=False)) as registry:
+        assert registry.describe_migration()
 
 
 def test_verify_tells_what_the_registry_names_and_is_not_there(tmp_path: Path) -> None:

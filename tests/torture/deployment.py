@@ -135,7 +135,7 @@ class Deployment:
         if self.database is not None:
             settings.setdefault("DATABASE_URL", self.database.proxy.url)
         if self.store is not None and self.broker is not None:
-            settings |= {"STORE": self.store.url, "BROKER_URL": self.broker.url}
+            settings = {"STORE": self.store.url, "BROKER_URL": self.broker.url, **settings}
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PICTOGLOT_")}
         clean |= {
             "OMP_NUM_THREADS": "1",

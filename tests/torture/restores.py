@@ -1,17 +1,18 @@
-"""A copy of everything while writes go on, as docs/operate.md makes one, and a trial of restoring it."""
+"""Backups while writes go on, by the command line, and a trial of what was restored from each."""
 
+import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import time
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
 import httpx
 
+from tests.postgresql_server import find_programs
 from tests.torture.client import Api
 from tests.torture.deployment import Deployment, find_program
 from tests.torture.ledger import State, Violation, describe, name_kind
@@ -19,57 +20,46 @@ from tests.torture.looks import Looker
 from tests.torture.servers import PATIENCE, free_port
 from tests.torture.writes import quote_id
 
-LEFT_OUT = ("registry.db", "registry.db-wal", "registry.db-shm", "verified", "compiled", "teacher", "uploads")
-
 
 class Copy:
-    """A copy of a deployment in a folder of its own."""
+    """A backup of a deployment, and what is restored from it in a folder of its own."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self.folder = deployment.folder / f"copy-{uuid4().hex}"
-        self._files, self._url = self.folder / "files", ""
+        self._restored = {"HOME": str(self.folder / "home"), "STORE": "", "PORT": str(free_port())}
 
     def make(self) -> None:
-        """Copy files, registry, and the files that came meanwhile."""
-        self._files.mkdir(parents=True)
-        self._copy_files()
-        database = self._deployment.database
-        if database is not None:
-            dump = self.folder / "registry.dump"
-            database.dump(dump)
-            self._url = database.restore(dump, self.folder.name.replace("-", ""))
-        else:
-            registry = f"file:{self._deployment.home}/registry.db?mode=ro"
-            copied = sqlite3.connect(self._files / "registry.db")
-            with closing(sqlite3.connect(registry, uri=True, timeout=30)) as source, closing(copied) as target:
-                source.backup(target)
-        self._copy_files()
+        """Back up, beside the backups before."""
+        self.folder.mkdir()
+        self._run("backup")
 
-    def _copy_files(self) -> None:
-        home = self._deployment.home
-        for file in sorted(home.rglob("*")):
-            target = self._files / file.relative_to(home)
-            if file.relative_to(home).parts[0] in (*LEFT_OUT, "filler") or target.exists() or not file.is_file():
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):  # removed meanwhile, as segments are that were merged
-                shutil.copy2(file, target)
+    def restore(self) -> None:
+        """Restore into the folder, and into a new database."""
+        if self._deployment.database is not None:
+            self._restored["DATABASE_URL"] = self._deployment.database.create_database(self.folder.name)
+        self._run("restore", **self._restored)
+
+    def _run(self, command: str, **settings: str) -> None:
+        environment = self._deployment.build_environment(**settings)
+        if self._deployment.database is not None:
+            environment["PATH"] = f"{find_programs()}:{os.environ['PATH']}"
+        words = [*find_program(), command, str(self._deployment.folder / "backups")]
+        done = subprocess.run(words, env=environment, cwd=self.folder, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Violation("undocumented", f"`pictoglot {command}` says {done.stdout}{done.stderr}")
 
     def check(self, looker: Looker, moments: Mapping[str, set[State]]) -> None:
         """Open it beside the running service; every picture is as it was at some moment of the copy, with its file."""
-        more = {"HOME": str(self._files), "PORT": str(free_port())}
-        if self._url:
-            more["DATABASE_URL"] = self._url
         with (self._deployment.folder / "copy.log").open("ab") as log:
             serving = subprocess.Popen(
                 [*find_program(), "serve"],
-                env=self._deployment.build_environment(**more),
+                env=self._deployment.build_environment(**self._restored),
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,
             )
-        api = Api("the restored copy", f"http://127.0.0.1:{more['PORT']}")
+        api = Api("the restored copy", f"http://127.0.0.1:{self._restored['PORT']}")
         try:
             self._wait(api, serving)
             verified = api.ask("POST", "/v1/admin/index/verify")

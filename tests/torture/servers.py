@@ -23,17 +23,15 @@ class Database(PostgreSQLServer):
         self.proxy = CommitProxy(self.url)
 
     def dump(self, file: Path) -> None:
-        """Run `pg_dump --format=custom`, as docs/operate.md has it."""
+        """Write an archive of `pg_dump`."""
         command = [f"{find_programs()}/pg_dump", "--format=custom", f"--host={self.folder}", "--username=postgres"]
         with file.open("wb") as written:
             subprocess.run([*command, "postgres"], check=True, stdout=written, timeout=PATIENCE)
 
-    def restore(self, file: Path, name: str) -> str:
-        """Return a dump in a new database; returns its URL."""
+    def create_database(self, name: str) -> str:
+        """Create an empty database; returns its URL."""
         where = [f"--host={self.folder}", "--username=postgres"]
         subprocess.run([f"{find_programs()}/createdb", *where, name], check=True, timeout=PATIENCE)
-        command = [f"{find_programs()}/pg_restore", *where, "--exit-on-error", f"--dbname={name}", str(file)]
-        subprocess.run(command, check=True, timeout=PATIENCE)
         return self.url.replace("/postgres?", f"/{name}?")
 
     def stop(self) -> None:
