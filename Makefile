@@ -43,8 +43,9 @@ check: style docs ## format, lint, types, import arrows, names and links in the 
 docs: $(VENV)/.dev ## the site of the documents in build/site; a link that leads nowhere fails it
 	$(BIN)/python -m scripts.site
 
-reference: $(VENV)/.dev ## docs/settings.md and docs/errors.md anew from the code
+reference: $(VENV)/.dev ## docs/settings.md, docs/errors.md, docs/openapi.json and the clients' types anew from the code
 	$(BIN)/python -m scripts.reference
+	$(BIN)/python -m scripts.openapi
 
 style: $(VENV)/.dev
 	$(BIN)/ruff format --check .

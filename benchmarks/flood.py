@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import IO, Annotated, Any
 from urllib.parse import urlsplit
 
-import httpx
 import typer
 from rich.console import Console
 
 from benchmarks.load import Timings, run_closed_loop
 from benchmarks.process import run_service
 from benchmarks.serving import commit, list_queries, name_processor
-from client.client import put_picture
+from client.api import Client
 from demo.gallery import draw_pictures
 from model.processes import allow_descriptors
 
@@ -65,9 +64,9 @@ def main(
 
 def fill(url: str, key: str) -> None:
     """Put some pictures of the demo."""
-    with httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=_TIMEOUT, trust_env=False) as client:
+    with Client(url, key, timeout=_TIMEOUT) as client:
         for each in itertools.islice(draw_pictures(), _PICTURES):
-            put_picture(client, each.id, (each.id, each.content, "image/png"), each.captions, {}).raise_for_status()
+            client.put_picture(each.id, {"picture": (each.id, each.content, "image/png"), "captions": each.captions})
 
 
 def as_json(before: Timings, during: Timings, after: Timings, told: dict[str, int], logged: int) -> dict[str, Any]:

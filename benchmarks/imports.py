@@ -30,7 +30,7 @@ from benchmarks.load import run_closed_loop, search_body
 from benchmarks.peers.material import draw_photograph
 from benchmarks.process import run_service
 from benchmarks.uploads import draw_jpeg
-from client.client import list_all
+from client.api import Client
 from client.importing.upload import AT_ONCE, CHUNK
 from demo.gallery import Outline, draw, list_outlines
 
@@ -177,8 +177,8 @@ def measure_killed(url: str, key: str, folder: Path, ids: Sequence[str], kills: 
     rest = _run_import(url, key, folder)
     encoded = _count_encoded(url, key)
     nothing = _run_import(url, key, folder)
-    with httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=60, trust_env=False) as client:
-        there = [item["id"] for item in list_all(client, "/v1/pictures", 10**7)]
+    with Client(url, key, timeout=60) as client:
+        there = [item["id"] for item in client.iterate_pictures()]
     return {
         "pictures": len(ids),
         "killed_at": at,

@@ -1,22 +1,18 @@
-"""Talks to a running service: address and key from the settings, refusals as sentences, pictures several at a time."""
+"""What commands share that ask a service: address and key from the settings, refusals as sentences, progress."""
 
 import contextlib
-import json
 import threading
-import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
-from urllib.parse import quote, urlsplit
 
 import httpx
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from .api import NOT_SENT, Client, InvalidNameError, make_key_header, quote_name, read_problem
 from .output import FAILED, MISCONFIGURED, REFUSED, may_ask, note, print_json, stop
 
 if TYPE_CHECKING:
@@ -24,14 +20,7 @@ if TYPE_CHECKING:
 
 _SECONDS = 60.0  # to wait for a response; uploads get longer
 _UPLOAD_SECONDS = 900.0
-_PAGE = 100
-_PATIENCE = 75.0  # seconds for which a request is made again while the service is busy, restarts, or has no registry
-_BUSY = (429, 503)
-_LONGEST_PAUSE = 30.0  # seconds
 _SHOWN = 3  # places of one kind of fault
-# Raised before anything of a request is sent.
-_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
-
 _KEY = "Set PICTOGLOT_KEY to a key with the needed scope; the admin key is printed where the service was started."
 # What to do next, by status and error code.
 _ADVICE = {
@@ -39,18 +28,14 @@ _ADVICE = {
     (401, "invalid_api_key"): _KEY,
     (403, "insufficient_scope"): _KEY,
     (409, "alias_moved"): "Nothing was changed: release {release} serves now. Look again before you decide.",
-    (409, "dataset_doubted"): "Nothing was taught. If it is right all the same, add `--yes`.",
+    (409, "dataset_doubted"): "Nothing was taught. If it is right all the same, add `--yes`; if only the columns are "
+    "swapped, add `--swap`.",
     (409, "expansion_in_progress"): "`pictoglot expansions {expansion} --watch` shows its progress.",
     (422, "picture_not_found"): "Import these pictures first with `pictoglot import`, or leave them out with "
     "`--without-missing`. Those of the demo come while `pictoglot demo up` fills its gallery.",
 }
-read_clock = time.monotonic
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class StopError(Exception):
-    """Somebody set `stopping`: nothing more is sent."""
 
 
 def load_client_settings() -> "ClientSettings":
@@ -71,31 +56,24 @@ def note_address_file(settings: "ClientSettings") -> bool:
 
 
 @contextlib.contextmanager
-def open_service(*, upload: bool = False) -> Iterator[httpx.Client]:
-    """Open an HTTP client; an error inside ends the command with a sentence, and status 2 if refused, 1 if failed."""
+def open_service(*, upload: bool = False, patience: float = 0.0) -> Iterator[Client]:
+    """Open the service; an error inside ends the command with a sentence, and status 2 if refused, 1 if failed."""
     settings = load_client_settings()
     note_address_file(settings)
-    headers = {"Authorization": f"Bearer {settings.key}"} if settings.key else {}
     timeout = httpx.Timeout(_UPLOAD_SECONDS if upload else _SECONDS, connect=5.0)
     try:
-        by_proxy = is_proxied(settings.address)
-        with httpx.Client(base_url=settings.address, headers=headers, timeout=timeout, trust_env=by_proxy) as client:
+        with Client(settings.address, settings.key, patience=patience, timeout=timeout) as client:
             yield client
     except httpx.HTTPStatusError as error:
         _exit_refused(error.response)
+    except InvalidNameError as error:
+        stop(str(error), REFUSED)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeEncodeError):
         stop("PICTOGLOT_URL must be a complete address (http://HOST:PORT), and PICTOGLOT_KEY plain ASCII.", REFUSED)
     except httpx.TimeoutException:
         stop(f"The service at {settings.address} did not answer in time.")
     except httpx.TransportError:
         stop(f"No service answers at {settings.address}. Start one with `pictoglot up`, or set PICTOGLOT_URL.")
-
-
-def is_proxied(url: str) -> bool:
-    """Whether to use the proxy of the environment: never for this machine itself."""
-    from .settings import LOOPBACK  # late: help needs no pydantic
-
-    return urlsplit(url).hostname not in LOOPBACK
 
 
 def read_answer(response: httpx.Response) -> Any:
@@ -149,7 +127,7 @@ def _change(client: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, 
         try:
             response = client.post(path, json=body, headers=key)
         except httpx.TransportError as error:
-            is_sent |= not isinstance(error, _NOT_SENT)
+            is_sent |= not isinstance(error, NOT_SENT)
             if is_last and not is_sent:
                 raise
         else:
@@ -159,43 +137,9 @@ def _change(client: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, 
     stop(f"It is not known whether this was done. {before} with `pictoglot releases`, then decide.")
 
 
-def make_key_header() -> dict[str, str]:
-    """Return the header that makes a request safe to repeat: the same key gives the first response again."""
-    return {"Idempotency-Key": str(uuid.uuid4())}
-
-
 def build_path(path: str, name: str) -> str:
-    """Return the path of the item `name` below `path`; exits when no item can have that name."""
-    if name in ("", ".", ".."):
-        stop(f"{name!r} is not a valid name.", REFUSED)
-    return f"{path}/{quote(name, safe='')}"
-
-
-def list_all(client: httpx.Client, path: str, most: int = 10_000, **given: str) -> list[dict[str, Any]]:
-    """Return the items of a listing, page after page; `given` are parameters of its query."""
-    items: list[dict[str, Any]] = []
-    query: dict[str, Any] = {"limit": min(_PAGE, most), **given}
-    while True:
-        page = read_answer(client.get(path, params=query))
-        items += page["items"]
-        if not page["next_cursor"] or len(items) >= most:
-            return items[:most]
-        query["cursor"] = page["next_cursor"]
-
-
-def read_problem(response: httpx.Response) -> str:
-    """Return the message of a refusal."""
-    try:
-        return describe_problem(response.json(), response.status_code)
-    except (ValueError, AttributeError):  # no JSON, or no object
-        return f"The service answered with status {response.status_code}."
-
-
-def describe_problem(problem: dict[str, Any], status: int) -> str:
-    """Return the message of a problem document."""
-    title, detail = problem.get("title") or f"Status {status}", problem.get("detail")
-    text = f"{title}: {detail}" if detail and detail != title else title
-    return text if text.endswith((".", "!", "?")) else text + "."
+    """Return the path of the item `name` below `path`; `open_service` reports a name that no item can have."""
+    return f"{path}/{quote_name(name)}"
 
 
 def list_faults(problem: Mapping[str, Any]) -> Iterator[str]:
@@ -243,49 +187,6 @@ def _exit_refused(response: httpx.Response) -> NoReturn:
 def _is_failure(response: httpx.Response) -> bool:
     """Whether the service could not do it now; otherwise it did or refused it."""
     return response.status_code >= 500 or response.status_code in (408, 429)
-
-
-def put_picture(
-    client: httpx.Client,
-    id: str,
-    picture: tuple[str, bytes, str],
-    captions: Mapping[str, Sequence[str]],
-    fields: Mapping[str, str] | None = None,
-    stopping: threading.Event | None = None,
-) -> httpx.Response:
-    """Put a picture (file name, content, media type) with its captions by language and more fields."""
-    form = {"captions": json.dumps(captions, ensure_ascii=False)} if captions else {}
-    send = partial(
-        client.put, build_path("/v1/pictures", id), data=form | dict(fields or {}), files={"picture": picture}
-    )
-    return retry(send, stopping)
-
-
-def retry(send: Callable[[], httpx.Response], stopping: threading.Event | None = None) -> httpx.Response:
-    """Send a request, again while the service is busy or breaks off the connection; returns the response.
-
-    Raises `StopError` before a request when `stopping` is set, also while it waits.
-    """
-    pause(0.0, stopping)
-    seconds, until = 0.25, read_clock() + _PATIENCE
-    while read_clock() < until:
-        seconds = least = min(2 * seconds, _LONGEST_PAUSE)
-        with contextlib.suppress(httpx.TransportError):
-            response = send()
-            if response.status_code not in _BUSY:
-                return response
-            asked = response.headers.get("Retry-After", "")
-            least = min(float(asked), _LONGEST_PAUSE) if asked.isdecimal() else seconds
-        pause(least, stopping)
-    return send()
-
-
-def pause(seconds: float, stopping: threading.Event | None) -> None:
-    """Wait, or raise `StopError` at once when `stopping` is set."""
-    if stopping is None:
-        time.sleep(seconds)
-    elif stopping.wait(seconds):
-        raise StopError
 
 
 def map_in_order(

@@ -9,7 +9,7 @@ import typer
 
 from .commands import admin, export, gallery, languages, learn, mcp, search, terms, versions, withdraw, words
 from .importing.command import import_pictures
-from .output import INTERRUPTED, say
+from .output import INTERRUPTED, read_version, say
 
 app = typer.Typer(
     help="A picture search that learns languages. Commands that ask a running service talk to PICTOGLOT_URL "
@@ -44,7 +44,7 @@ for entry in metadata.entry_points(group="pictoglot.commands"):  # those of a se
 def show_version(wanted: bool) -> None:
     """Print the installed version and exit, before any command is read."""
     if wanted:
-        say(f"pictoglot {metadata.version('pictoglot')}")
+        say(f"pictoglot {read_version()}")
         raise typer.Exit
 
 

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -108,6 +109,11 @@ def stop(sentence: str, status: int = FAILED) -> NoReturn:
     """Print the reason on standard error and exit."""
     note(sentence)
     raise typer.Exit(status)
+
+
+def read_version() -> str:
+    """Return the installed version of the package that this module is a part of."""
+    return metadata.version("pictoglot-client" if __name__.startswith("pictoglot_client.") else "pictoglot")
 
 
 def may_ask(*silenced: bool) -> bool:

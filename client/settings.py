@@ -10,7 +10,6 @@ from typing import Self
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _PREFIX = "PICTOGLOT_"
 _ENV_FILE = ".env"
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # listen addresses that are not connect addresses

@@ -1,9 +1,13 @@
-"""`python -m scripts.openapi` writes docs/openapi.json, the contract that a test compares with what is served."""
+"""`python -m scripts.openapi` writes docs/openapi.json, the contract that a test compares with what is served.
+
+And what clients know of it (scripts/clients.py).
+"""
 
 import json
 from pathlib import Path
 from typing import Any
 
+from scripts.clients import write_files
 from service.app import create_app
 
 PATH = Path(__file__).parent.parent / "docs" / "openapi.json"
@@ -15,4 +19,5 @@ def build_contract() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    PATH.write_text(json.dumps(build_contract(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    PATH.write_text(json.dumps(contract := build_contract(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_files(contract)

@@ -26,7 +26,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from client.client import is_proxied
+from client.api import is_proxied
 
 MAX_BODY = 64 << 20  # bytes of a request
 CLIP, TEXTUAL, VISUAL = "clip", "textual", "visual"

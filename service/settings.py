@@ -6,7 +6,8 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from client.settings import LOOPBACK, format_address, format_local_address
+from client.api import LOOPBACK
+from client.settings import format_address, format_local_address
 from store.settings import CommonSettings
 
 _MIN_KEY_LENGTH = 16  # characters, which no `changeme` has; generated keys have 256 bits

@@ -3,10 +3,10 @@
 from time import monotonic, sleep
 from typing import Annotated, Any, Literal
 
-import httpx
 import typer
 
-from ..client import build_path, carry_out, list_all, open_service, read_answer
+from ..api import Client
+from ..client import carry_out, open_service
 from ..output import (
     AsJson,
     Limit,
@@ -34,7 +34,7 @@ _PAUSE = 1.0
 def list_keys(as_json: AsJson = False) -> None:
     """List the keys, without their secrets."""
     with open_service() as client:
-        listing = read_answer(client.get("/v1/admin/keys"))
+        listing: Any = client.list_keys()
     rows = []
     for item in listing["items"]:
         times = [format_time(item[f"{name}_at"]) for name in ("created", "expires", "revoked")]
@@ -55,9 +55,9 @@ def create_key(
     as_json: AsJson = False,
 ) -> None:
     """Create a key; it is shown only this once."""
-    body = {"scope": scope, "label": label, "expires_at": expires_at, "collections": collection or None}
+    body: Any = {"scope": scope, "label": label, "expires_at": expires_at, "collections": collection or None}
     with open_service() as client:
-        created = read_answer(client.post("/v1/admin/keys", json=body))
+        created = client.create_key(body)
     print_result(created, as_json, created["key"])
 
 
@@ -65,7 +65,7 @@ def create_key(
 def revoke_key(id: Annotated[str, typer.Argument(help="Id of the key.")], as_json: AsJson = False) -> None:
     """Revoke a key; requests with it are refused from then on."""
     with open_service() as client:
-        client.delete(build_path("/v1/admin/keys", id)).raise_for_status()
+        client.revoke_key(id)
     print_result({"id": id, "revoked": True}, as_json, f"Key {id} is revoked.")
 
 
@@ -79,9 +79,9 @@ def list_acts(
     as_json: AsJson = False,
 ) -> None:
     """List who changed what, newest first."""
-    given = {"actor": actor, "act": act, "target": target, "since": since, "until": until}
+    given: Any = {"actor": actor, "act": act, "target": target, "since": since, "until": until}
     with open_service() as client:
-        items = list_all(client, "/v1/admin/audit", limit, **{name: value for name, value in given.items() if value})
+        items = [*client.iterate_acts(limit=limit, **{name: text for name, text in given.items() if text})]
     rows = [
         (format_time(item["at"]), item["label"] or item["actor"], item["act"], _list_targets(item["targets"]))
         for item in items
@@ -127,7 +127,7 @@ def move_base(
 def show_status(as_json: AsJson = False) -> None:
     """Show which base serves, how far a move is, and what it did to each language."""
     with open_service() as client:
-        found = read_answer(client.get("/v1/admin/base"))
+        found: Any = client.get_base()
     if as_json:
         print_json(found)
         return
@@ -207,11 +207,11 @@ def _name_target(undo: dict[str, Any]) -> str:
     return f"{undo['to_base']}, as release {undo['restored']} had it" + (f", {encoding}" if undo["encoding"] else "")
 
 
-def _wait_until_open(client: httpx.Client, release: int) -> bool:
+def _wait_until_open(client: Client, release: int) -> bool:
     """Whether the service serves this release or a newer one, as soon as it does."""
     until = monotonic() + _OPENING
     while monotonic() < until:
-        if (read_answer(client.get("/v1/admin/base"))["open"]["release"] or 0) >= release:
+        if (client.get_base()["open"]["release"] or 0) >= release:
             return True
         sleep(_PAUSE)
     return False

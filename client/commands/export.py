@@ -15,7 +15,9 @@ from urllib.parse import quote
 import httpx
 import typer
 
-from ..client import build_path, make_progress, map_in_order, open_service, read_answer, retry
+from ..api import PATIENCE, Client, retry
+from ..client import build_path, make_progress, map_in_order, open_service, read_answer
+from ..contract import DatasetItem
 from ..importing.items import GalleryPicture
 from ..importing.manifest import NAME
 from ..output import REFUSED, AsJson, errors, format_count, name_program, note, print_result, stop
@@ -23,7 +25,6 @@ from ..output import REFUSED, AsJson, errors, format_count, name_program, note, 
 LANGUAGES = "languages.jsonl"  # in the order in which they were taught
 _MARK = "pictoglot-export.json"  # an export wrote this folder, and may write over it
 _PART = f"{NAME}.part"  # what is written so far: rows with the `etag` of their records
-_PAGE = "100"
 _KEPT = ("id", "collection", "tags", "metadata")
 _AT_ONCE = 4
 _LONGEST_NAME = 180  # bytes of a file's name
@@ -52,9 +53,8 @@ def export(
     if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).is_file():
         stop(f"{folder} has files that no export wrote: name a new folder.", REFUSED)
     _write(folder / _MARK, iter([b'{"format": 1}\n']))
-    with open_service(upload=True) as client:
-        wanted = {} if collection is None else {"collection": collection}
-        count, reduced = _export_pictures(client, folder, wanted, as_json)
+    with open_service(upload=True, patience=PATIENCE) as client:
+        count, reduced = _export_pictures(client, folder, collection, as_json)
         datasets, gone = ([], []) if pictures_only or collection is not None else _export_languages(client, folder)
     document = {"folder": str(folder), "pictures": count, "reduced": reduced, "languages": datasets}
     document |= {"datasets_gone": gone}
@@ -83,16 +83,17 @@ def export(
             note(f"  {name_program()} {shlex.join(['learn', each['language'], *given, *options])}")
 
 
-def _export_pictures(client: httpx.Client, folder: Path, wanted: dict[str, str], quiet: bool) -> tuple[int, int]:
+def _export_pictures(client: Client, folder: Path, collection: str | None, quiet: bool) -> tuple[int, int]:
     """Write the pictures and their manifest; returns how many there are, and how many of them are reduced copies."""
     part = folder / _PART
     done = dict(_read(part))
     ids = dict[str, bool]()  # with whether the original is kept
     with make_progress(errors, quiet=quiet) as bar, part.open("a", encoding="utf-8") as stream:
-        total = sum(item["count"] for item in read_answer(client.get("/v1/collections"))["items"])
-        task = bar.add_task("Pictures", total=None if wanted else total)
+        total = sum(item["count"] for item in client.list_collections()["items"])
+        task = bar.add_task("Pictures", total=None if collection else total)
         fetch = partial(_fetch, client, folder, done)
-        for item, row in map_in_order(fetch, _list_pictures(client, wanted), _AT_ONCE):
+        items = client.iterate_pictures(fields=GalleryPicture.FIELDS, collection=collection)
+        for item, row in map_in_order(fetch, items, _AT_ONCE):
             if row is not None:
                 ids[item["id"]] = item["original"]
                 stream.write(json.dumps({"etag": item["etag"], "row": row}, ensure_ascii=False) + "\n")
@@ -104,17 +105,7 @@ def _export_pictures(client: httpx.Client, folder: Path, wanted: dict[str, str],
     return len(rows), sum(not is_original for is_original in ids.values())
 
 
-def _list_pictures(client: httpx.Client, wanted: dict[str, str]) -> Iterator[dict[str, Any]]:
-    query = {"limit": _PAGE, "fields": GalleryPicture.FIELDS, **wanted}
-    while True:
-        page = read_answer(retry(partial(client.get, "/v1/pictures", params=query)))
-        yield from page["items"]
-        if not page["next_cursor"]:
-            return
-        query["cursor"] = page["next_cursor"]
-
-
-def _fetch(client: httpx.Client, folder: Path, done: Mapping[str, Written], item: dict[str, Any]) -> Row | None:
+def _fetch(client: httpx.Client, folder: Path, done: Mapping[str, Written], item: Mapping[str, Any]) -> Row | None:
     """Return the row of a picture whose file is written; None when it was deleted meanwhile."""
     etag, before = done.get(item["id"], ("", {}))
     if etag == item["etag"] and (folder / before["file"]).exists():
@@ -144,21 +135,21 @@ def _name_file(id: str) -> str:
     return f"{name}#{sha256[:12]}" if re.search("[A-Z]", id) else name
 
 
-def _export_languages(client: httpx.Client, folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def _export_languages(client: Client, folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """Write the version of each taught language, and all datasets of it.
 
     Returns the datasets as rows in the order in which they were taught, since one may stand on the language of another;
     and the languages of those that are not kept any more.
     """
-    found, gone = list[tuple[dict[str, Any], int, str]](), list[str]()
-    for item in read_answer(client.get("/v1/languages"))["items"]:
+    found, gone = list[tuple[DatasetItem, int, str]](), list[str]()
+    for item in client.list_languages()["items"]:
         if not item["taught"]:
             continue
-        number = int(item["version"])
-        for name in ("manifest.json", *read_answer(client.get(f"/v1/versions/{number}"))["digests"]):
+        number = int(item["version"] or 0)
+        for name in ("manifest.json", *client.get_version(number)["digests"]):
             file = folder / "versions" / str(number) / _check_name(name)
             _download(client, build_path(f"/v1/versions/{number}/files", name), file)
-        for dataset in read_answer(client.get(f"/v1/versions/{number}/datasets"))["items"]:
+        for dataset in client.list_datasets(number)["items"]:
             if dataset["kept"]:
                 found.append((dataset, number, item["language"]))
             else:
@@ -175,7 +166,7 @@ def _export_languages(client: httpx.Client, folder: Path) -> tuple[list[dict[str
     return rows, gone
 
 
-def _write_terms(file: Path, terms: dict[str, Any] | None) -> bool:
+def _write_terms(file: Path, terms: Mapping[str, Any] | None) -> bool:
     """Write the terms with which a dataset was sent; returns whether there are any."""
     if terms is not None:
         kept = {name: value for name, value in terms.items() if name != "set_at"}

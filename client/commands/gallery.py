@@ -1,11 +1,12 @@
 """`pictures`: list, show, change and delete them. `pictures add` is `import`."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from ..client import build_path, list_all, open_service, read_answer
+from ..client import open_service
+from ..contract import PictureItem
 from ..importing.command import import_pictures
 from ..output import (
     REFUSED,
@@ -38,11 +39,10 @@ def list_pictures(
     as_json: AsJson = False,
 ) -> None:
     """List pictures in the order in which they were added."""
-    wanted = {"filter": filter and json.dumps(parse_object(filter, "--filter")), "collection": collection}
-    wanted |= {"sort": "-shown_at" if newest else None}
-    given = {name: value for name, value in wanted.items() if value is not None}
+    wanted = filter and json.dumps(parse_object(filter, "--filter"))
+    sort: Literal["-shown_at"] | None = "-shown_at" if newest else None
     with open_service() as client:
-        items = list_all(client, "/v1/pictures", limit, **given)
+        items = [*client.iterate_pictures(limit=limit, filter=wanted, collection=collection, sort=sort)]
     rows = []
     for item in items:
         languages = ", ".join(sorted({*item["captions"], *item["waiting"]}))
@@ -54,10 +54,9 @@ def list_pictures(
 @pictures.command("count")
 def count_pictures(filter: Filter = None, collection: Collection = None, as_json: AsJson = False) -> None:
     """Count pictures by month, folder, camera and collection."""
-    wanted = {"filter": filter and json.dumps(parse_object(filter, "--filter")), "collection": collection}
+    wanted = filter and json.dumps(parse_object(filter, "--filter"))
     with open_service() as client:
-        response = client.get("/v1/facets", params={name: value for name, value in wanted.items() if value is not None})
-    counts = read_answer(response)
+        counts: Any = client.count_gallery(filter=wanted, collection=collection)
     kinds = ("months", "folders", "cameras", "collections")
     rows = [(kind.removesuffix("s"), each["value"], f"{each['count']:,}") for kind in kinds for each in counts[kind]]
     print_listing(counts, as_json, ("by", "value", "pictures"), rows)
@@ -67,7 +66,7 @@ def count_pictures(filter: Filter = None, collection: Collection = None, as_json
 def show_picture(id: Id, as_json: AsJson = False) -> None:
     """Show the record of a picture."""
     with open_service() as client:
-        item = read_answer(client.get(build_path("/v1/pictures", id)))
+        item = client.get_picture(id)
     _show(item, as_json)
 
 
@@ -88,14 +87,13 @@ def edit_picture(
     as_json: AsJson = False,
 ) -> None:
     """Change collection, tags, metadata or captions, without sending the picture again."""
-    patch: dict[str, Any] = {"collection": collection, "tags": tag}
+    patch: Any = {"collection": collection, "tags": tag}
     patch |= {"metadata": parse_object(metadata, "--metadata"), "captions": parse_object(captions, "--captions")}
     patch = {name: value for name, value in patch.items() if value is not None}
     if not patch:
         stop("Say what changes: --collection, --tag, --metadata or --captions.", REFUSED)
-    headers = {} if etag is None else {"If-Match": f'"{etag}"'}
     with open_service() as client:
-        item = read_answer(client.patch(build_path("/v1/pictures", id), json=patch, headers=headers))
+        item = client.patch_picture(id, patch, if_match=None if etag is None else f'"{etag}"')
     _show(item, as_json)
 
 
@@ -106,7 +104,7 @@ def restore_pictures(
 ) -> None:
     """Bring back pictures that were deleted within a day, as they were."""
     with open_service() as client:
-        done = read_answer(client.post("/v1/pictures/changes", json={"ids": ids, "deleted": False}))["items"]
+        done = client.post_changes({"ids": ids, "deleted": False})["items"]
     missing = [item["id"] for item in done if item["outcome"] == "missing"]
     there = format_count(len(done) - len(missing), "picture is", "pictures are")
     print_result({"items": done}, as_json, f"{there} in the gallery.")
@@ -126,19 +124,19 @@ def delete_picture(
 
     Datasets and backups keep what they have: see "Deleting for good" in docs/operate.md.
     """
-    seen = dict[str, str]()
+    seen = None
     with open_service() as client:
         if may_ask(yes, as_json):
-            item = read_answer(client.get(build_path("/v1/pictures", id)))
+            item = client.get_picture(id)
             _show(item, as_json)
             if not typer.confirm("Delete it?"):
                 return
-            seen = {"If-Match": f'"{item["etag"]}"'}  # what was shown is what goes
-        client.delete(build_path("/v1/pictures", id), headers=seen).raise_for_status()
+            seen = f'"{item["etag"]}"'  # what was shown is what goes
+        client.delete_picture(id, if_match=seen)
     print_result({"id": id, "deleted": True}, as_json, f"{id} is deleted.")
 
 
-def _show(item: dict[str, Any], as_json: bool) -> None:
+def _show(item: PictureItem, as_json: bool) -> None:
     """Print one picture, a line for each part."""
     about = {name: item[name] for name in ("id", "name", "collection", "tags", "width", "height", "shown_at", "etag")}
     captions = {f"captions {tag}": texts for tag, texts in {**item["waiting"], **item["captions"]}.items()}

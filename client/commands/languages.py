@@ -1,13 +1,11 @@
 """`languages` and `expansions`: what is known, and what the worker does or did."""
 
-import json
 from collections.abc import Mapping
 from time import monotonic, sleep
 from typing import Annotated, Any
 
 import httpx
 import typer
-from httpx_sse import connect_sse
 from rich.progress import (
     BarColumn,
     Progress,
@@ -18,7 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ..client import build_path, list_all, open_service, read_answer
+from ..api import ENDED, Client
+from ..client import open_service
 from ..output import (
     FAILED,
     REFUSED,
@@ -39,7 +38,6 @@ from .terms import summarize_terms
 
 FEW = 20  # held-out captions, of which a single one is 5 points
 _MISSED = 10  # test words that are named
-_ENDED = ("succeeded", "failed", "cancelled")
 _PAUSE = 1.0  # seconds until a broken stream of events is opened again
 _PATIENCE = 60.0  # seconds without an event until watching ends
 
@@ -51,9 +49,9 @@ def list_languages(
     """List languages that are taught, built into the base or assessed, with versions and R@1."""
     with open_service() as client:
         if find:
-            _suggest_languages(read_answer(client.get("/v1/languages/names", params={"query": find})), as_json)
+            _suggest_languages(client.suggest_languages(query=find), as_json)
             return
-        listing = read_answer(client.get("/v1/languages"))
+        listing: Any = client.list_languages()
     items = listing["items"]
     is_assessed, few = any(item["assessed"] for item in items), list[str]()
     rows = []
@@ -79,7 +77,7 @@ def list_languages(
     note(f"Release {listing['release']} serves; the shared table is version {listing['shared_version']}.")
 
 
-def _suggest_languages(found: dict[str, Any], as_json: bool) -> None:
+def _suggest_languages(found: Mapping[str, Any], as_json: bool) -> None:
     columns = ("tag", "name", "native name", "ISO 639-3", "matched")
     names = ("language", "name", "native_name", "iso639_3", "matched")
     print_listing(found, as_json, columns, [[item[name] for name in names] for item in found["items"]])
@@ -97,11 +95,11 @@ def list_expansions(
         stop("Give the id of the expansion to watch or cancel.", REFUSED)
     with open_service() as client:
         if id is None:
-            items = list_all(client, "/v1/expansions", limit)
+            items: list[Any] = [*client.iterate_expansions(limit=limit)]
         elif cancel:
-            items = [read_answer(client.post(f"{build_path('/v1/expansions', id)}/cancel"))]
+            items = [client.cancel_expansion(id)]
         else:
-            items = [read_answer(client.get(build_path("/v1/expansions", id)))]
+            items = [client.get_expansion(id)]
         if watch:
             conclude(watch_expansion(client, items[0], quiet=as_json), watch, as_json)
             return
@@ -125,7 +123,7 @@ def _describe_state(item: dict[str, Any]) -> tuple[str, str]:
     return item["state"], "" if item["version"] is None else f"version {item['version']}"
 
 
-def watch_expansion(client: httpx.Client, expansion: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+def watch_expansion(client: Client, expansion: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     """Return the expansion when it has ended. A broken stream is opened again, for at most a minute without events."""
     last_event = monotonic()
     columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(bar_width=40), TaskProgressColumn()]
@@ -133,20 +131,17 @@ def watch_expansion(client: httpx.Client, expansion: dict[str, Any], *, quiet: b
     with Progress(*columns, console=errors, disable=quiet or not errors.is_terminal) as progress:
         task = progress.add_task(expansion["language"], total=1.0, phase=expansion["state"])
         _draw(progress, task, expansion)
-        while expansion["state"] not in _ENDED:
+        while expansion["state"] not in ENDED:
             try:
-                with connect_sse(client, "GET", f"/v1/expansions/{expansion['id']}/events") as events:
-                    if events.response.is_error:
-                        read_answer(events.response)
-                    for event in events.iter_sse():
-                        expansion, last_event = json.loads(event.data), monotonic()
-                        _draw(progress, task, expansion)
+                for event in client.stream_expansion(expansion["id"]):
+                    expansion, last_event = {**event}, monotonic()
+                    _draw(progress, task, expansion)
             except httpx.TransportError:
                 if monotonic() - last_event > _PATIENCE:
                     again = f"`pictoglot expansions {expansion['id']} --watch`"
                     note(f"Nothing was heard for {_PATIENCE:.0f} seconds; {again} looks again.")
                     raise
-            if expansion["state"] not in _ENDED:  # the service is away, or stops
+            if expansion["state"] not in ENDED:  # the service is away, or stops
                 progress.update(task, phase="waiting for the service")
                 sleep(_PAUSE)
     return expansion
@@ -163,7 +158,7 @@ def conclude(expansion: dict[str, Any], watched: bool, as_json: bool) -> None:
     succeeded = expansion["state"] == "succeeded"
     if as_json:
         print_json(expansion)
-    elif expansion["kind"] == "base" and expansion["state"] in _ENDED:
+    elif expansion["kind"] == "base" and expansion["state"] in ENDED:
         show_move(expansion)
     elif succeeded:
         shows = {"rebuild": _show_rebuild, "assess": _show_assessment}

@@ -3,16 +3,29 @@
 import gzip
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Annotated, Any
 
-import httpx
 import typer
 
-from ..client import format_lines, format_row, list_faults, make_key_header, open_service, read_answer
-from ..output import REFUSED, AsJson, Yes, errors, format_count, may_ask, note, print_json, print_result, say, stop
+from ..api import Client
+from ..client import build_path, format_lines, format_row, list_faults, open_service
+from ..output import (
+    REFUSED,
+    AsJson,
+    Yes,
+    console,
+    errors,
+    format_count,
+    may_ask,
+    note,
+    print_json,
+    print_result,
+    say,
+    stop,
+)
 from .languages import FEW, conclude, watch_expansion
 from .terms import Tag, TermsFile, read_terms
 
@@ -22,6 +35,7 @@ WithoutMissing = Annotated[
 Captions = Annotated[
     bool, typer.Option("--captions", help="In place of FILE: the pictures' captions in this language.")
 ]
+Swap = Annotated[bool, typer.Option("--swap", help="Swap the columns: what stands for captions are the texts.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only check the file.")]
 
 
@@ -62,25 +76,25 @@ def learn(
     ] = False,
     without_missing: WithoutMissing = False,
     captions: Captions = False,
+    swap: Swap = False,
     terms: TermsFile = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Teach a language from a dataset or a dictionary, together with its earlier datasets."""
-    form = {"language": tag} | ({"settings": settings} if settings else {})
+    form: dict[str, Any] = {"language": tag, "settings": settings or None, "force": force, "replace": replace}
+    form |= {"without_missing": without_missing, "confirmed": yes, "captions": captions, "swap": swap}
     form |= {} if terms is None else {"terms": json.dumps(read_terms(terms), ensure_ascii=False)}
-    asked = {"force": force, "replace": replace, "without_missing": without_missing, "confirmed": yes}
-    form |= {name: "true" for name, wanted in {**asked, "captions": captions}.items() if wanted}
     asks = not dry_run and may_ask(yes, as_json)
     if captions and not (file or dictionary or pivot or english):
-        _submit(form, "The captions", None, watch=watch, dry_run=dry_run, as_json=as_json)
+        _submit(form, "The captions", None, watch=watch, dry_run=dry_run, as_json=as_json, asks=asks)
     elif dictionary is None and file is not None and not captions:
         if pivot or english:
             stop("--pivot and --english belong to --dictionary.", REFUSED)
         with file.open("rb") as stream:
             _submit(form, file.name, stream, watch=watch, dry_run=dry_run, as_json=as_json, asks=asks)
     elif dictionary is not None and file is None and not captions:
-        form |= {"kind": "dictionary"} | ({"pivot": pivot} if pivot else {})
+        form |= {"kind": "dictionary", "pivot": pivot or None}
         with _pack_dictionary(dictionary, tag, english) as stream:
             _submit(form, dictionary.name, stream, watch=watch, dry_run=dry_run, as_json=as_json, asks=asks)
     else:
@@ -119,26 +133,13 @@ def assess(
     as_json: AsJson = False,
 ) -> None:
     """Measure how well a language is read already; teach nothing."""
-    form = {"language": tag, "assess": "true"} | ({"without_missing": "true"} if without_missing else {})
+    form = {"language": tag, "assess": True, "without_missing": without_missing}
     with file.open("rb") as stream:
         _submit(form, file.name, stream, watch=watch, dry_run=dry_run, as_json=as_json)
 
 
-def _send(
-    client: httpx.Client,
-    fields: Mapping[str, str],
-    name: str,
-    stream: IO[bytes] | None,
-    headers: Mapping[str, str] | None = None,
-) -> httpx.Response:
-    """Post the form that teaches, with its file if it has one."""
-    parts: dict[str, Any] = {key: (None, text) for key, text in fields.items()}
-    parts |= {} if stream is None else {"dataset": (name, stream)}
-    return client.post("/v1/languages", files=parts, headers=headers)
-
-
 def _submit(
-    fields: dict[str, str],
+    form: dict[str, Any],
     name: str,
     stream: IO[bytes] | None,
     *,
@@ -147,26 +148,21 @@ def _submit(
     as_json: bool,
     asks: bool = False,
 ) -> None:
-    """Send a dataset, after a question about its rows if one may be asked, and show what came of it.
+    """Send a dataset, after questions about its rows and its terms if some may be asked; show what came of it.
 
     Without a `stream`, the dataset is made by the service.
     """
+    form = form if stream is None else {**form, "dataset": (name, stream)}
     with open_service(upload=True) as client:
-        if asks or dry_run:
-            checked = read_answer(_send(client, fields | {"dry_run": "true"}, name, stream))
-            if dry_run:
-                _show_check(checked, name, assess="assess" in fields, as_json=as_json)
-                return
-            for line in _list_sample(checked):
-                say(line)
-            if not typer.confirm("Is that right?"):
-                raise typer.Exit
-            fields = fields | {"confirmed": "true"}
-            if stream is not None:
-                stream.seek(0)
-        accepted = read_answer(_send(client, fields, name, stream, make_key_header()))
+        if dry_run:
+            _show_check(_teach(client, form | {"dry_run": True}), name, assess="assess" in form, as_json=as_json)
+            return
+        if asks:
+            form = _confirm_rows(client, form) if stream is not None else form
+            form |= {} if "terms" in form else _ask_terms(client, form["language"])
+        accepted = _teach(client, form)
         if waiting := accepted.get("waiting"):
-            print_result(accepted, as_json, _describe_waiting(waiting, fields["language"]))
+            print_result(accepted, as_json, _describe_waiting(waiting, form["language"]))
             return
         expansion: dict[str, Any] = accepted["expansion"]
         if watch:
@@ -177,6 +173,41 @@ def _submit(
                 note(f"It goes on without you: `{again} --watch` shows it again, `{again} --cancel` ends it.")
                 raise
     conclude(expansion, watch, as_json)
+
+
+def _teach(client: Client, form: Any) -> dict[str, Any]:
+    """Post the form that teaches; its file is sent from its beginning."""
+    return {**client.teach_language(form)}
+
+
+def _confirm_rows(client: Client, form: dict[str, Any]) -> dict[str, Any]:
+    """Return the form that a person says is right, perhaps with its columns swapped; exits when nothing is."""
+    while True:
+        checked = _teach(client, form | {"dry_run": True})
+        for line in _list_sample(checked):
+            say(line)
+        is_doubted = any(doubt["code"] == "columns_swapped" for doubt in checked["doubts"])
+        answer = typer.prompt(f"Is that right? [y/N{'/swap' if is_doubted else ''}]", "n", show_default=False)
+        if answer.strip().lower() in ("y", "yes"):
+            return form | {"confirmed": True}
+        if answer.strip().lower() != "swap":
+            raise typer.Exit
+        form = form | {"swap": not form.get("swap", False)}
+
+
+def _ask_terms(client: Client, tag: str) -> dict[str, str]:
+    """Return the terms that a person says, as a field of the form; none for a language that has some already."""
+    known = client.get(build_path("/v1/languages", tag))
+    if known.is_success and known.json()["terms"]:
+        return {}
+    say(f"{_name_language(tag)} has no terms yet. An empty line leaves one out.")
+    questions = {"owner": "Whose language is it", "licence": "What is allowed with it", "contact": "Whom to ask"}
+    terms = dict[str, str]()
+    with suppress(EOFError):
+        for name, question in questions.items():
+            terms[name] = console.input(f"{question} ({name})? ").strip()
+    terms = {name: text for name, text in terms.items() if text}
+    return {"terms": json.dumps(terms, ensure_ascii=False)} if terms else {}
 
 
 def _describe_waiting(waiting: Mapping[str, int], tag: str) -> str:

@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
 import typer
 
-from ..client import build_path, is_proxied, load_client_settings, note_address_file, read_problem
-from ..output import MISCONFIGURED, REFUSED, note, stop
+from ..api import Client, read_problem
+from ..client import build_path, load_client_settings, note_address_file
+from ..output import MISCONFIGURED, REFUSED, note, read_version, stop
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
@@ -39,9 +39,7 @@ def serve(
         stop(f"--listen {listen} must be 127.0.0.1:PORT: whoever reaches it has the key's rights.", REFUSED)
     settings = load_client_settings()
     note_address_file(settings)
-    headers = {"Authorization": f"Bearer {settings.key}"} if settings.key else {}
-    by_proxy = is_proxied(settings.address)
-    with httpx.Client(base_url=settings.address, headers=headers, timeout=_SECONDS, trust_env=by_proxy) as service:
+    with Client(settings.address, settings.key, timeout=_SECONDS) as service:
         server = make_server(service, writes=write)
         if not listen:
             server.run("stdio")
@@ -55,7 +53,7 @@ def make_server(service: httpx.Client, *, writes: bool = False) -> "MCPServer[An
     from mcp.server.mcpserver import MCPServer
     from mcp_types import ToolAnnotations
 
-    server = MCPServer[Any]("pictoglot", instructions=_INSTRUCTIONS, version=version("pictoglot"), log_level="WARNING")
+    server = MCPServer[Any]("pictoglot", instructions=_INSTRUCTIONS, version=read_version(), log_level="WARNING")
     tools = Tools(service)
     read, write = ToolAnnotations(read_only_hint=True), ToolAnnotations(read_only_hint=False)
     offered: dict[str, tuple[Callable[..., Any], ToolAnnotations]] = {

@@ -8,10 +8,9 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import httpx
 import typer
 
-from ..client import open_service, read_answer
+from ..client import open_service
 from ..output import (
     REFUSED,
     AsJson,
@@ -78,7 +77,7 @@ def search(
     if re.search("[\ud800-\udfff]", (text or "") + (minus or "")):  # bytes of another encoding
         stop("The text is not valid UTF-8.", REFUSED)
     is_tag = language not in (_AUTO, _SHARED)
-    body = _drop_none(
+    body: Any = _drop_none(
         text=text,
         minus=_drop_none(text=minus, picture=minus_picture) or None,
         mode=mode,
@@ -89,14 +88,14 @@ def search(
     )
     if captions and (body.keys() - {"filter"} or (file is None and like is None)):
         stop("--captions needs a picture; with it go --language, --limit, --filter and --collection.", REFUSED)
-    body |= _drop_none(picture=like, limit=limit)
+    body |= _drop_none(picture=like if file is None else _read_picture(file), limit=limit)
     with open_service() as client:
         if captions:
             languages = {"languages": [language]} if is_tag else {}
-            result = _post(client, "/v1/search/captions", body | languages, file)
+            result: Any = client.search_captions(body | languages)
         else:
             named = {"language": language} if is_tag or text is not None else {}
-            result = _post(client, "/v1/search/pictures", body | named, file)
+            result = client.search_pictures(body | named)
     if as_json:
         print_json(result)
     elif captions:
@@ -121,8 +120,7 @@ def list_duplicates(
     groups, examined, cursor = list[dict[str, Any]](), 0, None
     with open_service() as client:
         while True:
-            query = given | _drop_none(limit=min(limit, _PAGE), cursor=cursor)
-            page = read_answer(client.get("/v1/duplicates", params=query))
+            page: Any = client.list_duplicates(**given, limit=min(limit, _PAGE), cursor=cursor)
             groups, examined, cursor = groups + page["items"], examined + page["examined"], page["next_cursor"]
             if cursor is None or len(groups) >= limit:
                 break
@@ -170,13 +168,8 @@ def _combine_filters(given: str | None, collection: str | None) -> dict[str, Any
     return {"must": [{"key": "collection", "match": {"value": collection}}, *([filter] if filter else [])]}
 
 
-def _post(client: httpx.Client, path: str, body: dict[str, Any], file: Path | None) -> Any:
-    """Return the answer to a question in JSON, or in a form with a file."""
-    if file is None:
-        return read_answer(client.post(path, json=body))
-    form = {name: value if isinstance(value, str) else json.dumps(value) for name, value in body.items()}
-    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-    return read_answer(client.post(path, data=form, files={"picture": (file.name, file.read_bytes(), kind)}))
+def _read_picture(file: Path) -> tuple[str, bytes, str]:
+    return file.name, file.read_bytes(), mimetypes.guess_type(file.name)[0] or "application/octet-stream"
 
 
 def _show_captions(result: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..client import build_path, open_service, read_answer
+from ..client import open_service
 from ..output import REFUSED, AsJson, print_json, say, stop
 
 Tag = Annotated[str, typer.Argument(help="BCP 47 tag, such as cy or pt-BR.")]
@@ -46,14 +46,13 @@ def show_terms(
     given = {"owner": owner, "contact": contact, "licence": licence, "statement": statement}
     changes: dict[str, Any] = {name: text for name, text in given.items() if text is not None}
     changes |= {} if labels is None else read_terms(labels, only_labels=True)
-    path = build_path("/v1/languages", tag)
     with open_service() as client:
-        terms = read_answer(client.get(path))["terms"]
+        terms: Any = client.get_language(tag)["terms"]
         if changes or clear:
-            before = {} if clear else {name: terms[name] for name in (*_TEXTS, "labels")} if terms else {}
+            before: Any = {} if clear else {name: terms[name] for name in (*_TEXTS, "labels")} if terms else {}
             if before and {*changes} & {*_LABELS}:
                 del before["labels"]
-            terms = read_answer(client.put(f"{path}/terms", json=before | changes))
+            terms = client.set_terms(tag, before | changes)
     if as_json:
         print_json(terms)
         return

@@ -1,11 +1,13 @@
 """`versions`, `releases`, `rollback`, `prune`: what is served, and the way back. All decisions are the service's."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
-import httpx
 import typer
 
-from ..client import build_path, carry_out, list_all, open_service, read_answer
+from ..api import Client
+from ..client import build_path, carry_out, open_service
+from ..contract import ReleaseItem
 from ..output import (
     REFUSED,
     AsJson,
@@ -41,9 +43,9 @@ def roll_back(
     as_json: AsJson = False,
 ) -> None:
     """Put a language back to its previous version, or remove its only one; no other language changes."""
-    path = f"{build_path('/v1/admin/languages', tag)}/rollback"
     body = {"reason": reason, "rebuild": rebuild, "expected": expected}
     with open_service() as client:
+        path = f"{build_path('/v1/admin/languages', tag)}/rollback"
         done = carry_out(client, path, body, _show_rollback, "Roll back?", dry_run=dry_run, yes=yes, as_json=as_json)
     if done is None:
         return
@@ -64,7 +66,7 @@ def _show_rollback(plan: dict[str, Any]) -> None:
 def list_versions(limit: Limit = 20, as_json: AsJson = False) -> None:
     """List versions, newest first."""
     with open_service() as client:
-        items = list_all(client, "/v1/versions", limit)
+        items = [*client.iterate_versions(limit=limit)]
     rows = [
         (
             *(item[name] for name in ("number", "parent", "language", "rows")),
@@ -96,15 +98,14 @@ def list_releases(
         stop("--expected NUMBER goes with --restore NUMBER.", REFUSED)
     with open_service() as client:
         if restore is None:
-            items = list_all(client, "/v1/admin/releases", limit)
+            items = [*client.iterate_releases(limit=limit)]
             if as_json:
                 print_json({"items": items})
             else:
                 _show_releases(items)
             return
         now = expected or _confirm_restore(client, restore, asks=may_ask(yes, as_json), yes=yes)
-        body = {"expected": now, "reason": reason}
-        done = read_answer(client.post(f"/v1/admin/releases/{restore}/restore", json=body))
+        done = client.restore(restore, {"expected": now, "reason": reason})
     if as_json:
         print_json(done)
         return
@@ -112,7 +113,7 @@ def list_releases(
     say(f"Release {done['number']} serves. `pictoglot releases --restore {now}` undoes this.")
 
 
-def _show_releases(items: list[dict[str, Any]]) -> None:
+def _show_releases(items: Iterable[ReleaseItem]) -> None:
     rows = [
         (
             item["number"],
@@ -127,9 +128,9 @@ def _show_releases(items: list[dict[str, Any]]) -> None:
     print_table(("release", "when (UTC)", "change", "by", "versions", "shared"), rows, ("release", "shared"))
 
 
-def _confirm_restore(client: httpx.Client, restore: int, *, asks: bool, yes: bool) -> int:
+def _confirm_restore(client: Client, restore: int, *, asks: bool, yes: bool) -> int:
     """Return the release that serves, which a restored one is to replace; exits when somebody says no."""
-    releases: dict[int, dict[str, Any]] = {item["number"]: item for item in list_all(client, "/v1/admin/releases")}
+    releases = {item["number"]: item for item in client.iterate_releases()}
     now = max(releases)
     if asks and restore in releases:
         _show_restoring(releases[now], releases[restore])
@@ -140,7 +141,7 @@ def _confirm_restore(client: httpx.Client, restore: int, *, asks: bool, yes: boo
     return now
 
 
-def _show_restoring(now: dict[str, Any], earlier: dict[str, Any]) -> None:
+def _show_restoring(now: ReleaseItem, earlier: ReleaseItem) -> None:
     stays = [tag for tag, version in now["languages"].items() if earlier["languages"].get(tag) == version]
     for tag in sorted({*now["languages"], *earlier["languages"]} - {*stays}):
         old, new = (_name_version(release["languages"].get(tag)) for release in (now, earlier))
@@ -184,8 +185,8 @@ def _name_version(number: int | None) -> str:
     return "not served" if number is None else f"version {number}"
 
 
-def _name_change(change: dict[str, Any], is_pruned: bool) -> str:
+def _name_change(change: dict[str, Any], pruned: list[int]) -> str:
     parts = [str(change.get("kind", "")), str(change.get("language") or change.get("restored") or "")]
     parts += ["forced"] if change.get("forced") else []
-    parts += ["(pruned)"] if is_pruned else []
+    parts += ["(pruned)"] if pruned else []
     return " ".join(part for part in parts if part) or "first"

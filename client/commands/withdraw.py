@@ -37,9 +37,9 @@ def withdraw(
         return
     if not tag:
         stop("Give the tag of the language, or --verify with a certificate.", REFUSED)
-    path, body = f"{build_path('/v1/admin/languages', tag)}/withdraw", {"reason": reason, "expected": expected}
-    question = "Remove all this for good?"
+    body, question = {"reason": reason, "expected": expected}, "Remove all this for good?"
     with open_service(upload=True) as client:  # removing many vectors takes minutes
+        path = f"{build_path('/v1/admin/languages', tag)}/withdraw"
         done = carry_out(client, path, body, _show, question, dry_run=dry_run, yes=yes, as_json=as_json)
     if done is None:
         return

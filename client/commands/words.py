@@ -1,13 +1,13 @@
 """`words`: which words a gallery asks a speaker for, as a list or as a table to fill in."""
 
 import csv
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..client import build_path, make_key_header, open_service, read_answer, retry
+from ..api import PATIENCE
+from ..client import open_service
 from ..output import AsJson, format_count, format_share, note, print_json, print_table, say, stop
 from .languages import conclude, watch_expansion
 from .terms import Tag
@@ -28,17 +28,13 @@ def list_words(
     as_json: AsJson = False,
 ) -> None:
     """List the words that your pictures ask a speaker for, the most useful ones first."""
-    with open_service() as client:
+    with open_service(patience=PATIENCE) as client:
         if teach:
-            form = {"language": tag, "words": "true"}
-            sent = client.post(
-                "/v1/languages", files={name: (None, text) for name, text in form.items()}, headers=make_key_header()
-            )
-            expansion = read_answer(sent)["expansion"]
+            expansion: Any = client.teach_language({"language": tag, "words": True})
+            expansion = expansion["expansion"]
             conclude(watch_expansion(client, expansion, quiet=as_json) if watch else expansion, watch, as_json)
             return
-        path = f"{build_path('/v1/languages', tag)}/words"
-        asked = read_answer(retry(partial(client.get, path, params={"count": count})))
+        asked: Any = client.list_words(tag, count=count)
     if out is not None:
         _write(out, asked["items"])
     if as_json:

@@ -9,7 +9,8 @@ from typing import Annotated
 import httpx
 import typer
 
-from ..client import make_progress, open_service, read_answer, retry
+from ..api import retry
+from ..client import make_progress, open_service, read_answer
 from ..output import FAILED, REFUSED, AsJson, errors, format_count, note, print_result, stop
 from .folder import Folder
 from .iiif import IiifManifest
@@ -107,7 +108,7 @@ def _open_importers(
         read_answer(response if (response := ask()).status_code != _AWAY else retry(ask))
         limits = None
         if dry_run:
-            told = read_answer(client.get("/v1/limits"))
+            told = client.get_limits()
             limits = told["picture_bytes"], told["picture_pixels"]
         address = str(client.base_url).rstrip("/")
         kept = [states.enter_context(open_state(state, address, f"{prefix}{source.name}")) for source in sources]

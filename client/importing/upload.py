@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 import httpx
 
-from ..client import build_path, describe_problem, map_in_order, put_picture, read_answer, read_problem, retry
+from ..api import describe_problem, encode_form, read_problem, retry
+from ..client import build_path, map_in_order, read_answer
 from .exif import find_fault, read_metadata
 from .items import (
     SUFFIXES,
@@ -318,11 +319,9 @@ class Importer:
         return outcomes
 
     def _send_one(self, upload: Upload) -> Outcome:
-        document, file = upload.build_document(), upload.build_file_part()
-        captions: Any = document.pop("captions", {})
-        fields = {name: part if isinstance(part, str) else json.dumps(part) for name, part in document.items()}
+        form = encode_form({"picture": upload.build_file_part(), **upload.build_document()})
         kind: OutcomeKind = "added" if upload.replaced is None else "replaced"
-        put = partial(put_picture, self.client, upload.item.id, file, captions, fields, self.stopping)
+        put = partial(self.client.put, build_path("/v1/pictures", upload.item.id), files=form)
         return self._send(upload.item, kind, upload.sent, put)
 
     def _send(self, item: Item, kind: OutcomeKind, sent: SentRecord, send: Callable[[], httpx.Response]) -> Outcome:

@@ -11,7 +11,7 @@ from types import FrameType
 
 import httpx
 
-from ..client import StopError, read_problem
+from ..api import StopError, read_problem
 from ..output import format_count, note, say
 from .folder import Folder
 from .items import Item

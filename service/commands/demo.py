@@ -22,7 +22,7 @@ _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 def choose_defaults() -> dict[str, str]:
     """Return what the demo sets where neither the environment nor `.env` does; `OPEN` on loopback only."""
-    from client.settings import LOOPBACK  # late: help needs no pydantic
+    from client.api import LOOPBACK
 
     variables = read_variables()
     public = variables.get("PICTOGLOT_HOST", "localhost") not in LOOPBACK

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
-from client.client import is_proxied, load_client_settings
+from client.api import is_proxied
+from client.client import load_client_settings
 from client.output import format_count
 from service.commands.processes import is_port_taken
 from service.settings import Settings

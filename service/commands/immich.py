@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import httpx
 import typer
 
-from client.client import is_proxied, load_client_settings, note_address_file, open_service, read_answer
+from client.api import is_proxied
+from client.client import load_client_settings, note_address_file, open_service, read_answer
 from client.output import FAILED, REFUSED, AsJson, note, print_json, print_table, say, stop
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from prometheus_client.core import GaugeMetricFamily
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse
 
+from client.api import LOOPBACK
 from client.output import format_count
-from client.settings import LOOPBACK
 from index import damage
 from index.snapshot import Snapshot
 from service.auth import ANY_KEY

@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from client import output
-from client.client import is_proxied
+from client.api import is_proxied
 from client.main import app
 from service.commands.demo import choose_defaults
 from service.commands.doctor import Checkup

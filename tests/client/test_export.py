@@ -11,6 +11,7 @@ import pytest
 import typer
 from PIL import Image
 
+from client import Client
 from client.commands.export import _export_languages
 from tests.client.test_commands import run, run_json
 from tests.service.harness import Service, assert_problem, picture, running
@@ -173,7 +174,7 @@ def test_no_name_that_a_service_gives_leads_out_of_the_folder(
         "/v1/versions/1/datasets": {"items": [dataset]},
     }
     asked = httpx.MockTransport(lambda request: httpx.Response(200, json=answers.get(request.url.path, {})))
-    with httpx.Client(transport=asked, base_url="http://service") as client, pytest.raises(typer.Exit):
+    with Client("http://service", transport=asked) as client, pytest.raises(typer.Exit):
         _export_languages(client, tmp_path / "a" / "b")
     assert not [
         file for file in tmp_path.rglob("*") if file.is_file() and not file.is_relative_to(tmp_path / "a" / "b")

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from client import output
+from client import Client, output
 from client.client import list_faults
-from client.commands import languages
 from store.tables import ExpansionRow
 from tests.client.test_commands import make_rows, run, run_json
 from tests.service.harness import Service, learn, running
@@ -133,7 +132,7 @@ def test_who_stops_watching_is_told_that_it_goes_on(
     file = tmp_path / "gd.jsonl"
     file.write_text(make_rows(80))
     with monkeypatch.context() as patch:
-        patch.setattr(languages, "connect_sse", stops)
+        patch.setattr(Client, "stream_expansion", stops)
         ended = run(service, "learn", "gd", str(file), "--watch")
     (item,) = run_json(service, "expansions", "--limit", "1")["items"]
     assert ended.exit_code == 130 and item["state"] == "queued"
@@ -197,4 +196,29 @@ def test_swapped_columns_are_asked_about_and_taught_when_confirmed(
     assert run(service, "learn", "kw", str(file), input="y\n").exit_code == 0
     (sent, *_) = run_json(service, "expansions")["items"]
     assert sent["language"] == "kw" and [doubt["code"] for doubt in sent["doubts"]] == ["columns_swapped"]
-    assert run(service, "learn", "gv", str(file), "--yes").exit_code == 0
+    swapped = run(service, "learn", "br", str(file), "--replace", input="swap\ny\n")
+    assert "[y/N/swap]" in swapped.stdout and "\n  ar c'hi bras | the big dog" in swapped.stdout
+    yes = run(service, "learn", "gv", str(file), "--yes")
+    assert yes.exit_code == 0 and "terms" not in yes.stdout
+
+
+def test_columns_are_swapped_by_an_option(service: Service, tmp_path: Path) -> None:
+    (file := tmp_path / "br.csv").write_text("caption,english\n" + "".join(f"{e},{b}\n" for b, e in BRETON))
+    checked = run_json(service, "learn", "br", str(file), "--swap", "--dry-run")
+    assert checked["sample"][0]["caption"] == "ar c'hi bras"
+    assert not [doubt for doubt in checked["doubts"] if doubt["code"] == "columns_swapped"]
+
+
+def test_a_person_at_a_terminal_is_asked_for_the_terms_of_a_language_without_any(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file := tmp_path / "lb.csv").write_text("caption,english\n" + "".join(f"{b},{e}\n" for b, e in BRETON))
+    piped = run(service, "learn", "mi", str(file), "--yes")
+    assert "terms" not in piped.stdout
+    monkeypatch.setattr(output, "has_person", lambda: True)
+    asked = run(service, "learn", "rm", str(file), "--replace", input="y\nPro Svizra\n\nask@example.org\n")
+    assert asked.exit_code == 0 and "Romansh (rm) has no terms yet" in asked.stdout
+    terms = run_json(service, "terms", "rm")
+    assert (terms["owner"], terms["licence"], terms["contact"]) == ("Pro Svizra", "", "ask@example.org")
+    run_json(service, "expansions", run_json(service, "expansions")["items"][0]["id"], "--cancel")
+    assert "no terms yet" not in run(service, "learn", "rm", str(file), "--replace", input="y\n").stdout

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from client import client as client_module
+from client import api
+from client.client import map_in_order
 from client.importing.upload import CHUNK
 from tests.client.test_admin import answer_questions
 from tests.client.test_commands import run, run_json
@@ -159,7 +160,7 @@ def test_an_upload_waits_for_a_service_that_is_busy_or_restarts(
         return httpx.Response(503, headers={"Retry-After": "7"})
 
     monkeypatch.setattr(httpx.Client, "post", refused)
-    monkeypatch.setattr(client_module, "pause", lambda seconds, stopping: slept.append(seconds))
+    monkeypatch.setattr(api, "pause", lambda seconds, stopping: slept.append(seconds))
     added = run_json(service, "pictures", "add", str(folder))["added"]
     assert [item["id"] for item in added] == sorted(file.stem for file in folder.iterdir())
     slept = [seconds for seconds in slept if seconds]
@@ -182,8 +183,8 @@ def test_an_import_waits_a_minute_for_a_registry_that_is_away_and_no_longer(
         clock[0] += seconds
 
     monkeypatch.setattr(httpx.Client, "get", answer)
-    monkeypatch.setattr(client_module, "pause", pause)
-    monkeypatch.setattr(client_module, "read_clock", lambda: clock[0])
+    monkeypatch.setattr(api, "pause", pause)
+    monkeypatch.setattr(api, "read_clock", lambda: clock[0])
     assert run(service, "import", str(folder), "--dry-run").exit_code == 0 and clock[0] >= 65
     back_at[0] = 1e9
     told = run(service, "import", str(folder), "--dry-run")
@@ -237,5 +238,5 @@ def test_results_come_in_order_and_no_more_is_taken_than_is_worked_on() -> None:
         assert free.wait(PATIENCE)
         return -number
 
-    assert list(client_module.map_in_order(negated, items(), at_once=4)) == [(number, -number) for number in range(20)]
+    assert list(map_in_order(negated, items(), at_once=4)) == [(number, -number) for number in range(20)]
     assert seen == [4]

@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 HOUSE = ("client", "store", "model", "index", "service", "worker")
 PACKAGES = (*HOUSE, "demo")
+GENERATED = {"client.contract"}  # by scripts/clients.py, for programs to read
 ALL_PYTHON = (*PACKAGES, "tests", "benchmarks", "scripts")
 
 
@@ -59,6 +60,7 @@ def _parse(text: str) -> ast.Module:
 def list_modules(*packages: str) -> tuple[Module, ...]:
     """Return the modules of these top-level packages, ordered by name."""
     files = [file for package in packages for file in (ROOT / package).rglob("*.py")]
+    files = [file for file in files if "build" not in file.relative_to(ROOT).parts]  # of the client: a copy
     return tuple(Module(_name_module(file), file.read_text(encoding="utf-8")) for file in sorted(files))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.source import Module, list_modules
+from tests.house.source import GENERATED, Module, list_modules
 
 # What a name or a sentence may begin with, one a line: whoever needs another verb adds it.
 VERBS = {*Path(__file__).with_name("verbs.txt").read_text(encoding="utf-8").split()}
@@ -51,7 +51,7 @@ def _list_functions(module: Module) -> Iterator[ast.FunctionDef | ast.AsyncFunct
 
 @pytest.mark.parametrize("package", MOST)
 def test_no_more_begins_without_a_verb_than_today(package: str) -> None:
-    found = [list_verbless(module) for module in list_modules(package)]
+    found = [list_verbless(module) for module in list_modules(package) if module.name not in GENERATED]
     for kind, most in enumerate(MOST[package]):
         verbless = [place for places in found for place in places[kind]]
         assert len(verbless) <= most, "\n".join(verbless)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -23,11 +24,13 @@ from PIL import Image
 from model.base import BUNDLED
 from tests.house.source import PACKAGES, ROOT, list_tracked
 from tests.patience import PATIENCE
+from tests.service.harness import ADMIN_KEY, picture, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 TORCH = ("torch", "torchvision", "setuptools")  # outside the lock: setuptools is what torch asks for
+HTTPX = ("httpx", "httpcore", "h11", "certifi", "idna", "anyio", "typing_extensions")  # and what it asks for
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 QUICKLY = ["--quiet", "--no-compile", "--no-warn-script-location"]
 # without settings of the person who runs the tests, and without paths into the repository
@@ -55,6 +58,21 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copyfile(file, source / inside)
     call(*PIP, "wheel", "--quiet", "--no-deps", "--wheel-dir", out, source)
     return next(out.glob("pictoglot-*.whl"))
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The Python of an environment that has the client's own package and what it asks for, nothing else."""
+    source, home = tmp_path_factory.mktemp("source") / "client", tmp_path_factory.mktemp("environment")
+    shutil.copytree(ROOT / "client", source, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
+    call(sys.executable, "-m", "venv", "--without-pip", home)
+    (packages,) = home.glob("lib/python*/site-packages")
+    link(HTTPX, packages)
+    into = [*PIP, "--python", home / "bin" / "python"]
+    call(*into, "install", *QUICKLY, "--no-deps", source)
+    call(*into, "check")
+    yield home / "bin" / "python"
+    shutil.rmtree(home)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +105,7 @@ def link(distributions: Iterable[str], packages: Path) -> None:
 
 def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel: Path) -> None:
     inside = [file.relative_to(ROOT) for file in list_tracked()]
-    expected = {str(file) for file in inside if file.parts[0] in PACKAGES}
+    expected = {str(file) for file in inside if file.parts[0] in PACKAGES and file.name != "pyproject.toml"}
     content = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert content == expected
 
@@ -104,6 +122,23 @@ def test_the_wheel_holds_what_is_no_code(wheel: Path) -> None:
 
 def test_the_installed_command_tells_its_version(programs: Path) -> None:
     assert call(programs / "pictoglot", "--version") == f"pictoglot {PROJECT['version']}\n"
+
+
+def test_the_client_alone_speaks_to_a_service(client: Path, tmp_path: Path) -> None:
+    code = "import sys; from pictoglot_client import Client; client = Client(*sys.argv[1:])\n"
+    code += "client.put_picture('a', {'picture': sys.stdin.buffer.read(), 'captions': {'en': ['an apple']}})\n"
+    code += "print(*(hit['id'] for hit in client.iterate_hits({'text': 'an apple'})), 'torch' in sys.modules)"
+    with running(tmp_path) as service, tempfile.TemporaryFile() as file:
+        file.write(picture(1))
+        file.seek(0)
+        done = subprocess.run(
+            [client, "-I", "-c", code, service.url, ADMIN_KEY], stdin=file, capture_output=True, text=True, check=True
+        )
+    assert done.stdout == "a False\n"
+    installed = json.loads(call(*PIP, "--python", client, "list", "--format=json"))
+    assert {each["name"] for each in installed} - {"pictoglot-client"} <= {*HTTPX}
+    more = subprocess.run([client.with_name("pictoglot")], capture_output=True, text=True, check=False)
+    assert (more.returncode, more.stderr) == (1, "The command line needs typer: pip install 'pictoglot-client[cli]'.\n")
 
 
 def free_port() -> int:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.doubles import make_picture_vector, make_text_vector
-from tests.service.harness import Service, assert_problem, motif, picture, running
+from tests.service.harness import ADMIN_KEY, Service, assert_problem, motif, picture, running
 
 
 def make_data_url(data: bytes, kind: str = "png") -> str:
@@ -139,3 +139,25 @@ def test_a_request_holds_at_most_sixteen_pictures(service: Service) -> None:
     body = assert_problem(service.admin.post("/v1/embeddings", json={"input": inputs}), 422, "invalid_request")
     assert body["errors"] == [{"location": "body.input", "code": "too_long"}]
     assert service.admin.post("/v1/embeddings", json={"input": inputs[1:]}).status_code == 200
+
+
+def test_openai_s_own_client_is_answered(service: Service) -> None:
+    openai = pytest.importorskip("openai")
+    with openai.OpenAI(base_url=f"{service.url}/v1", api_key=ADMIN_KEY, max_retries=0) as client:
+        texts = ["a dog on the road", "ein Hund auf der Straße"]
+        for format in ({}, {"encoding_format": "float"}):  # it asks for base64 by itself
+            answer = client.embeddings.create(model="any", input=texts, **format)
+            vectors = [np.array(item.embedding, dtype=np.float32) for item in answer.data]
+            expected = [make_text_vector(version, text) for version, text in enumerate(texts)]
+            assert all(map(np.array_equal, vectors, expected))
+        assert answer.usage.total_tokens > 0
+        (model,) = client.models.list().data
+        assert model.object == "model" and model.owned_by == "pictoglot"
+        with pytest.raises(openai.UnprocessableEntityError) as refused:
+            client.embeddings.create(model=model.id, input=[""])
+        assert refused.value.response.json()["code"] == "empty_text"
+    with (
+        openai.OpenAI(base_url=f"{service.url}/v1", api_key="wrong", max_retries=0) as client,
+        pytest.raises(openai.AuthenticationError),
+    ):
+        client.models.list()

@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from httpx_sse import connect_sse
 
 from service.schemas.languages import TeachingSettings
 from tests.patience import bound_time
@@ -327,20 +326,18 @@ def test_the_events_of_an_expansion_follow_it_to_its_end(fresh: Service) -> None
         time.sleep(1.0)
         expansions.fail(lease, "training_diverged", "The loss is no longer finite.")
 
-    with connect_sse(fresh.admin, "GET", f"{EXPANSIONS}/{id}/events") as source:
-        assert source.response.headers["content-type"].startswith("text/event-stream")
+    with fresh.admin.stream("GET", f"{EXPANSIONS}/{id}/events") as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
         worker = threading.Thread(target=work)
-        events = []
-        for event in source.iter_sse():
-            events.append(event)
-            if len(events) == 1:
+        events, names = list[Any](), set[str]()
+        for name, _, value in (line.partition(": ") for line in response.iter_lines()):
+            names |= {value} if name == "event" else set()
+            events += [json.loads(value)] if name == "data" else []
+            if events and worker.ident is None:
                 worker.start()
         worker.join()
-    states = [json.loads(event.data)["state"] for event in events]
-    assert states[0] == "queued"
-    assert states[-1] == "failed"
-    assert {event.event for event in events} == {"expansion"}
-    last = json.loads(events[-1].data)
+    assert (events[0]["state"], events[-1]["state"], names) == ("queued", "failed", {"expansion"})
+    last = events[-1]
     assert last["error"] == {"code": "training_diverged", "detail": "The loss is no longer finite."}
     assert last == fresh.admin.get(f"{EXPANSIONS}/{id}").json()
 

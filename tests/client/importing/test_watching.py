@@ -15,8 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from client import client as client_module
-from client.client import map_in_order, retry
+from client import api
+from client.api import retry
+from client.client import map_in_order
 from client.importing import watch
 from client.importing.folder import Folder
 from client.importing.items import Item, Record, Stamp
@@ -175,8 +176,8 @@ def test_a_watch_waits_for_a_service_that_has_no_room_or_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(watch, "_BUSY_PAUSE", PATIENCE)
-    monkeypatch.setattr(client_module, "pause", lambda seconds, stopping: None)
-    monkeypatch.setattr(client_module, "_PATIENCE", 0.5)
+    monkeypatch.setattr(api, "pause", lambda seconds, stopping: None)
+    monkeypatch.setattr(api, "PATIENCE", 0.5)
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "a.png").write_bytes(picture(1))

@@ -1,0 +1,112 @@
+"""The client for programs, against a running service: typed operations, pages, events, and requests sent again."""
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from client import Client, RefusedError
+from tests.client.test_commands import make_rows
+from tests.service.harness import ADMIN_KEY, Service, picture, running
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """English and German."""
+    with running(tmp_path_factory.mktemp("home")) as service:
+        service.learn("de")
+        yield service
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[Client]:
+    with Client(service.url, ADMIN_KEY, patience=0.0) as client:
+        yield client
+
+
+class LosingTransport(httpx.HTTPTransport):
+    """Carries every request to the service, and loses the first answers."""
+
+    def __init__(self, lost: int) -> None:
+        super().__init__()
+        self.lost, self.sent = lost, list[httpx.Request]()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        response = super().handle_request(request)
+        self.sent.append(request)
+        if len(self.sent) > self.lost:
+            return response
+        response.close()
+        raise httpx.ReadError("the connection was closed", request=request)
+
+
+def test_a_picture_is_put_found_changed_and_deleted(client: Client) -> None:
+    form = io.BytesIO(picture(1))
+    put = client.put_picture(
+        "a/b", {"picture": form, "captions": {"de": ["ein Apfel"]}, "tags": ["fruit", "red"], "metadata": {"n": 1}}
+    )
+    assert (put["id"], put["tags"], put["captions"]["de"]) == ("a/b", ["fruit", "red"], ["ein Apfel"])
+    (hit,) = client.search_pictures({"text": "ein Apfel", "language": "de"})["items"]
+    (same,) = client.search_pictures({"picture": ("x.png", picture(1), "image/png"), "filter": {"must": []}})["items"]
+    assert hit["id"] == same["id"] == "a/b"
+    batch = client.search_batch({"searches": [{"text": "apfel", "mode": "both", "minus": {"text": "x"}}]})
+    assert batch["items"][0]["status"] == 200
+    changed = client.patch_picture("a/b", {"metadata": {"place": "Chur"}}, if_match=put["etag"])
+    assert changed["metadata"] == {"n": 1, "place": "Chur"}
+    with pytest.raises(RefusedError) as stale:
+        client.patch_picture("a/b", {"tags": []}, if_match=put["etag"])
+    assert (stale.value.status, stale.value.code) == (412, "record_changed")
+    assert client.picture_thumbnail("a/b").startswith(b"\xff\xd8") and "pictoglot" in client.metrics()
+    client.delete_picture("a/b")
+    with pytest.raises(RefusedError, match="picture") as gone:
+        client.get_picture("a/b")
+    assert gone.value.problem is not None and gone.value.code == "picture_not_found"
+    with pytest.raises(ValueError, match="not a valid name"):
+        client.get_picture("..")
+
+
+def test_listings_and_hits_are_read_page_after_page(client: Client) -> None:
+    added = client.post_batch({"picture": [("x", picture(seed)) for seed in range(10, 115)]})
+    ids = {item["picture"]["id"] for item in added["items"] if item["picture"]}
+    assert len(ids) == 105
+    assert {item["id"] for item in client.iterate_pictures(fields="id")} == ids
+    assert len([*client.iterate_pictures(limit=103)]) == 103 and [*client.iterate_pictures(limit=0)] == []
+    found = [hit["id"] for hit in client.iterate_hits({"text": "a dog", "language": "en", "limit": 40})]
+    assert len(found) == 105 and {*found} == ids
+
+
+def test_teaching_is_followed_to_its_end_and_not_repeated_when_an_answer_is_lost(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client.api.pause", lambda seconds, stopping=None: None)
+    transport, states = LosingTransport(2), list[str]()
+    dataset = ("cy.jsonl", io.BytesIO(make_rows(80).encode()))
+    with Client(service.url, ADMIN_KEY, transport=transport) as client:
+        accepted: Any = client.teach_language({"language": "cy", "dataset": dataset, "force": True})
+        assert len(transport.sent) == 3
+        assert len({request.headers["Idempotency-Key"] for request in transport.sent}) == 1
+        id = accepted["expansion"]["id"]
+        assert [item["id"] for item in client.iterate_expansions() if item["language"] == "cy"] == [id]
+        for state in client.follow_expansion(id):
+            states.append(state["state"])
+            if len(states) == 1:
+                client.cancel_expansion(id)
+    assert states == ["queued", "cancelled"]
+
+
+def test_what_could_happen_twice_is_not_sent_again(service: Service) -> None:
+    transport = LosingTransport(1)
+    with Client(service.url, ADMIN_KEY, transport=transport) as client:
+        with pytest.raises(httpx.ReadError):
+            client.create_key({"scope": "search", "label": "twice"})
+        labels = [item["label"] for item in client.list_keys()["items"]]
+    assert labels.count("twice") == 1
+
+
+def test_a_refusal_from_before_the_service_has_no_code() -> None:
+    transport = httpx.MockTransport(lambda request: httpx.Response(502, text="<h1>Bad gateway</h1>"))
+    with Client("http://pictures.example", transport=transport) as client, pytest.raises(RefusedError) as refused:
+        client.get_limits()
+    assert (refused.value.code, refused.value.problem) == ("", None)
