@@ -22,19 +22,11 @@ AT_ONCE = 16  # pictures that are looked at together
 
 
 @dataclass(frozen=True)
-class NearPicture:
-    """A picture near the head of its group."""
-
-    picture: str
-    score: float
-
-
-@dataclass(frozen=True)
 class Group:
-    """The head of a group, and the others, nearest first; `more` when only the nearest ones are there."""
+    """The head of a group, and the others with their scores, nearest first; `more` when only the nearest are there."""
 
     head: str
-    others: tuple[NearPicture, ...]
+    others: tuple[tuple[str, float], ...]
     more: bool
 
 
@@ -95,11 +87,11 @@ def _is_inner(id: str, hits: Sequence[Hit]) -> bool:
 
 def _build_group(id: str, hits: Sequence[Hit], vectors: Mapping[str, Vector], least: float) -> Group | None:
     more, hits = len(hits) > MOST, hits[:MOST]
-    higher = [NearPicture(hit.entry.picture, hit.score) for hit in hits if hit.entry.picture > id]
+    higher = [(hit.entry.picture, hit.score) for hit in hits if hit.entry.picture > id]
     if not higher:
         return None
     lower = [vectors[hit.entry.picture] for hit in hits if hit.entry.picture < id and hit.entry.picture in vectors]
-    known = [vectors[near.picture] for near in higher if near.picture in vectors]
+    known = [vectors[near] for near, _ in higher if near in vectors]
     if lower and known:
         others = np.stack(known)
         if any(np.all(compute_scores(vector, others) >= least) for vector in lower):

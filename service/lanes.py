@@ -31,24 +31,6 @@ _LOCAL_READERS = 4  # searches that read a near registry in their own threads at
 _AWAY_SECONDS = 5.0  # for which nobody asks a registry that did not answer for what a search can do without
 
 
-class Absence:
-    """Whether a registry did not answer lately. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._until = -math.inf
-
-    @property
-    def lasts(self) -> bool:
-        """Whether it is not worth while to ask yet."""
-        return time.monotonic() < self._until
-
-    def begin(self) -> None:
-        self._until = time.monotonic() + _AWAY_SECONDS
-
-    def end(self) -> None:
-        self._until = -math.inf
-
-
 class Lane:
     """Some threads for one kind of work, whose result is waited for `seconds` at most. Thread-safe.
 
@@ -57,7 +39,7 @@ class Lane:
 
     def __init__(self, name: str, threads: int, seconds: float | None = None, busy: str = "") -> None:
         self.seconds, self.turn_seconds, self._busy = seconds, _TURN_SECONDS, busy
-        self._absence = Absence()
+        self._away_until = -math.inf
         self._work: SimpleQueue[_Work | None] = SimpleQueue()
         for _ in range(threads):
             Thread(target=_work_off, args=(self._work,), daemon=True, name=f"lane {name}").start()
@@ -83,11 +65,11 @@ class Lane:
 
     async def try_to_run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
         """Return what `run` does; None while the registry does not answer, and then for some seconds without asking."""
-        if not self._absence.lasts:
+        if time.monotonic() >= self._away_until:
             try:
                 return await self.run(work, *args, **kwargs)
             except RegistryUnavailable:
-                self._absence.begin()
+                self._away_until = time.monotonic() + _AWAY_SECONDS
         return None
 
     def run_blocking(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -181,11 +163,11 @@ class HitRecords:
 
     def __init__(self, registry: Registry, lane: Lane) -> None:
         self._registry, self._lane, self._near = registry, lane, registry.is_local
-        self._local_readers, self._absence = BoundedSemaphore(_LOCAL_READERS), Absence()
+        self._local_readers, self._away_until = BoundedSemaphore(_LOCAL_READERS), -math.inf
 
     def read(self, ids: Sequence[str], within: Collections) -> dict[str, Record] | None:
         """Return the records of those pictures that are `within`; None while the registry does not answer."""
-        if self._absence.lasts:
+        if time.monotonic() < self._away_until:
             return None
         try:
             if self._near and self._local_readers.acquire(blocking=False):
@@ -195,13 +177,13 @@ class HitRecords:
                     self._local_readers.release()
             return self._lane.run_blocking(self._read, ids, within)
         except RegistryUnavailable:
-            self._absence.begin()
+            self._away_until = time.monotonic() + _AWAY_SECONDS
             return None
 
     def _read(self, ids: Sequence[str], within: Collections) -> dict[str, Record]:
         with self._registry.connect_for_reading() as connection:
             found = find_records(connection, ids, within)
-        self._absence.end()  # it answers, though perhaps too late for who asked
+        self._away_until = -math.inf  # it answers, though perhaps too late for who asked
         return found
 
 

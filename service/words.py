@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -68,14 +68,6 @@ class UnknownWordCounter:
         return [(word, n) for word, n in counted if word not in answered and view.read(word).unknown]
 
 
-@dataclass(frozen=True)
-class AskedWords:
-    """The words to ask for, and the share of the pictures that have a word already."""
-
-    words: Sequence[ChosenWord]
-    covered: float | None
-
-
 @dataclass
 class WordAsker:
     """Chooses words, for one thread at a time; what was computed for a gallery that has not changed is kept."""
@@ -88,8 +80,8 @@ class WordAsker:
     def __post_init__(self) -> None:
         self._vocabulary = Vocabulary(self.encoder, self.gallery.root.home)
 
-    def choose(self, tag: str, count: int, collections: Collections) -> AskedWords:
-        """Choose words to ask for among the pictures in some collections.
+    def choose(self, tag: str, count: int, collections: Collections) -> tuple[list[ChosenWord], float | None]:
+        """Choose words to ask for among the pictures in some collections; return what share of these has a word, too.
 
         Raises `Unavailable` when this takes too long: what was encoded by then is kept, so that it is done some time.
         """
@@ -103,7 +95,7 @@ class WordAsker:
         answered = {find_stem(answer.english) for answer in answers}
         known = taught | {find_stem(answer.english) for answer in answers if answer.captions}
         nearest = self._find_nearest(collections, known, check)
-        return AskedWords(nearest.choose(count, known, answered), nearest.measure_covered(known))
+        return nearest.choose(count, known, answered), nearest.measure_covered(known)
 
     def _find_nearest(
         self, collections: Collections, known: Collection[str], check: Callable[[], None]

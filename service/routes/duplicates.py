@@ -85,11 +85,11 @@ async def _find_page(
 
 async def _list_groups(groups: tuple[Group, ...], context: Context, caller: Principal) -> list[schemas.DuplicateGroup]:
     """Describe groups as they are sent. A picture that was deleted since is in none, or moved out of a key's sight."""
-    ids = {picture for group in groups for picture in (group.head, *(near.picture for near in group.others))}
+    ids = {picture for group in groups for picture in (group.head, *(near for near, _ in group.others))}
     pictures = await context.lanes.read.run(context.selection.find_pictures, sorted(ids), caller.collections)
     described = list[schemas.DuplicateGroup]()
     for group in groups:
-        scored = [(group.head, 1.0), *((near.picture, near.score) for near in group.others)]
+        scored = [(group.head, 1.0), *group.others]
         visible = [(picture, score) for picture, score in scored if picture in pictures]
         if len(visible) > 1 and visible[0][0] == group.head:
             near = [_describe_picture(pictures[picture], score) for picture, score in visible]

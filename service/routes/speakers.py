@@ -37,13 +37,11 @@ async def list_words(
     """
     tag = _require_tag(tag)
     unknown = await run_in_threadpool(_list_unknown, context, tag) if caller.collections is None else []
-    asked = await context.lanes.asking.run(context.asker.choose, tag, count, caller.collections)
+    words, covered = await context.lanes.asking.run(context.asker.choose, tag, count, caller.collections)
     answers = await run_in_threadpool(context.registry.answers.list, tag)
     items = [schemas.AskedWord(english="", word=word, pictures=[], asked_for=n) for word, n in unknown[: count // 2]]
-    items += [schemas.AskedWord(english=each.english, pictures=[*each.pictures]) for each in asked.words]
-    return schemas.AskedWords(
-        items=items[:count], covered=asked.covered, answered=count_captions(answers), needed=NEEDED
-    )
+    items += [schemas.AskedWord(english=each.english, pictures=[*each.pictures]) for each in words]
+    return schemas.AskedWords(items=items[:count], covered=covered, answered=count_captions(answers), needed=NEEDED)
 
 
 @router.post("/{tag}/words")
