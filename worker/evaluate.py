@@ -43,11 +43,13 @@ from worker.validation import (
     encode_candidates,
     encode_texts,
     find_validation,
+    is_word,
     load_validations,
 )
 
 UNSURE = "shared"  # the table that reads a text whose language is not sure
 _FIGURE = "R@1"
+MOST_NEW = 24  # captions that a report offers to try
 MAX_DETECTED = 250  # captions a language in the confusion matrix; each is scored for every served language
 
 
@@ -159,6 +161,8 @@ def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[s
         **({"dictionary": about.pop("dictionary")} if "dictionary" in about else {}),
         "dataset": about,
         "english": english,
+        "rows": _count_rows(data),
+        "new": _choose_new(context, data, served),
         "shared": {"parent": context.parent, **_measure_shared(context, data, view, earlier, served, english)},
         "detected": _count_detected(context, data.language, view, {data.language: validation, **earlier}, served),
     }
@@ -180,6 +184,22 @@ def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[s
     lineage = [*reversed(versions.trace_lineage(context.parent))]
     report["shared"]["so_far"] = measure_chain(lineage, data.language, report)
     return report
+
+
+def _count_rows(data: TrainingData) -> dict[str, int]:
+    """Count what the language is taught from, all datasets together: single words, and the `captions` beside them."""
+    words = sum(row in data.listed_rows or is_word(row) for row in data.training_rows)
+    return {"captions": len(data.training_rows) - words, "words": words}
+
+
+def _choose_new(context: TrainingContext, data: TrainingData, served: Mapping[str, int]) -> list[str]:
+    """Choose captions of the own dataset for people to try: those with words that what served was not taught."""
+    captions, new = dict.fromkeys(row.caption for row in data.own_rows), list[str]()
+    with suppress(VersionCorrupt):
+        if data.language in served:  # without a lexicon it calls no word unknown
+            before = context.views.open(served[data.language])
+            new = [caption for caption in captions if before.read(caption).unknown]
+    return (new or [*captions])[:MOST_NEW]
 
 
 def _measure_gain(

@@ -159,8 +159,12 @@ def _choose_own_rows(context: TrainingContext, data: TrainingData) -> Validation
 
 def _has_mostly_words(rows: Sequence[Row]) -> bool:
     """Return whether most of these rows pair single words, as a list for a class does."""
-    single = sum(row.pivot is not None and not {" "} & {*row.pivot.text, *row.caption} for row in rows)
-    return single >= _MOSTLY_WORDS * len(rows)
+    return sum(map(is_word, rows)) >= _MOSTLY_WORDS * len(rows)
+
+
+def is_word(row: Row) -> bool:
+    """Return whether a row pairs single words."""
+    return row.pivot is not None and not {" "} & {*row.pivot.text, *row.caption}
 
 
 def choose_taught(data: TrainingData) -> Validation:

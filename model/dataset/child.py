@@ -186,7 +186,9 @@ def _check_rows(
     if (submission.waiting is not None or submission.swap) and short is None:
         joined = f"{submission.path}.joined"
         write_rows(data.rows, Path(joined))
-    return CheckResult(report.dump(), [*map(asdict, doubts)], [*map(asdict, show_rows(data.rows))], short, joined)
+    return CheckResult(
+        report.dump(), [*map(asdict, doubts)], [*map(asdict, show_rows(sent or data.rows))], short, joined
+    )
 
 
 def _read_waiting(path: Path, find_known: PictureLookup, is_served: Callable[[str], bool]) -> Dataset:

@@ -205,7 +205,7 @@ class DryRun(Response):
     )
     report: Report
     doubts: list[Doubt] = Field(description="With any, it is taught only if it is sent with `confirmed=true`.")
-    sample: list[ShownRow] = Field(description="The first five rows.")
+    sample: list[ShownRow] = Field(description="The first five rows of what was sent.")
     joined: Joined | None = Field(description="What would be taught again; null: this dataset would be taught alone.")
     replaced: Joined | None = Field(description="With `replace`: whose place the dataset would take.")
 

@@ -87,6 +87,19 @@ def _open_key(page: Page) -> None:
     expect(page.locator("dialog #key")).to_be_visible()
 
 
+def _open_details(page: Page) -> None:
+    page.locator("#languages summary", has_text="Details").first.click()
+    page.click("text=What the figures mean")
+
+
+def _check_rows(page: Page) -> None:
+    rows = b"caption,english\n" + b"".join(b"kelma %d,word %d\n" % (number, number) for number in range(9))
+    page.set_input_files("#teach-file", {"name": "rows.csv", "mimeType": "text/csv", "buffer": rows})
+    page.click("text=More formats")
+    page.click("text=Check the rows")
+    expect(page.locator("#teach-report")).not_to_be_empty()
+
+
 def _wait(selector: str) -> Act:
     return lambda page: expect(page.locator(selector).first).to_be_visible()
 
@@ -102,9 +115,11 @@ WALK: tuple[tuple[str, Act], ...] = (
     ("#search?picture=emoji-1f34e", _wait("#captions section")),
     ("#add", _open_files),
     ("#duplicates", _wait("#duplicates-body :is(.nothing, figure)")),
-    ("#languages", _wait("#languages-body *")),
-    ("#teach", _wait("#expansions-body li")),
-    ("#words?language=ar", _wait("#words-body *")),
+    ("#languages", _open_details),
+    ("#teach?language=ar", _wait("#teach-last li")),
+    ("#teach?language=ar&way=words", _wait("#words-body *")),
+    ("#teach?language=ar&way=file", _check_rows),
+    ("#proposals?language=ar", _wait("#proposals-body li")),
     ("#caption?language=ar", _wait("#caption :is(form, .nothing)")),
     ("#administration", _wait("#administration a")),
     ("#releases", _wait("#releases-body li")),
@@ -123,6 +138,8 @@ def _shown(site: Site) -> None:
     }
     headers = {"Content-Type": "application/merge-patch+json"}
     site.http.patch(f"/v1/pictures/{site.gallery[0].id}", json=record, headers=headers).raise_for_status()
+    proposal = {"picture": site.gallery[1].id, "text": "شيء", "name": "Anna"}
+    site.http.post("/v1/languages/ar/captions", json=proposal).raise_for_status()
 
 
 def open_with_key(context: BrowserContext) -> Page:

@@ -49,6 +49,31 @@ def test_two_people_caption_a_picture_on_a_telephone(page: Page, site: Site) -> 
     assert site.http.get(f"/v1/pictures/{first}").json()["own"]["br"] == ["un dra c'hlas"]
 
 
+def test_a_keeper_accepts_and_refuses_what_people_propose(page: Page, site: Site) -> None:
+    pictures = [outline.id for outline in site.gallery[5:8]]
+    for picture, text in zip(pictures, ("hen goed", "dim byd", "hen dŷ"), strict=True):
+        proposal = {"picture": picture, "text": text, "name": "Anna"}
+        site.http.post("/v1/languages/cy/captions", json=proposal).raise_for_status()
+    page.goto("/#proposals?language=cy")
+    expect(page.locator("#proposals-title")).to_have_text("Proposed captions in Welsh")
+    waiting = page.locator("li[data-proposal]")
+    expect(waiting).to_have_count(3)
+    expect(waiting.filter(has_text="hen goed")).to_contain_text("Anna")
+    page.get_by_role("button", name="Accept: hen goed").click()
+    page.fill("#key", ADMIN_KEY)
+    page.click("text=Use this key")
+    expect(waiting).to_have_count(2)
+    expect(page.locator("#proposals-said")).to_have_text("Accepted: hen goed")
+    page.get_by_role("button", name="Refuse: dim byd").focus()
+    page.keyboard.press("Enter")
+    expect(waiting).to_have_count(1)
+    expect(page.get_by_role("button", name="Accept: hen dŷ")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#proposals-body")).to_contain_text("No caption waits.")
+    own = [site.http.get(f"/v1/pictures/{picture}").json()["own"].get("cy") for picture in pictures]
+    assert own == [["hen goed"], None, ["hen dŷ"]]
+
+
 def test_a_tag_is_offered_for_a_name(page: Page) -> None:
     page.goto("/#caption")
     page.locator("#caption-tag").press_sequentially("Bretonis")
@@ -86,7 +111,7 @@ def test_terms_stand_beside_a_language_in_answers_and_in_its_report(page: Page, 
     site.http.put("/v1/languages/ar/terms", json=OWNER).raise_for_status()
     page.goto("/#languages")
     line = "Ti ar Brezhoneg · CC-BY-4.0"
-    expect(page.locator("tr[data-language=ar] .terms summary")).to_have_text(line)
+    expect(page.locator("li[data-language=ar] .terms summary")).to_have_text(line)
     page.goto("/#search")
     page.locator("#language").select_option("ar")
     expect(
@@ -103,16 +128,16 @@ def test_terms_stand_beside_a_language_in_answers_and_in_its_report(page: Page, 
 
 def test_terms_are_sent_with_a_file(page: Page, site: Site) -> None:
     project = {"tk_labels": [{"name": "TK Ours", "label_text": "Ask."}], "bc_labels": []}
-    page.goto("/#teach")
-    page.locator("#teach-tag").fill("oc")
+    page.goto("/#teach?language=oc&way=file")
     rows = "".join(json.dumps({"caption": f"causa {n}", "english": f"thing {n}"}) + "\n" for n in range(70))
     page.set_input_files("#teach-file", {"name": "r.jsonl", "mimeType": "text/plain", "buffer": rows.encode()})
     page.get_by_text("Terms of the language").click()
     page.locator("#terms-owner").fill("Occitània")
     labels = json.dumps(project).encode()
     page.set_input_files("#terms-labels", {"name": "p.json", "mimeType": "application/json", "buffer": labels})
-    page.locator("#teach-start").click()
-    expect(page.locator("#expansions-body li").first).to_contain_text("oc")
+    page.click("text=Check the rows")
+    page.click("#teach-start")
+    expect(page.locator("#teach-last li")).to_contain_text("occitan", ignore_case=True)
     terms = site.http.get("/v1/languages/oc").json()["terms"]
     assert (terms["owner"], [each["name"] for each in terms["labels"]]) == ("Occitània", ["TK Ours"])
     newest = site.http.get("/v1/expansions?limit=1").json()["items"][0]
@@ -122,6 +147,7 @@ def test_terms_are_sent_with_a_file(page: Page, site: Site) -> None:
 def test_a_withdrawal_shows_what_goes_and_what_remains_before_it_asks(page: Page, site: Site) -> None:
     page.evaluate(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
     page.goto("/#languages")
+    page.locator("#languages-body summary", has_text="Details Arabic").click()
     page.get_by_role("button", name="Withdraw Arabic").click()
     dialog = page.locator("dialog.withdraw")
     expect(dialog).to_contain_text("1 version, 1 dataset,")

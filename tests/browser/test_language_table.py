@@ -1,4 +1,4 @@
-"""The table of languages and the heat map: what is measured, against what, and what of it has happened."""
+"""The list of languages and the heat map: what is read, in words; what is measured, against what; what has happened."""
 
 import json
 import re
@@ -8,7 +8,11 @@ from playwright.sync_api import Page, Route, expect
 from tests.browser.site import Site
 
 
-def test_the_table_shows_recall_in_both_directions_where_enough_captions_were_held_out(page: Page) -> None:
+def test_a_language_says_in_words_what_it_reads_and_its_figures_are_behind_details(page: Page, site: Site) -> None:
+    report = next(item for item in site.http.get("/v1/languages").json()["items"] if item["language"] == "ar")["report"]
+    captions, words = report["rows"]["captions"], report["rows"]["words"]
+    assert captions + words == report["dataset"]["taught"]
+
     def more(route: Route) -> None:
         answer = route.fetch()
         listing = answer.json()
@@ -16,15 +20,21 @@ def test_the_table_shows_recall_in_both_directions_where_enough_captions_were_he
         route.fulfill(response=answer, json=listing)
 
     page.goto("/#languages")
-    few = page.locator("tr[data-language=ar] td .none[title*='too few']")  # others say that nobody has assessed it
-    expect(few).to_have_text([re.compile(r"too few held out: \d+")] * 2)
-    page.route("**/v1/languages", more)
-    page.reload()
-    row = page.locator("tr[data-language=ar]")
+    row = page.locator("li[data-language=ar]")
     expect(row.locator(".native")).to_have_text("العربية")
     expect(row.locator(".native")).to_have_attribute("dir", "rtl")
+    found, asked = report["test"]["found"], report["test"]["asked"]
+    expect(row.locator(".reads")).to_contain_text(f"Finds {found} of {asked} test words. Taught by {captions} captions")
+    expect(row.locator(".reads")).to_contain_text("Last changed")
+    expect(row.get_by_role("button", name="Teach")).to_have_count(1)
+    expect(row.locator("dl")).to_be_hidden()
+    row.locator("summary", has_text="Details").click()
+    expect(row.locator("dl .none[title*='too few']")).to_have_text([re.compile(r"too few held out: \d+")] * 2)
+    page.route("**/v1/languages", more)
+    page.reload()
     expect(row.locator(".bar")).to_have_count(2)
-    expect(page.locator("tr[data-language=en] button")).to_have_count(0)
+    expect(page.locator("li[data-language=en]")).to_contain_text("Built in.")
+    expect(page.locator("li[data-language=en] button")).to_have_count(0)
 
 
 def test_the_heat_map_shows_what_a_version_did_to_english(page: Page, site: Site) -> None:
@@ -97,6 +107,8 @@ def test_what_was_measured_without_pictures_says_so_and_how_many_rows_taught_it(
 
     page.route("**/v1/languages", texts)
     page.goto("/#languages")
-    hints = page.locator("tr[data-language=ar] td .hint")
-    expect(hints).to_have_text(["taught with 1,908 rows", *["English texts, not pictures"] * 2])
-    expect(page.locator("tr[data-language=en] td .hint")).to_have_count(0)
+    page.locator("li[data-language=ar] summary", has_text="Details").click()
+    expect(page.locator("li[data-language=ar] dl .hint")).to_have_text(["taught with 1,908 rows"])
+    terms = page.locator("li[data-language=ar] dl dt", has_text="R@1")
+    expect(terms).to_have_text(["Text → English text R@1", "English text → text R@1"])
+    expect(page.locator("li[data-language=en] dl dt", has_text="R@1").first).to_have_text("Text → picture R@1")

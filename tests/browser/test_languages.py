@@ -1,5 +1,8 @@
 """Teaching, cancelling, rolling back and restoring on the page; the list of releases."""
 
+import re
+
+import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.site import ADMIN_KEY, Site
@@ -12,10 +15,16 @@ def give_key(page: Page) -> None:
 
 
 def fill_form(page: Page, tag: str, content: bytes) -> None:
-    """Open the teaching form and fill it."""
-    page.goto("/#teach")
-    page.fill("#teach-tag", tag)
+    """Open the way to teach a language by a file, and choose one."""
+    page.goto(f"/#teach?language={tag}&way=file")
     page.set_input_files("#teach-file", {"name": f"{tag}.jsonl", "mimeType": "text/plain", "buffer": content})
+
+
+def open_roll_back(page: Page, name: str) -> None:
+    """Open the details of a language, and ask to roll it back."""
+    page.goto("/#languages")
+    page.locator("#languages-body summary", has_text=f"Details {name}").click()
+    page.get_by_role("button", name=f"Roll back {name}").click()
 
 
 def roll_back_arabic(page: Page, lost: int) -> list[str]:
@@ -34,26 +43,40 @@ def roll_back_arabic(page: Page, lost: int) -> list[str]:
             route.fulfill(response=answer)
 
     page.route("**/rollback", lose)
-    page.goto("/#languages")
-    page.get_by_role("button", name="Roll back Arabic").click()
+    open_roll_back(page, "Arabic")
     give_key(page)
     page.locator("dialog button[type=submit]").click()
     return keys
 
 
-def test_the_name_of_a_tag_is_shown(page: Page) -> None:
-    page.goto("/#teach")
-    page.fill("#teach-tag", "tr")
-    expect(page.locator("#teach-name")).to_have_text("Türkçe · Turkish")
+@pytest.mark.parametrize("name", ["Breton", "brezhoneg", "br", "Bretonisch"])
+def test_a_language_is_chosen_by_its_name_in_any_language(page: Page, name: str) -> None:
+    page.goto("/#languages")
+    page.fill("#languages-name", name)
+    page.keyboard.press("Enter")
+    expect(page.locator("#teach-title")).to_have_text("Teach Breton")
+    expect(page).to_have_title("Teach Breton – pictoglot")
+    expect(page.locator("#teach-ways a")).to_have_text(["Type", "Words we need", "A file"])
+    expect(page.locator("#teach-ways a[aria-current]")).to_have_text("Type")
+
+
+def test_a_name_that_no_language_has_is_refused_where_it_was_typed(page: Page) -> None:
+    page.goto("/#languages")
+    for name, said in (("1234567", "No language of this name or tag is known"), ("English", "English is built in")):
+        page.fill("#languages-name", name)
+        page.keyboard.press("Enter")
+        expect(page.locator("#languages-trouble")).to_contain_text(said)
+        expect(page.locator("#languages-name")).to_be_focused()
 
 
 def test_a_file_is_checked_without_teaching_anything(page: Page, site: Site) -> None:
     content = site.build_dataset("fr")
     fill_form(page, "fr", content + b'{"caption": ""}\n')
-    page.click("text=Check the file")
+    page.click("text=Check the rows")
     rows = len(content.splitlines())
-    expect(page.locator("#teach-report")).to_contain_text(f"{rows} of {rows + 1} usable")
+    expect(page.locator("#teach-report")).to_contain_text(f"{rows} of {rows + 1} rows can be used")
     expect(page.locator("#teach-report")).to_contain_text(f"with neither another text nor a picture (line {rows + 1})")
+    expect(page.locator("#teach-start")).to_be_focused()
     assert "fr" not in site.list_languages()
 
 
@@ -61,7 +84,7 @@ def test_a_table_of_words_is_checked_as_a_dictionary(page: Page) -> None:
     words = "".join(f'mot{n};a word {n};"{n}, ""quoted"""\r\n' for n in range(70))
     fill_form(page, "fr", f"\ufeffword;english\r\n{words}une phrase de six mots entiers;sentence\r\nvide;\r\n".encode())
     page.check("#teach-dictionary")
-    page.click("text=Check the file")
+    page.click("text=Check the rows")
     report = page.locator("#teach-report")
     expect(report).to_contain_text("70 of 72 entries are taken")
     expect(report).to_contain_text("1 with too long a headword")
@@ -69,55 +92,68 @@ def test_a_table_of_words_is_checked_as_a_dictionary(page: Page) -> None:
     expect(report).to_contain_text("mot0 – word 0")
 
 
-def test_a_file_that_is_no_dataset_is_refused_with_a_sentence(page: Page) -> None:
+def test_a_file_that_is_no_dataset_is_refused_with_a_sentence_and_the_field_is_marked(page: Page) -> None:
     fill_form(page, "fr", b'{"caption": "un chat"}\n' * 5)
-    page.click("text=Check the file")
-    expect(page.locator("#teach-trouble")).to_contain_text("Dataset invalid")
+    page.click("text=Check the rows")
+    expect(page.locator("#teach-trouble")).to_contain_text("This cannot teach")
+    expect(page.locator("#teach-trouble")).to_contain_text("with neither another text nor a picture: lines 1, 2, 3")
     expect(page.locator("#teach-file[aria-invalid]")).to_be_focused()
-    expect(page.locator("#teach-tag[aria-invalid]")).to_have_count(0)
-
-
-def test_the_field_that_is_refused_turns_red_and_names_are_drawn_as_code(page: Page) -> None:
-    fill_form(page, "no tag", b"caption,german\na,b\n")
-    page.click("text=Check the file")
-    expect(page.locator("#teach-trouble")).to_contain_text("not a valid language tag")
-    expect(page.locator("#teach-tag[aria-invalid]")).to_be_focused()
-    page.fill("#teach-tag", "fr")
+    fill_form(page, "fr", b"caption,german\na,b\n")
     expect(page.locator("#teach-form [aria-invalid]")).to_have_count(0)
-    page.click("text=Check the file")
+    page.click("text=Check the rows")
     expect(page.locator("#teach-file[aria-invalid]")).to_be_focused()
-    expect(page.locator("#teach-trouble code").first).to_have_text("caption")
+    expect(page.locator("#teach-trouble code").first).to_have_text("caption")  # names are drawn as code
     expect(page.locator("#teach-trouble")).not_to_contain_text("`")
 
 
-def test_teaching_shows_a_progress_bar_and_then_the_language_can_be_chosen(page: Page, site: Site) -> None:
+def test_progress_is_said_in_words_and_the_result_names_what_is_missed_and_what_works(page: Page, site: Site) -> None:
     fill_form(page, "de", site.build_dataset("de"))
+    page.click("text=Check the rows")
     page.click("#teach-start")
-    entry = page.locator("#expansions-body li[data-expansion]").first
+    entry = page.locator("#teach-last li[data-expansion]")
     expect(entry.locator("progress")).to_be_visible()
     page.evaluate(
         """() => {
             window.bars = [];
             const note = () => document.querySelectorAll("progress").forEach((bar) => window.bars.push(bar.value));
-            const list = document.getElementById("expansions-body");
+            const list = document.getElementById("teach-last");
             new MutationObserver(note).observe(list, { childList: true, subtree: true });
         }"""
     )
+    expect(entry).to_contain_text(re.compile("Waiting for its turn|Reading the rows|Learning"))
     expect(entry).to_have_attribute("data-state", "succeeded", timeout=240_000)
-    expect(entry).to_contain_text("R@1")
     bars = page.evaluate("window.bars")
     assert bars == sorted(bars)
     assert len(set(bars)) > 2, "the bar moved while it was learned"
     expect(page.locator("#language option[value=de]")).to_be_attached()
 
+    test = site.http.get("/v1/expansions?limit=1").json()["items"][0]["report"]["test"]
+    asked, found, missed = test["asked"], test["found"], test["missed"]
+    told = f"Of {asked} test captions, {found} {'is' if found == 1 else 'are'} found"
+    expect(entry).to_contain_text(told)
+    expect(entry.locator(".missed bdi")).to_have_text(missed)
+    expect(entry).to_contain_text("Every other language still answers as before.")
+    expect(entry.locator("details")).to_contain_text("R@1")
+    if missed:
+        entry.locator(".missed a").first.click()
+        expect(page.locator("#teach-lines")).to_have_value(f"{missed[0]} = ")
+        expect(page.locator("#teach-lines")).to_be_focused()
+    tried = entry.locator(".tries a").first
+    word = tried.locator("bdi").inner_text()
+    tried.click()
+    expect(page.locator("#text")).to_have_value(word)
+    expect(page.locator("#results figure").first).to_be_visible()
+
 
 def test_teaching_can_be_cancelled(page: Page, site: Site) -> None:
     fill_form(page, "ko", site.build_dataset("ko"))
+    page.click("text=Check the rows")
     page.click("#teach-start")
-    entry = page.locator("#expansions-body li[data-expansion]").first
+    entry = page.locator("#teach-last li[data-expansion]")
     entry.get_by_role("button").click()
     page.get_by_role("button", name="Cancel it").click()
     expect(entry).to_have_attribute("data-state", "cancelled", timeout=60_000)
+    expect(entry).to_contain_text("Nothing was changed.")
     assert "ko" not in site.list_languages()
 
 
@@ -125,8 +161,7 @@ def test_a_language_is_rolled_back_behind_a_dialog_that_says_what_changes_and_wh
     page: Page, site: Site
 ) -> None:
     site.teach("tr", epochs=1)
-    page.goto("/#languages")
-    page.get_by_role("button", name="Roll back Turkish").click()
+    open_roll_back(page, "Turkish")
     give_key(page)
     expect(page.locator("dialog .changes")).to_contain_text("Turkish is no longer available")
     expect(page.locator("dialog .stays")).to_contain_text("English")
@@ -136,15 +171,14 @@ def test_a_language_is_rolled_back_behind_a_dialog_that_says_what_changes_and_wh
     page.locator("dialog button[type=submit]").click()
     expect(page.locator("dialog")).to_contain_text("Turkish is no longer available")
     page.get_by_role("button", name="Close").last.click()
-    expect(page.locator("tr[data-language=tr]")).to_have_count(0)
+    expect(page.locator("li[data-language=tr]")).to_have_count(0)
     assert "tr" not in site.list_languages()
     assert site.http.get("/v1/admin/releases").json()["items"][0]["reason"] == "a test"
 
 
 def test_a_rollback_shows_the_new_plan_when_another_release_was_published_meanwhile(page: Page, site: Site) -> None:
     before = site.http.get("/v1/languages").json()["release"]
-    page.goto("/#languages")
-    page.get_by_role("button", name="Roll back Arabic").click()
+    open_roll_back(page, "Arabic")
     give_key(page)
     expect(page.locator("dialog .fine").first).to_contain_text(f"Based on release {before},")
     page.fill("#reason", "kept")
@@ -168,8 +202,7 @@ def test_a_rollback_that_arrives_twice_happens_once(page: Page, site: Site) -> N
         route.continue_()
 
     page.route("**/rollback", twice)
-    page.goto("/#languages")
-    page.get_by_role("button", name="Roll back Arabic").click()
+    open_roll_back(page, "Arabic")
     give_key(page)
     page.locator("dialog button[type=submit]").click()
     expect(page.locator("dialog")).to_contain_text(f"Arabic is no longer available. Release {before + 1} serves.")
@@ -190,18 +223,17 @@ def test_a_rollback_without_any_answer_is_not_called_undone(page: Page, site: Si
     before = site.http.get("/v1/languages").json()["release"]
     keys = roll_back_arabic(page, lost=9)
     expect(page.locator("dialog h2")).to_have_text("It is not known whether Arabic was rolled back.")
-    expect(page.locator("tr[data-language=ar]")).to_have_count(1)
+    expect(page.locator("li[data-language=ar]")).to_have_count(1)
     page.get_by_role("button", name="Look again").click()
     expect(page.locator("dialog")).to_have_count(0)
-    expect(page.locator("tr[data-language=ar]")).to_have_count(0)
+    expect(page.locator("li[data-language=ar]")).to_have_count(0)
     assert len(keys) == 2
     restored = site.http.post(f"/v1/admin/releases/{before}/restore", json={"expected": before + 1})
     assert restored.is_success, restored.text
 
 
 def test_a_rollback_can_be_cancelled(page: Page, site: Site) -> None:
-    page.goto("/#languages")
-    page.get_by_role("button", name="Roll back Arabic").click()
+    open_roll_back(page, "Arabic")
     give_key(page)
     page.get_by_role("button", name="Keep it").click()
     expect(page.locator("dialog")).to_have_count(0)

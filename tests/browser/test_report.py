@@ -23,6 +23,7 @@ def open_report(page: Page, number: int = 1) -> Page:
 
 def test_languages_and_heat_map_lead_to_the_report_and_it_to_the_same_parts(page: Page) -> None:
     page.goto("/#languages")
+    page.locator("#languages-body summary", has_text="Details Arabic").click()
     parts = page.locator("header nav a").all_inner_texts()
     page.get_by_role("link", name="Report of Arabic, version 1").click()
     expect(page).to_have_url(re.compile(r"/versions/1/report$"))

@@ -24,27 +24,33 @@ def page(chromium: Browser, service: Service) -> Iterator[Page]:
     context = chromium.new_context(base_url=service.url, viewport={"width": 1280, "height": 860})
     context.add_init_script(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
     page = context.new_page()
-    page.goto("/#teach")
+    page.goto("/#teach?language=br")
     yield page
     context.close()
 
 
 def test_what_is_typed_waits_and_swapped_columns_are_turned_by_one_press(page: Page, service: Service) -> None:
-    page.fill("#teach-tag", "brezhoneg")
-    page.fill("#teach-lines", "kazh = cat\nki = dog\n")
-    page.click("text=Check the file")
+    expect(page.locator("#teach-lines")).to_be_visible()
+    page.locator("#teach-lines").focus()
+    page.keyboard.type("kazh = cat\nki – dog\n")
+    for _ in range(10):  # by the keyboard alone
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.matches('button[type=submit]')"):
+            break
+    page.keyboard.press("Enter")
     expect(page.locator("#teach-report")).to_contain_text("The first rows: Breton | English. Is that right?")
     expect(page.locator("#teach-report .pairs li").first).to_have_text("kazh | cat")
-    page.click("#teach-start")
-    expect(page.locator("#teach-report")).to_contain_text("2 rows of the 64 that teaching Breton needs are kept.")
+    expect(page.locator("#teach-start")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#teach-report")).to_contain_text("2 rows are kept of the 64 that teaching Breton needs.")
     rows = [(f"ar {noun} {kind}", f"the {quality} {thing}") for noun, thing in NOUNS for kind, quality in ADJECTIVES]
     table = "caption,english\n" + "".join(f"{english},{breton}\n" for breton, english in rows)
-    page.fill("#teach-tag", "br")
+    page.click("#teach-ways >> text=A file")
     page.set_input_files("#teach-file", {"name": "br.csv", "mimeType": "text/csv", "buffer": table.encode()})
-    page.click("#teach-start")
+    page.click("text=Check the rows")
     expect(page.locator("#teach-report")).to_contain_text("The columns seem to be swapped")
     page.click("#teach-swap")
-    expect(page.locator("#expansions-body li[data-expansion]").first).to_contain_text("waiting for a worker")
+    expect(page.locator("#teach-last li[data-expansion]")).to_contain_text("Waiting for its turn")
     (newest, *_) = service.context.registry.expansions.list()
     lines = (service.context.settings.home / str(newest.dataset_path)).read_text()
     assert '{"caption": "ar c\'hi bras", "english": "the big dog"}' in lines and '"kazh"' in lines

@@ -56,8 +56,12 @@ def test_the_page_speaks_what_the_browser_asks_for(
         expect(page.locator("html")).to_have_attribute("lang", tag)
         expect(page.locator("html")).to_have_attribute("dir", direction)
         expect(page.locator("nav a").first).to_have_text(search)
-        assert find_faults(page) == []
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        for part in ("search", *(("languages", "teach?language=br") if tag == "ar" else ())):
+            page.evaluate("part => (location.hash = part)", part)
+            expect(page.locator("main h1:visible")).to_be_attached()
+            expect(page.locator(".waiting")).to_have_count(0)
+            assert find_faults(page) == [], part
+            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def test_another_language_is_chosen_by_hand_and_kept(chromium: Browser, service: Service) -> None:

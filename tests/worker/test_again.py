@@ -64,7 +64,8 @@ def test_it_is_taught_from_both_and_measured_on_what_both_hold_out(site: Site, m
     assert len([*(site.home / "teacher").iterdir()]) == 2, "no text of an earlier dataset is encoded again"
     report, kept = version.report, held_out(site, both)
     assert report["joined"] == {"datasets": 1, "rows": 30, "train": 100}
-    assert report["dataset"]["usable"] == 70
+    assert report["dataset"]["usable"] == 70 and report["rows"] == {"captions": 100, "words": 0}
+    assert {*report["new"]} < {row["caption"] for row in SECOND}
     assert report["pairs"] == len(kept) and f"on the same {len(kept)} held-out captions" in report["gain"]["sentence"]
     captions = site.gallery.find_captions([row["picture"] for row in WELSH], "cy")
     assert Counter(caption.expansion for caption in captions) == dict.fromkeys(both, 70), "each has brought its own"
@@ -201,6 +202,7 @@ def test_a_few_rows_join_a_language_and_are_all_taught(site: Site) -> None:
     version = serving(site)
     assert version.dataset_expansions == (first, second)
     assert version.report["dataset"] == {**version.report["dataset"], "usable": 3, "train": 3, "val": 0}
+    assert version.report["new"] == [row["caption"] for row in few]
     assert version.report["pairs"] == len(held_out(site, [first])), "three rows measure nothing"
     data = prepare_data(site, [{"caption": "un arall", "english": "one more"}])
     assert {row["caption"] for row in few} <= {row.caption for row in data.proof_rows}

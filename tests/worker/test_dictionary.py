@@ -33,6 +33,7 @@ def test_a_dictionary_is_taught_served_joined_with_captions_and_measured_by_what
     assert both is not None
     assert both["joined"]["datasets"] == 1 and both["joined"]["rows"] == 100
     assert both["against"] == "pictures" and "in_sample" not in both
+    assert (report["rows"], both["rows"]) == ({"captions": 0, "words": 100}, {"captions": 100, "words": 100})
     (other,) = both["others"]
     assert other["against"] == "words" and other["in_sample"]["pairs"] > known["pairs"]
 

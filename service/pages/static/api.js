@@ -17,7 +17,7 @@ const SENTENCES = {
   empty_text: t("Type what to search for first."),
   text_too_long: t("This text is too long: at most 1,000 characters are read."),
   text_invalid_unicode: t("This text contains invalid characters."),
-  unsupported_picture_format: t("This file is not a picture in a format that is read here: JPEG, PNG, WebP, AVIF, TIFF, and HEIC where the server has it."),
+  unsupported_picture_format: t("This file is not a picture in a format that is read here: JPEG, PNG, WebP, AVIF, TIFF or HEIC."),
   picture_corrupt: t("This picture is damaged and cannot be read."),
   picture_animated: t("Animated pictures are not supported."),
   picture_too_many_pixels: t("This picture has more pixels than this service takes."),
@@ -25,7 +25,13 @@ const SENTENCES = {
   metadata_invalid: t("These metadata cannot be kept. Keys have a–z, 0–9 and _; values are texts, numbers, yes or no, and lists of texts; all together at most 16 KiB."),
   invalid_filter: t("This filter cannot be read."),
   record_changed: t("This record was changed in the meantime, so nothing was saved."),
-  language_tag_invalid: t("This is not a valid language tag. Tags look like “cy”, “pt-BR” or “zh-Hant”."),
+  language_tag_invalid: t("No language of this name or tag is known. A tag looks like “cy” or “pt-BR”, one of your own like “x-kichwa-lamas”."),
+  base_language: t("English is built in: it need not be taught."),
+  dataset_invalid: t("This cannot teach: it is no table of words and what they mean, or too many of its rows are wrong."),
+  dataset_too_small: t("These are too few rows to teach a language, or all of one text."),
+  dataset_language_mismatch: t("Most of this is in another script than the language. Look whether the columns are swapped."),
+  pivot_not_served: t("What stands beside your language is in one that nobody has taught here. Teach that one first."),
+  nothing_held_out: t("Nothing is left to try the language with. Add more rows."),
   missing_api_key: t("This needs an API key."),
   invalid_api_key: t("This key is not valid."),
   insufficient_scope: t("This key does not have the needed scope."),
@@ -42,18 +48,42 @@ const SENTENCES = {
   outcome_unknown: t("The connection was lost, and no answer came."),
 };
 
+// What is wrong with a row of a dataset: it follows "3 rows".
+const FAULTS = {
+  missing_caption: t("without a caption"),
+  missing_english_and_picture: t("with neither another text nor a picture"),
+  english_and_pivot: t("with two texts beside the caption, of which a row may have one"),
+  malformed_json: t("not one JSON object in a line"),
+  wrong_field_count: t("with too few or too many cells"),
+  quote_not_closed: t("behind a quote that is not closed, or is followed by text"),
+  pivot_invalid: t("whose other text lacks its language, or is none"),
+  picture_id_invalid: t("with a picture whose id is not valid"),
+  picture_not_found: t("with a picture that is not in the gallery"),
+  split_invalid: t("with a split that is neither train nor val"),
+  not_text: t("with something else than a text"),
+  empty_text: t("with a text of no letter, number or symbol"),
+  text_too_long: t("with a text that is too long"),
+  text_invalid_unicode: t("with control characters or broken ones"),
+  split_conflict: t("of a picture or text that is in the other split already"),
+  missing_word: t("without a headword"),
+};
+
+/** What rows with a fault of this kind are; that of the text beside a caption has its name in front. */
+export const faultWords = (code) => FAULTS[code] ?? FAULTS[code.slice(code.indexOf("_") + 1)] ?? code.replaceAll("_", " ");
+
 /** An error response; `message` is a sentence for a person. */
 export class Problem extends Error {
   constructor(problem) {
     super(SENTENCES[problem.code] ? [SENTENCES[problem.code], suggested(problem)].join(" ").trim() : sentence(problem));
     Object.assign(this, { code: problem.code, status: problem.status, request: problem.request_id, problem });
+    this.advice = problem.code?.startsWith("dataset_") ? problem.detail : null; // the server's own words, in English
   }
 
   /** Where in a form or a file the faults are: one line for each kind, with the first places and how many more. */
   get places() {
     const byCode = new Map();
     for (const { location, code } of this.problem.errors ?? []) byCode.set(code, [...(byCode.get(code) ?? []), location]);
-    return [...byCode].map(([code, locations]) => `${code.replaceAll("_", " ")}: ${listed(locations, this.count(code))}`);
+    return [...byCode].map(([code, locations]) => `${faultWords(code)}: ${listed(locations, this.count(code))}`);
   }
 
   /** How many faults of one kind there are in all, where the server says so: it lists only the first ones. */

@@ -2,7 +2,8 @@
 
 import { ask, freshKey, show } from "/static/api.js";
 import { byId, fill, make } from "/static/dom.js";
-import { named } from "/static/languages.js";
+import { named, teachAddress } from "/static/languages.js";
+import { findTag } from "/static/naming.js";
 import { nothing, sorry, waiting } from "/static/parts.js";
 import { keep, recall } from "/static/storage.js";
 import { t } from "/static/text.js";
@@ -16,12 +17,16 @@ let queue = [];
 
 /** Connect the form; called once. */
 export function prepare() {
-  byId("caption-form").addEventListener("submit", (event) => {
+  byId("caption-form").addEventListener("submit", async (event) => {
     event.preventDefault();
     keep("localStorage", NAME, byId("caption-name").value.trim());
-    const next = `#caption?${new URLSearchParams({ language: byId("caption-tag").value.trim() })}`;
-    if (location.hash === next) load();
-    else location.hash = next;
+    try {
+      const next = `#caption?${new URLSearchParams({ language: await findTag(byId("caption-tag").value) })}`;
+      if (location.hash === next) load();
+      else location.hash = next;
+    } catch (problem) {
+      fill(byId("caption-body"), sorry(problem));
+    }
   });
 }
 
@@ -106,7 +111,7 @@ async function teach() {
   byId("caption-teach").disabled = true;
   try {
     await ask("/v1/languages", { body, headers: freshKey() });
-    location.hash = "#teach";
+    location.hash = teachAddress(tag);
   } catch (problem) {
     fill(byId("caption-trouble"), sorry(problem));
     byId("caption-teach").disabled = false;

@@ -105,7 +105,8 @@ async function move() {
   await change({ collection }, back, (count) => t("{count, plural, one {# picture was moved.} other {# pictures were moved.}}", { count }));
 }
 
-const remove = () => change({ deleted: true }, [{ ids: [...chosen.keys()], deleted: false }], (count) => t("{count, plural, one {# picture was deleted.} other {# pictures were deleted.}}", { count }));
+const deletedText = (count) => t("{count, plural, one {# picture was deleted.} other {# pictures were deleted.}}", { count });
+const remove = () => change({ deleted: true }, [{ ids: [...chosen.keys()], deleted: false }], deletedText);
 
 /** Make a change of the chosen pictures, and offer to take it back: by the changes in `back`. */
 async function change(fields, back, said) {
@@ -118,6 +119,12 @@ async function change(fields, back, said) {
   }
   forget();
   show();
+  offerUndo(said(ids.length), back);
+  byId("chosen").querySelector("button")?.focus();
+}
+
+/** Say what was changed, and offer for a while to take it back by the changes in `back`; then call `done`. */
+function offerUndo(said, back, done = () => {}) {
   const undo = async () => {
     clearTimeout(timer);
     fill(byId("chosen"), make("p", { role: "status" }, t("Taking it back …")));
@@ -128,8 +135,12 @@ async function change(fields, back, said) {
     }
     fill(byId("chosen"));
     show();
+    done();
   };
-  fill(byId("chosen"), make("p", { role: "status" }, said(ids.length)), back.length ? make("button", { type: "button", onclick: undo }, t("Undo")) : null);
-  byId("chosen").querySelector("button")?.focus();
+  clearTimeout(timer);
+  fill(byId("chosen"), make("p", { role: "status" }, said), back.length ? make("button", { type: "button", onclick: undo }, t("Undo")) : null);
   timer = setTimeout(() => fill(byId("chosen")), UNDO);
 }
+
+/** Offer to bring back a picture that was deleted; then call `done`. */
+export const offerBack = (id, done) => offerUndo(deletedText(1), [{ ids: [id], deleted: false }], done);

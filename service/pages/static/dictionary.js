@@ -1,6 +1,7 @@
 // Dictionaries and word lists: a table becomes the entries that the service reads, and what it took is told.
 
-import { make, plural, whole } from "/static/dom.js";
+import { make } from "/static/dom.js";
+import { t } from "/static/text.js";
 
 const MARKS = ["\t", ";", ","];
 const HEADER = /^(word|headword|caption)$/i;
@@ -25,15 +26,26 @@ function split(line, mark) {
   return [...cells].map(([, quoted, plain]) => (quoted ?? plain).replaceAll('""', '"').trim());
 }
 
+const LEFT_OUT = {
+  no_gloss: t("without an equivalent"),
+  definition: t("explained by a sentence, without an equivalent"),
+  grammar: t("of grammar: function words, affixes, forms of another word"),
+  too_long: t("with too long a headword"),
+  script: t("in another script than the language's"),
+  common_gloss: t("whose equivalents very many headwords have"),
+  repeated: t("that repeat others"),
+  beyond_limit: t("behind as many as can be taught"),
+};
+
 /** What was taken of a dictionary, why the rest was not, and some pairs. */
 export function choice({ entries: count, taken, left_out: left, reasons, examples }) {
   return [
-    make("p", {}, `${whole(taken)} of ${plural(count, "entry", "entries")} are taken.`),
+    make("p", {}, t("{taken} of {count, plural, one {# entry} other {# entries}} are taken.", { taken, count })),
     Object.keys(left).length
-      ? [make("h3", {}, "Entries that are left out"), make("ul", {}, Object.entries(left).map(([name, number]) => make("li", {}, `${whole(number)} ${reasons[name] ?? name}`)))]
+      ? [make("h3", {}, t("Entries that are left out")), make("ul", {}, Object.entries(left).map(([name, number]) => make("li", {}, `${number} ${LEFT_OUT[name] ?? reasons[name] ?? name}`)))]
       : null,
     examples.length
-      ? [make("h3", {}, "Some of those that are taken"), make("ul", {}, examples.map(({ word, gloss }) => make("li", {}, make("bdi", {}, word), ` – ${gloss}`)))]
+      ? [make("h3", {}, t("Some of those that are taken")), make("ul", {}, examples.map(({ word, gloss }) => make("li", {}, make("bdi", {}, word), ` – ${gloss}`)))]
       : null,
   ];
 }

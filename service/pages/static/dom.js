@@ -35,7 +35,6 @@ export const sentence = (text) => text.split("`").map((part, place) => (place % 
 
 export const whole = (number) => new Intl.NumberFormat(locale).format(number);
 export const percent = (share) => (share * 100).toFixed(1);
-export const plural = (count, one, many = `${one}s`) => `${whole(count)} ${count === 1 ? one : many}`;
 
 /** A difference in percentage points, with its sign. */
 export function points(difference) {
@@ -56,11 +55,10 @@ export function time(iso) {
   return make("time", { datetime: iso, title: at.toISOString() }, shown);
 }
 
+/** `20 seconds`, `3 minutes`. */
 export function duration(seconds) {
-  if (seconds === null || seconds === undefined) return "";
-  if (seconds < 60) return `${Math.max(1, Math.round(seconds))} s`;
-  if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
-  return `${(seconds / 3600).toFixed(1)} h`;
+  const [length, unit] = seconds < 60 ? [seconds, "second"] : seconds < 3600 ? [seconds / 60, "minute"] : [seconds / 3600, "hour"];
+  return new Intl.NumberFormat(locale, { style: "unit", unit, unitDisplay: "long", maximumFractionDigits: 0 }).format(Math.max(1, length));
 }
 
 export function bytes(count) {

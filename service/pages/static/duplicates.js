@@ -2,6 +2,7 @@
 
 import { ask } from "/static/api.js";
 import { byId, fill, make, time } from "/static/dom.js";
+import { offerBack } from "/static/choosing.js";
 import { remove } from "/static/edit.js";
 import { figure, leave } from "/static/gallery.js";
 import { nothing, sorry, waiting } from "/static/parts.js";
@@ -83,10 +84,14 @@ function group({ pictures, more }, records) {
 }
 
 function details(item, element) {
-  const gone = async () => (await remove(item)) && leave(element());
+  const gone = async () => {
+    if (!(await remove(item))) return;
+    leave(element());
+    offerBack(item.id, () => drawDuplicates(new URLSearchParams(location.hash.split("?")[1])));
+  };
   return [
     make("p", { class: "fine" }, `${item.width} × ${item.height}`, item.collection === "default" ? null : ` · ${item.collection}`),
     make("p", { class: "fine" }, time(item.created_at)),
-    make("button", { type: "button", class: "quiet", "aria-label": t("Delete {id}", { id: item.id }), onclick: gone }, t("Delete …")),
+    make("button", { type: "button", class: "quiet", "aria-label": t("Delete {id}", { id: item.id }), onclick: gone }, t("Delete")),
   ];
 }

@@ -1,6 +1,6 @@
 // Changing and deleting one picture's record, based on what was seen: what others changed meanwhile is shown first.
 
-import { ask, send, show, thumbnail } from "/static/api.js";
+import { ask, send } from "/static/api.js";
 import { captionList, nameOf } from "/static/captions.js";
 import { fill, make } from "/static/dom.js";
 import { dialog, sorry } from "/static/parts.js";
@@ -137,18 +137,8 @@ function told(changed, now) {
   return Object.entries(changed).map(([key, value]) => `${key}: ${value === null ? t("removed") : Array.isArray(value) ? value.join(", ") : value}`).join("; ");
 }
 
-/** Delete a picture behind a confirmation; true when it is gone. */
+/** Delete a picture as it was seen; true when it is gone. For a day it can be brought back. */
 export async function remove(item) {
-  const sure = await dialog(t("Delete this picture?"), (close) =>
-    make(
-      "div",
-      {},
-      make("p", { class: "doomed" }, show(make("img", { alt: "" }), thumbnail(item.url)), make("bdi", {}, item.id)),
-      make("p", {}, t("It is deleted with its captions, tags and metadata. For a day it can be brought back. What languages were taught from, and backups, keep what they have of it.")),
-      make("div", { class: "actions" }, make("button", { type: "button", class: "main danger", onclick: () => close(true) }, t("Delete it")), make("button", { type: "button", autofocus: true, onclick: () => close(false) }, t("Keep it"))),
-    ),
-  );
-  if (!sure) return false;
   try {
     await send(pathOf(item), { method: "DELETE", headers: { "If-Match": `"${item.etag}"` } });
     return true;

@@ -1,48 +1,54 @@
-// Expansions: their progress, followed by events while they run, and cancelling them.
+// Expansions: what is done now, in words, followed by events while they run; what came of them; cancelling.
 
-import { ask, events } from "/static/api.js";
-import { byId, duration, fill, make, percent, plural, sentence, time } from "/static/dom.js";
-import { learned, named, native, refresh } from "/static/languages.js";
-import { dialog, nothing, sorry, waiting } from "/static/parts.js";
+import { nothingAsked, write } from "/static/address.js";
+import { Problem, ask, events, show, thumbnail } from "/static/api.js";
+import { duration, fill, make, percent, time } from "/static/dom.js";
+import { learned, native, refresh, teachAddress } from "/static/languages.js";
+import { dialog, nothing, sorry, waiting, waysOf } from "/static/parts.js";
+import { t } from "/static/text.js";
 
-const PHASES = ["prepare", "train", "evaluate", "package", "encode", "promote"];
-const SHORT = {
-  assess: ["prepare", "evaluate"],
-  base: ["pictures", "prepare", "train", "evaluate", "package", "encode", "compare", "promote"], // some once a language
+const DOES = {
+  pictures: t("Reading the pictures"),
+  prepare: t("Reading the rows"),
+  train: t("Learning"),
+  evaluate: t("Trying what was learned"),
+  package: t("Keeping what was learned"),
+  encode: t("Reading the captions"),
+  compare: t("Comparing"),
+  promote: t("Putting it to use"),
 };
-const KINDS = { rebuild: "shared table", base: "base or encoding" }; // what is not one language
 const ENDED = ["succeeded", "failed", "cancelled"];
 const PAUSE = 1500; // ms until a broken stream is opened again
 const PATIENCE = 40; // requests for a new release before giving up
-const followed = new Map(); // id -> AbortController
+const TRIED = 12; // new captions that are searched with
+const TRIES = 6; // of them, how many are shown
+const followed = new Set(); // ids
 
-/** Draw the newest expansions and follow those that run; `focus` is the id of the one to scroll to. */
-export async function drawExpansions(focus = null) {
-  const body = byId("expansions-body");
-  if (!body.childElementCount) fill(body, waiting("Loading the expansions"));
+export const isRunning = ({ state }) => !ENDED.includes(state);
+
+/** Draw the newest expansions, with an administrator's details, and follow those that run. */
+export async function drawExpansions(body) {
+  if (!body.childElementCount) fill(body, waiting(t("Loading what was taught")));
   try {
     const { items } = await ask("/v1/expansions?limit=20");
-    fill(body, items.length ? make("ol", { class: "expansions" }, items.map(entry)) : nothing("No language has been taught yet.", "Choose a file above. Each language that is taught or assessed appears here as an expansion."));
-    for (const item of items) if (!ENDED.includes(item.state)) follow(item.id);
-    if (focus) body.querySelector(`[data-expansion="${focus}"]`)?.scrollIntoView({ block: "nearest" });
+    fill(body, items.length ? make("ol", { class: "expansions" }, items.map((item) => shown(item, true))) : nothing(t("No language has been taught yet.")));
+    for (const item of items) if (isRunning(item)) follow(item.id);
   } catch (problem) {
     fill(body, sorry(problem));
   }
 }
 
-/** Follow one expansion until it ends; a broken stream is opened again. */
-async function follow(id) {
+/** Follow one expansion until it ends, wherever it is shown; a broken stream is opened again. */
+export async function follow(id) {
   if (followed.has(id)) return;
-  const controller = new AbortController();
-  followed.set(id, controller);
-  let ended = false;
-  while (!ended && !controller.signal.aborted) {
+  followed.add(id);
+  for (let ended = false; !ended; ) {
     try {
       await events(`/v1/expansions/${id}/events`, (item) => {
-        ended = ENDED.includes(item.state);
+        ended = !isRunning(item);
         redraw(item);
         if (item.state === "succeeded") catchUp(item);
-      }, controller.signal);
+      });
     } catch (problem) {
       if (problem.status === 404 || problem.status === 401) break;
     }
@@ -61,114 +67,150 @@ async function catchUp({ kind, release }) {
 }
 
 function redraw(item) {
-  const old = byId("expansions-body").querySelector(`[data-expansion="${item.id}"]`);
-  if (!old) return;
-  const focused = old.contains(document.activeElement);
-  const fresh = entry(item);
-  old.replaceWith(fresh);
-  if (focused) fresh.querySelector("button")?.focus();
+  for (const old of document.querySelectorAll(`[data-expansion="${item.id}"]`)) {
+    const focused = old.contains(document.activeElement);
+    const fresh = shown(item, old.hasAttribute("data-technical"));
+    old.replaceWith(fresh);
+    if (focused) fresh.querySelector("button")?.focus();
+  }
 }
 
-function entry(item) {
-  const running = !ENDED.includes(item.state);
+/** One expansion; `technical` with what only an administrator asks for. */
+export function shown(item, technical = false) {
+  const running = isRunning(item);
   return make(
     "li",
-    { "data-expansion": item.id, "data-state": item.state },
+    { "data-expansion": item.id, "data-state": item.state, "data-technical": technical },
     make(
       "div",
       { class: "heading" },
-      make("p", { class: "what" }, native(item.language, { class: "native" }), make("span", { class: "tag" }, KINDS[item.kind] ?? item.language), item.kind === "assess" ? make("span", { class: "tag" }, "assessment") : null),
+      make("p", { class: "what" }, about(item), item.kind === "assess" ? make("span", { class: "tag" }, t("assessment")) : null),
       make("p", { class: "state" }, state(item)),
-      running ? make("button", { type: "button", class: "quiet", onclick: () => cancel(item), "aria-label": `Cancel: ${KINDS[item.kind] ?? item.language}` }, "Cancel") : null,
+      running ? make("button", { type: "button", class: "quiet", onclick: () => cancel(item), "aria-label": t("Cancel: {what}", { what: about(item).textContent }) }, t("Cancel")) : null,
     ),
-    running ? progress(item) : null,
-    outcome(item),
+    running ? progress(item) : outcome(item, technical),
   );
 }
 
+/** What an expansion is of: a language, or what is not one. */
+const about = ({ kind, language }) => ({ rebuild: make("span", {}, t("Shared table")), base: make("span", {}, t("Base or encoding")) })[kind] ?? native(language, { class: "native" });
+
 function state(item) {
-  if (item.state === "queued") return "waiting for a worker";
-  if (item.state === "running") return item.attempt > 1 ? `running, attempt ${item.attempt}` : "running";
-  return [`${item.state} `, time(item.finished_at)];
+  if (isRunning(item)) return item.attempt > 1 ? t("attempt {attempt}", { attempt: item.attempt }) : "";
+  const at = { at: time(item.finished_at) };
+  return { succeeded: t("Done {at}", at), failed: t("Refused {at}", at), cancelled: t("Cancelled {at}", at) }[item.state];
 }
 
 function progress(item) {
   const share = Math.max(0, Math.min(1, item.progress ?? 0));
-  const phases = SHORT[item.kind] ?? PHASES;
-  const at = phases.indexOf(item.phase);
-  const steps = item.phase === "train" && item.steps ? `step ${item.step} of ${item.steps}` : "";
-  const left = item.eta_seconds ? `about ${duration(item.eta_seconds)} left` : "";
+  const does = item.state === "queued" ? t("Waiting for its turn") : item.phase?.startsWith("paused") ? t("Waiting for the server") : (DOES[item.phase] ?? t("Beginning"));
+  const left = item.eta_seconds ? t("about {time} left", { time: duration(item.eta_seconds) }) : "";
   return [
-    make("progress", { max: 1, value: share, "aria-label": KINDS[item.kind] ?? `${item.kind === "assess" ? "Assessing" : "Teaching"} ${item.language}` }, `${percent(share)} %`),
-    make("ol", { class: "phases", "aria-label": "Phases" }, phases.map((phase, place) => make("li", { class: place < at ? "done" : place === at ? "now" : null, "aria-current": place === at ? "step" : null }, phase))),
-    make("p", { class: "fine" }, [`${Math.round(share * 100)} %`, item.state === "running" ? steps : "", left].filter(Boolean).join(" · ")),
+    make("progress", { max: 1, value: share || null, "aria-label": t("Teaching {what}", { what: about(item).textContent }) }, `${percent(share)} %`),
+    make("p", { class: "fine" }, [`${does} …`, share ? `${Math.round(share * 100)} %` : "", left].filter(Boolean).join(" · ")),
   ];
 }
 
-function outcome(item) {
-  if (item.state === "failed") return [refusal(item), make("p", { class: "failed" }, sentence(item.error?.detail || item.error?.code || "The expansion failed.")), comparison(item)];
-  if (item.state === "cancelled") return make("p", { class: "fine" }, "Nothing was changed.");
-  if (item.state !== "succeeded") return null;
-  if (item.kind === "base") return [make("p", { class: "fine" }, `from ${item.report?.from} to ${item.report?.to}, ${item.report?.encoding} · release ${item.release}`), comparison(item)];
-  if (item.kind === "assess") return make("p", { class: "told" }, item.report?.sentence ?? "");
-  const recall = item.report?.t2i?.["R@1"];
-  const { gain, joined, replaced, test: asked } = item.report ?? {};
-  const rebuilt = item.kind === "rebuild";
-  const moved = rebuilt ? item.report?.moved : item.report?.shared?.moved;
-  const share = typeof recall === "number" ? `text to ${{ english: "English", pivots: "paired text", words: "gloss" }[item.report.against] ?? "picture"} R@1 ${percent(recall)} %` : null;
-  const told = gain ? `${gain.sentence}.${gain.forced ? " It serves because that was forced." : ""}` : "";
+function outcome(item, technical) {
+  if (item.state === "cancelled") return make("p", { class: "fine" }, t("Nothing was changed."));
+  if (item.state === "failed") return refusal(item);
+  if (item.kind === "assess") return make("p", { class: "told", lang: "en" }, item.report?.sentence ?? "");
+  if (item.kind === "base") return [make("p", { class: "fine" }, t("From {from} to {to}, {encoding}: release {release}", { ...item.report, release: item.release })), comparison(item)];
+  return [
+    told(item),
+    technical || item.kind === "rebuild" ? null : [tries(item), make("p", { class: "fine" }, t("Every other language still answers as before."))],
+    details(item),
+  ];
+}
+
+/** How many test words were found; which were not, each with the way to add it. */
+function told({ language, report }) {
+  const { test, against } = report ?? {};
+  if (!test) return null;
+  const { asked, found, missed } = test;
+  const what = against === "words" ? t("{asked, plural, one {# test word} other {# test words}}", { asked }) : t("{asked, plural, one {# test caption} other {# test captions}}", { asked });
+  if (!missed.length) return make("p", { class: "told" }, t("Of {what}, {found, plural, one {# is found} other {# are found}}.", { what, found }));
+  const more = asked - found - missed.length;
+  const add = (text) => make("a", { href: teachAddress(language, { add: text }), "aria-label": t("Add: {text}", { text }) }, t("add"));
+  return [
+    make("p", { class: "told" }, t("Of {what}, {found, plural, one {# is found} other {# are found}}; {missed, plural, one {this one is not:} other {these # are not:}}", { what, found, missed: asked - found })),
+    make("ul", { class: "missed" }, missed.map((text) => make("li", {}, make("bdi", { lang: language }, text), " ", add(text))), more > 0 ? make("li", { class: "fine" }, t("and {more} more", { more })) : null),
+  ];
+}
+
+/** New captions that find a picture now, each with that picture, to try by a click. */
+function tries({ language, report }) {
+  const place = make("div", { hidden: true });
+  const search = async (text) => {
+    const { items } = await ask("/v1/search/pictures", { json: { text, language, limit: 1 }, retried: true });
+    return items.length && items[0].likely !== false ? { text, hit: items[0] } : null;
+  };
+  const draw = ({ text, hit }) => make("li", {}, make("a", { href: write({ ...nothingAsked(), q: text, language }) }, show(make("img", { alt: "" }), thumbnail(hit.url)), make("bdi", { lang: language }, text)));
+  Promise.all((report.new ?? []).slice(0, TRIED).map((text) => search(text).catch(() => null))).then((all) => {
+    const works = all.filter(Boolean).slice(0, TRIES);
+    fill(place, works.length ? [make("h3", {}, t("These work now. Try one:")), make("ul", { class: "tries" }, works.map(draw))] : null);
+  });
+  return place;
+}
+
+/** Figures, and what they were measured with. */
+function details(item) {
+  const { gain, joined, replaced, against, t2i, shared, moved = shared?.moved } = item.report ?? {};
+  const recall = t2i?.["R@1"];
   const words = [
-    make("a", { href: `/versions/${item.version}/report` }, `version ${item.version}`),
-    `release ${item.release}`,
-    joined?.rows ? `with ${plural(joined.rows, "caption")} of ${plural(joined.datasets, "earlier dataset")}` : null,
-    replaced ? `replaces ${plural(replaced.datasets, "earlier dataset")}` : null,
-    rebuilt && moved ? "now the shared table" : null,
-    rebuilt && moved === false ? "the shared table was not changed" : null,
+    item.version === null ? null : make("a", { href: `/versions/${item.version}/report` }, t("version {number}", { number: item.version })),
+    t("release {release}", { release: item.release }),
+    typeof recall === "number" ? `${waysOf(against).to} R@1 ${percent(recall)} %` : null,
+    joined?.rows ? t("with {rows, plural, one {# caption} other {# captions}} of {datasets, plural, one {# earlier dataset} other {# earlier datasets}}", joined) : null,
+    replaced ? t("replaces {datasets, plural, one {# earlier dataset} other {# earlier datasets}}", replaced) : null,
+    moved ? t("now the shared table") : moved === false ? t("the shared table was not changed") : null,
+    gain?.forced ? t("It serves because that was forced.") : null,
   ];
-  return [
-    showTest(asked),
-    told || share ? make("details", {}, make("summary", {}, "Details"), make("p", { class: "fine" }, told, " ", share)) : null,
-    make("p", { class: "fine" }, words.filter(Boolean).map((word, place) => [place ? " · " : "", word])),
-    !rebuilt && moved === false ? make("p", { class: "fine" }, "Every other language still answers as before.") : null,
-  ];
+  return make(
+    "details",
+    { class: "fine" },
+    make("summary", {}, t("Details")),
+    make("p", {}, words.filter(Boolean).map((word, place) => [place ? " · " : "", word])),
+    gain ? make("p", { lang: "en" }, `${gain.sentence}.`) : null,
+  );
 }
 
-/** How many test words were found, and which were not. */
-function showTest(asked) {
-  if (!asked) return null;
-  const more = asked.asked - asked.found - asked.missed.length;
+/** Why nothing came of it, and what a teacher can do. */
+function refusal(item) {
+  const { error, report, kind } = item;
+  const why = {
+    floor: t("Too little is understood to be of use, so nothing was changed. Add more words, and look whether both sides of each row belong together."),
+    gain: t("The language would be read worse than now, so nothing was changed. Add more words, and look whether both sides of each row belong together."),
+  }[report?.refused_by];
+  const said = why ?? new Problem(error ?? { title: t("Something went wrong") }).message;
   return [
-    make("p", { class: "told" }, `${asked.sentence}${asked.missed.length ? "; these are not:" : "."}`),
-    asked.missed.length ? make("p", { class: "fine" }, asked.missed.map((text, place) => [place ? ", " : "", make("bdi", {}, text)]), more > 0 ? ` and ${more} more` : "") : null,
+    why ? told(item) : null,
+    make("p", { class: why ? "told" : "failed" }, said),
+    why ? make("details", { class: "fine" }, make("summary", {}, t("Details")), make("p", { lang: "en" }, error.detail)) : null,
+    kind === "base" ? comparison(item) : null,
   ];
-}
-
-/** What a teacher can do where too little was learned. */
-function refusal({ report }) {
-  if (report?.refused_by !== "floor") return null;
-  return [showTest(report.test), make("p", { class: "told" }, "Too little is understood to be of use, so nothing was changed. Add more words, and look whether both sides of each row belong together.")];
 }
 
 /** What a move does to each language: text to picture, before and after. */
-function comparison(item) {
-  if (item.kind !== "base" || !item.report?.languages) return null;
-  const cell = (figures, side, at) => (figures.before ? `${percent(figures[side].t2i[`R@${at}`])} %` : side === "before" ? "–" : figures.left_out ? "not taught" : "not measured");
+function comparison({ report }) {
+  if (!report?.languages) return null;
+  const cell = (figures, side, at) => (figures.before ? `${percent(figures[side].t2i[`R@${at}`])} %` : side === "before" ? "–" : figures.left_out ? t("not taught") : t("not measured"));
   const row = ([tag, figures]) => make("tr", {}, make("th", { scope: "row" }, native(tag)), [1, 10].flatMap((at) => ["before", "after"].map((side) => make("td", {}, cell(figures, side, at)))));
-  const head = ["Language", "R@1 before", "R@1 after", "R@10 before", "R@10 after"].map((name) => make("th", { scope: "col" }, name));
-  return make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, head)), make("tbody", {}, Object.entries(item.report.languages).map(row))));
+  const head = [t("Language"), ...[1, 10].flatMap((at) => [t("R@{at} before", { at }), t("R@{at} after", { at })])].map((name) => make("th", { scope: "col" }, name));
+  return make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, head)), make("tbody", {}, Object.entries(report.languages).map(row))));
 }
 
 async function cancel(item) {
-  const sure = await dialog("Cancel this expansion?", (close) =>
+  const sure = await dialog(t("Stop teaching {what}?", { what: about(item).textContent }), (close) =>
     make(
       "div",
       {},
-      make("p", {}, item.kind === "assess" ? "Nothing was measured yet. Languages in use do not change." : "What it has learned so far is lost. Languages in use do not change."),
+      make("p", {}, t("What it has learned so far is lost. Languages in use do not change.")),
       make(
         "div",
         { class: "actions" },
-        make("button", { type: "button", class: "main danger", onclick: () => close(true) }, "Cancel it"),
-        make("button", { type: "button", autofocus: true, onclick: () => close(false) }, "Continue"),
+        make("button", { type: "button", class: "main danger", onclick: () => close(true) }, t("Cancel it")),
+        make("button", { type: "button", autofocus: true, onclick: () => close(false) }, t("Continue")),
       ),
     ),
   );
@@ -176,6 +218,6 @@ async function cancel(item) {
   try {
     redraw(await ask(`/v1/expansions/${item.id}/cancel`, { method: "POST" }));
   } catch (problem) {
-    await dialog("Not cancelled", () => sorry(problem));
+    await dialog(t("Not cancelled"), () => sorry(problem));
   }
 }

@@ -1,13 +1,25 @@
 // The heat map: a row for each version, a column for each language. Shows figures of the reports, computes none.
 
-import { legend, make, percent, points, scrolled } from "/static/dom.js";
-import { nothing } from "/static/parts.js";
+import { all } from "/static/api.js";
+import { fill, legend, make, percent, points, scrolled } from "/static/dom.js";
+import { learned, named, native, refresh } from "/static/languages.js";
+import { nothing, sorry } from "/static/parts.js";
 import { t } from "/static/text.js";
 
 const FULL = 0.1; // a change of ten percentage points has the full colour
 
-/** The map of all versions, oldest first; `expansions` made them, `shared` is that of the shared table, `native` draws a language name. */
-export function heatMap(versions, expansions, shared, named, native) {
+/** Draw what each version did to each language. */
+export async function drawEffects(body) {
+  try {
+    const [versions, expansions] = await Promise.all([all("/v1/versions"), all("/v1/expansions"), refresh()]);
+    fill(body, heatMap(versions, expansions, learned.shared));
+  } catch (problem) {
+    fill(body, sorry(problem));
+  }
+}
+
+/** The map of all versions, oldest first; `expansions` made them, `shared` is that of the shared table. */
+function heatMap(versions, expansions, shared) {
   const taught = versions.filter((version) => version.parent !== null).sort((a, b) => a.number - b.number);
   if (!taught.length) return nothing(t("No language has been taught yet."), t("The effect of each new language on the others will appear here."));
   const columns = languages(taught);
@@ -20,12 +32,12 @@ export function heatMap(versions, expansions, shared, named, native) {
       "table",
       { class: "heat" },
       make("thead", {}, make("tr", {}, make("th", { scope: "col" }, t("Version")), columns.map((tag) => make("th", { scope: "col", title: named(tag).name }, native(tag))))),
-      make("tbody", {}, taught.map((version, place) => row(version, columns, fates[place], named, native))),
+      make("tbody", {}, taught.map((version, place) => row(version, columns, fates[place]))),
     ),
     legend(
       [swatch("own"), t("the language that this version learned")],
-      [swatch("loss", 1), "10 points lost"],
-      [swatch("gain", 1), "10 points gained"],
+      [swatch("loss", 1), t("{count, plural, one {# point lost} other {# points lost}}", { count: 10 })],
+      [swatch("gain", 1), t("{count, plural, one {# point gained} other {# points gained}}", { count: 10 })],
       ...(fates.every(({ happened }) => happened) ? [] : [[swatch("apart"), t("what would have been: the version is not in the shared table")]]),
     ),
   );
@@ -63,7 +75,7 @@ function fate(version, expansion, chain) {
 
 const measured = (version) => version.report?.shared?.languages ?? {};
 
-function row(version, columns, became, named, native) {
+function row(version, columns, became) {
   return make(
     "tr",
     {},
@@ -74,14 +86,14 @@ function row(version, columns, became, named, native) {
       native(version.language),
       became.tag ? make("span", { class: "tag", title: became.why }, became.tag) : null,
     ),
-    columns.map((tag) => cell(version, tag, became, named)),
+    columns.map((tag) => cell(version, tag, became)),
   );
 }
 
-function cell(version, tag, { happened, served }, named) {
+function cell(version, tag, { happened, served }) {
   if (tag === version.language) return own(version, named(tag).name, served);
   const recall = measured(version)[tag];
-  if (!recall) return make("td", { class: "unmeasured" }, make("span", { "aria-label": "not measured" }, "·"));
+  if (!recall) return make("td", { class: "unmeasured" }, make("span", { "aria-label": t("not measured") }, "·"));
   const before = recall.before["R@1"];
   const after = recall.after["R@1"];
   const change = after - before;
@@ -103,7 +115,7 @@ function own(version, name, served) {
     "td",
     { class: "own", title: served ? t("{name} was learned by version {number}", { name, number: version.number }) : t("{name} was learned by version {number}, which does not serve", { name, number: version.number }) },
     make("span", { class: "value" }, typeof recall === "number" ? percent(recall) : "–"),
-    make("span", { class: "change" }, served ? "learned" : "not served"),
+    make("span", { class: "change" }, served ? t("learned") : t("not served")),
   );
 }
 

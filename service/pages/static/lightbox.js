@@ -4,6 +4,7 @@ import { redraw } from "/static/answers.js";
 import { nothingAsked, write } from "/static/address.js";
 import { ask, send, show, thumbnail } from "/static/api.js";
 import { captionList, nameOf } from "/static/captions.js";
+import { offerBack } from "/static/choosing.js";
 import { byId, fill, make, time, withModifier } from "/static/dom.js";
 import { edit, remove } from "/static/edit.js";
 import { itemOf, leave, neighbour, pictureAddress } from "/static/gallery.js";
@@ -28,6 +29,7 @@ export function open(id, language, within) {
 export function shut() {
   if (!box) return false;
   const figure = behind();
+  document.body.append(byId("chosen")); // what can be undone outlives the dialog
   box.remove();
   box = null;
   now = null;
@@ -83,7 +85,7 @@ function draw() {
   swiped(stage);
   const held = ["before", "after"].find((kind) => document.activeElement?.matches(`.stage .${kind}`));
   const close = make("button", { type: "button", class: "shut", "aria-label": t("Close"), onclick: away }, "×");
-  box.replaceChildren(stage, make("div", { class: "side" }, make("h2", { id: "picture-title" }, make("bdi", {}, title)), told), close);
+  box.replaceChildren(stage, make("div", { class: "side" }, make("h2", { id: "picture-title" }, make("bdi", {}, title)), told), close, ...box.querySelectorAll("#chosen"));
   ((held && box.querySelector(`.stage .${held}:enabled`)) ?? close).focus();
   if (known) enlarge(image, known);
   load(id, image, told);
@@ -146,7 +148,7 @@ function facts(item) {
     make("div", { class: "actions" },
       make("a", { class: "button main", href: `#search?${new URLSearchParams({ picture: item.id })}` }, t("More like this")),
       make("button", { type: "button", onclick: change }, t("Edit …")),
-      make("button", { type: "button", onclick: take }, t("Delete …")),
+      make("button", { type: "button", onclick: take }, t("Delete")),
       make("button", { type: "button", class: "quiet", onclick: (event) => original(item, event.target) }, t("Original"))),
     make("dl", { class: "facts" }, rest.map(([key, value]) => [make("dt", {}, key), make("dd", {}, value)])),
   ];
@@ -200,7 +202,19 @@ async function change() {
   else if (changed) renew(changed);
 }
 
-const take = async () => (await remove(now.item)) && gone();
+/** Delete the picture, and offer to bring it back: it is shown again then. */
+async function take() {
+  const { item, language } = now;
+  if (!(await remove(item))) return;
+  const within = Boolean(behind());
+  gone();
+  box?.append(byId("chosen"));
+  offerBack(item.id, () => {
+    if (!box) return;
+    history.replaceState(null, "", pictureAddress(item.id));
+    open(item.id, language, within);
+  });
+}
 
 /** The picture is no more: the next one is shown, or the page. */
 function gone() {

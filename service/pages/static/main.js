@@ -9,19 +9,21 @@ import { byId, make, withModifier } from "/static/dom.js";
 import { drawDuplicates } from "/static/duplicates.js";
 import { drawExpansions } from "/static/expansions.js";
 import { watchGrowth } from "/static/growing.js";
-import { drawEffects, drawLanguages, learned, onLanguages, refresh } from "/static/languages.js";
+import { drawEffects } from "/static/heat.js";
+import { learned, onLanguages, refresh } from "/static/languages.js";
 import * as letters from "/static/letters.js";
 import * as lightbox from "/static/lightbox.js";
 import * as naming from "/static/naming.js";
+import * as overview from "/static/overview.js";
 import { askKey } from "/static/parts.js";
+import { drawProposals } from "/static/proposals.js";
 import { drawReleases } from "/static/releases.js";
 import * as search from "/static/search.js";
 import * as teach from "/static/teach.js";
 import { locale, offer, speak, t } from "/static/text.js";
-import * as words from "/static/words.js";
 
-const PARTS = { search: search.follow, add: add.drawAdd, duplicates: drawDuplicates, languages: drawLanguages, words: words.drawWords, caption: caption.drawCaption, teach: () => drawExpansions(), releases: drawReleases, administration: drawEffects };
-const TABS = { words: "languages", caption: "languages", teach: "languages" }; // under which tab a part stands
+const PARTS = { search: search.follow, add: add.drawAdd, duplicates: drawDuplicates, languages: overview.drawLanguages, caption: caption.drawCaption, proposals: drawProposals, teach: teach.drawTeach, releases: drawReleases, administration: drawAdministration };
+const TABS = { caption: "languages", proposals: "languages", teach: "languages" }; // under which tab a part stands
 const RETRY = 2000; // ms until a server that is not ready is checked again
 const PICTURE = "#picture/"; // how the address of one large picture begins
 let shown = null; // the part on the page
@@ -58,7 +60,6 @@ function draw(address) {
     if (link.hash === `#${TABS[part] ?? part}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  document.title = part === "search" ? "pictoglot" : `${byId(`${part}-title`).textContent} – pictoglot`;
   byId("menu").hidePopover();
   if (shown !== null && shown !== part) {
     for (const open of document.querySelectorAll("dialog")) if (!open.querySelector("form.record")) open.close(); // it was about the other part; what was typed is not lost
@@ -73,6 +74,13 @@ function draw(address) {
   if (shown !== null && !["languages", "administration"].includes(part)) refresh().catch(() => {}); // that part refreshes by itself
   shown = part;
   PARTS[part](new URLSearchParams(query));
+  document.title = part === "search" ? "pictoglot" : `${byId(`${part}-title`).textContent} – pictoglot`;
+}
+
+/** What became of each version, and what was taught. */
+function drawAdministration() {
+  drawEffects(byId("heat-body"));
+  drawExpansions(byId("expansions-body"));
 }
 
 /** Wait until the server is ready, and show its state. */
@@ -173,10 +181,10 @@ async function start() {
   search.prepare();
   choosing.prepare(byId("results"), search.again);
   teach.prepare();
-  words.prepare();
+  overview.prepare();
   caption.prepare();
   letters.prepare();
-  naming.prepare(byId("words-tag"), byId("caption-tag"), byId("teach-tag"));
+  naming.prepare(byId("languages-name"), byId("caption-tag"));
   takePictures();
   shortcuts();
   prepareMenu();

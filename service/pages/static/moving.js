@@ -35,7 +35,7 @@ function progress(move) {
   const share = move.progress ?? 0;
   return [
     make("progress", { max: 1, value: share, "aria-label": t("Moving to another base") }, `${percent(share)} %`),
-    make("p", { class: "fine" }, move.state === "queued" ? "waiting for a worker" : `${move.phase} · ${Math.round(share * 100)} %`, " · ", make("a", { href: "#teach" }, "details")),
+    make("p", { class: "fine" }, move.state === "queued" ? t("Waiting for its turn") : `${Math.round(share * 100)} %`, " · ", make("a", { href: "#administration" }, t("Details"))),
   ];
 }
 

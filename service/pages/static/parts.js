@@ -9,8 +9,11 @@ export const waiting = (what) => make("p", { class: "waiting", role: "status" },
 export const nothing = (title, ...hints) =>
   make("div", { class: "nothing" }, make("p", { class: "big" }, title), hints.filter(Boolean).map((hint) => make("p", {}, hint)));
 
-/** What is wrong with a row of a dataset, in words. */
-export const faultWords = ({ reason }) => reason.replaceAll("`", "");
+/** The two ways to measure a language by what stands beside its captions: from the text to it, and back. */
+export function waysOf(against) {
+  const what = { english: t("English text"), pivots: t("paired text"), words: t("gloss") }[against] ?? t("picture");
+  return { to: t("Text → {what}", { what }), back: t("{what} → text", { what: what[0].toUpperCase() + what.slice(1) }) };
+}
 
 /** What it means that the shared table was not changed. */
 export const apart = (name) => t("No language got worse: with {name} in the shared table another one would have lost too much, so that table is the one of before. Searches that name {name} use this version all the same.", { name });
@@ -22,6 +25,7 @@ export function sorry(problem) {
     "div",
     { class: "sorry" },
     make("p", {}, sentence(problem.message)),
+    problem.advice ? make("p", { class: "fine", lang: "en" }, sentence(problem.advice[0].toUpperCase() + problem.advice.slice(1))) : null,
     places.length ? make("ul", {}, places.map((place) => make("li", {}, sentence(place)))) : null,
     problem.request ? make("p", { class: "fine" }, `${problem.code} · ${problem.request}`) : null,
   );

@@ -100,7 +100,7 @@ function cell(tag, as, count, total, named) {
   const reader = as === UNSURE ? t("the shared table") : named(as).name;
   const title = t("{count} of {total} captions in {tag} read by {reader}", { count, total, tag: named(tag).name, reader });
   const tone = right ? "gain" : count ? (as === UNSURE ? "unsure" : "loss") : "same";
-  return make("td", { class: `${tone}${right ? " own" : ""}`, "--heat": right ? part : Math.min(1, 0.15 + 2 * part), title }, count || right ? rounded(part) : make("span", { "aria-label": "none" }, "·"));
+  return make("td", { class: `${tone}${right ? " own" : ""}`, "--heat": right ? part : Math.min(1, 0.15 + 2 * part), title }, count || right ? rounded(part) : make("span", { "aria-label": t("none") }, "·"));
 }
 
 const rounded = (part) => (part > 0 && part < 0.01 ? "<1" : part > 0.99 && part < 1 ? ">99" : String(Math.round(part * 100)));
@@ -125,7 +125,7 @@ export function chainPlot(steps, named, native) {
   return make(
     "figure",
     { class: "chain" },
-    make("figcaption", {}, legend([key("dot AA"), "average accuracy"], [key("dot F"), "forgetting"])),
+    make("figcaption", {}, legend([key("dot AA"), t("Average accuracy")], [key("dot F"), t("Forgetting")])),
     scrolled(
       t("The shared table over time"),
       make("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" }, grid, marks, line("F"), line("AA")),

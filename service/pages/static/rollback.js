@@ -87,7 +87,7 @@ function resultDialog(result, item, close) {
     "div",
     {},
     make("p", {}, t("{now} Release {release} serves.", { now, release: result.release })),
-    result.rebuild_expansion ? make("p", {}, t("The shared table is being taught again: see {progress}.", { progress: make("a", { href: "#teach", onclick: () => close(true) }, t("its progress")) })) : null,
+    result.rebuild_expansion ? make("p", {}, t("The shared table is being taught again: see {progress}.", { progress: make("a", { href: "#administration", onclick: () => close(true) }, t("its progress")) })) : null,
     make("div", { class: "actions" }, make("button", { type: "button", class: "main", onclick: () => close(true) }, t("Close"))),
   );
 }

@@ -1,176 +1,220 @@
-// Teaching a language: the file is checked or assessed first, then taught; its progress is shown below the form.
+// Teaching one language in three ways: lines that are typed, words that the pictures need, a file. Rows are shown and asked about before they teach.
 
-import { ask, freshKey, listed } from "/static/api.js";
+import { ask, faultWords, freshKey, listed } from "/static/api.js";
 import { choice, entries } from "/static/dictionary.js";
-import { byId, fill, make, percent, plural, whole } from "/static/dom.js";
-import { drawExpansions } from "/static/expansions.js";
-import { named } from "/static/languages.js";
-import { faultWords, sorry, waiting } from "/static/parts.js";
+import { byId, fill, make, percent, whole } from "/static/dom.js";
+import { follow, isRunning, shown } from "/static/expansions.js";
+import { known, named, onLanguages, teachAddress } from "/static/languages.js";
+import { reading } from "/static/overview.js";
+import { sorry, waiting } from "/static/parts.js";
 import { readTerms, termsFields } from "/static/terms.js";
+import { t } from "/static/text.js";
+import { drawWords } from "/static/words.js";
 
-const LOSSES = { cross_lingual: "paired texts", cross_modal: "pictures" }; // what drives each
+const WAYS = ["type", "words", "file"];
+const LOSSES = { cross_lingual: t("paired texts"), cross_modal: t("pictures") }; // what drives each
+const LAST = 100; // expansions among which the last one of the language is looked for
+let tag = "";
+let way = WAYS[0];
 
 /** Connect the form; called once. */
 export function prepare() {
   byId("teach-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    submit({ dry_run: "true", replace: chosen("replace") }, "Checking the file");
+    submit({ dry_run: "true", replace: chosen("replace") }, t("Looking at the rows"));
   });
-  byId("teach-assess").addEventListener("click", () => submit({ assess: "true" }, "Sending the file"));
-  byId("teach-start").addEventListener("click", () => submit({ force: chosen("force"), replace: chosen("replace") }, "Sending the file"));
-  byId("teach-tag").addEventListener("input", tellName);
+  byId("teach-assess").addEventListener("click", () => submit({ assess: "true" }, t("Sending the rows")));
   fill(byId("teach-terms"), termsFields());
-  for (const id of ["teach-tag", "teach-file", "teach-lines", "teach-dictionary"]) byId(id).addEventListener("input", forget);
+  byId("teach-form").addEventListener("input", forget);
+  onLanguages(drawState);
+}
+
+/** Show the way to teach a language that the address names; a word that it brings is put into the box. */
+export function drawTeach(query) {
+  const language = query.get("language");
+  if (!language) return location.replace("#languages");
+  if (language !== tag) {
+    byId("teach-form").reset();
+    fill(byId("teach-last"));
+  }
+  const next = WAYS.find((each) => each === query.get("way")) ?? WAYS[0];
+  if (language !== tag || next !== way) forget();
+  [tag, way] = [language, next];
+  const { name, direction } = named(tag);
+  byId("teach-title").textContent = t("Teach {name}", { name });
+  Object.assign(byId("teach-lines"), { lang: tag, dir: direction === "rtl" ? "rtl" : "auto" });
+  for (const link of byId("teach-ways").children) {
+    const own = link.dataset.way;
+    link.href = teachAddress(tag, { way: own });
+    if (own === way) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  for (const each of WAYS) byId(`way-${each}`).hidden = each !== way;
+  byId("teach-form").hidden = way === "words";
+  drawState();
+  drawLast();
+  if (way === "words") drawWords(tag);
+  if (query.has("add")) add(query.get("add"));
+}
+
+const drawState = () => fill(byId("teach-state"), known(tag) ? reading(known(tag)) : t("Not taught yet."));
+
+/** Put a word into the box, and the caret where its meaning goes. */
+function add(word) {
+  const field = byId("teach-lines");
+  field.value = [field.value.trimEnd(), `${word} = `].filter(Boolean).join("\n");
+  field.focus();
+  field.setSelectionRange(field.value.length, field.value.length);
+  history.replaceState(null, "", teachAddress(tag)); // to load the page anew adds it no second time
+}
+
+/** Show what was taught last, or is taught now. */
+async function drawLast() {
+  const language = tag;
+  const { items } = await ask(`/v1/expansions?limit=${LAST}`).catch(() => ({ items: [] }));
+  const last = items.find((item) => item.language === language && ["learn", "assess"].includes(item.kind));
+  if (language !== tag) return;
+  fill(byId("teach-last"), last ? make("ol", { class: "expansions" }, shown(last)) : null);
+  if (last && isRunning(last)) follow(last.id);
 }
 
 const chosen = (name) => String(byId(`teach-${name}`).checked);
-
-/** Show the name of the language while its tag is typed. */
-function tellName() {
-  const tag = byId("teach-tag").value.trim();
-  const { name, native } = tag ? named(tag) : { name: "", native: "" };
-  byId("teach-name").textContent = !tag || name === tag ? "" : native === name ? name : `${native} · ${name}`;
-}
+const field = () => byId(way === "file" ? "teach-file" : "teach-lines");
 
 function forget() {
-  for (const id of ["teach-tag", "teach-file"]) byId(id).removeAttribute("aria-invalid");
+  for (const each of byId("teach-form").querySelectorAll("[aria-invalid]")) each.removeAttribute("aria-invalid");
   fill(byId("teach-trouble"));
   fill(byId("teach-report"));
 }
 
-function complete() {
-  const filled = { "teach-tag": byId("teach-tag").value.trim(), "teach-file": byId("teach-file").files.length || byId("teach-lines").value.trim() };
-  for (const [id, value] of Object.entries(filled)) {
-    if (value) continue;
-    const input = byId(id);
-    input.setAttribute("aria-invalid", "true");
-    fill(byId("teach-trouble"), make("div", { class: "sorry" }, make("p", {}, id === "teach-tag" ? "Enter the tag of the language." : "Type some words, or choose a file.")));
-    input.focus();
-    return false;
-  }
-  return true;
+/** Mark the field that is wrong, and say why. */
+function wrong(trouble) {
+  field().setAttribute("aria-invalid", "true");
+  fill(byId("teach-trouble"), trouble);
+  field().focus();
 }
 
-/** What was typed, as a file: `kazh = cat` in a line. */
+/** What was typed, as a file: `kazh = cat` in a line, or two cells of a table. */
 function typed() {
   const lines = byId("teach-lines").value.split("\n").filter((line) => line.trim());
   const row = (line) => {
-    const [caption, ...english] = line.split(/\s*[=|\t]\s*/);
+    const [caption, ...english] = line.split(/\s*[=|;\t]\s*|\s+[-–—]\s+/);
     return JSON.stringify({ caption: caption.trim(), english: english.join(" ").trim() });
   };
-  return new File([lines.map((line) => `${row(line)}\n`).join("")], "typed.jsonl");
-}
-
-/** The tag of the language: what was entered, or the likeliest of what has that name in any language. */
-async function findTag() {
-  const entered = byId("teach-tag").value.trim();
-  if (/^[A-Za-z]{2,3}(-[A-Za-z0-9]+)*$/.test(entered)) return entered;
-  const { items } = await ask(`/v1/languages/names?query=${encodeURIComponent(entered)}&limit=1`);
-  if (!items.length) return entered; // the server says what a tag is
-  byId("teach-tag").value = items[0].language;
-  tellName();
-  return items[0].language;
+  return lines.length ? new File([lines.map((line) => `${row(line)}\n`).join("")], "typed.jsonl") : null;
 }
 
 /** Send the form with these fields besides; a dry run answers with a report, anything else with an expansion. */
 async function submit(fields, what) {
   forget();
-  if (!complete()) return;
+  const file = way === "file" ? field().files[0] : typed();
+  if (!file) return wrong(make("div", { class: "sorry" }, make("p", {}, way === "file" ? t("Choose a file.") : t("Type some words."))));
+  const language = tag;
   const body = new FormData();
-  for (const [name, value] of Object.entries(fields)) body.set(name, value);
+  for (const [name, value] of Object.entries({ language, ...fields })) body.set(name, value);
   const terms = fields.assess ? "" : await readTerms(byId("teach-terms"));
   if (terms) body.set("terms", terms);
   fill(byId("teach-report"), waiting(what));
   busy(true);
   try {
-    body.set("language", await findTag());
-    const file = byId("teach-file").files[0] ?? typed();
-    const words = byId("teach-dictionary").checked;
+    const words = way === "file" && byId("teach-dictionary").checked;
     if (words) body.set("kind", "dictionary");
     body.set("dataset", words ? await entries(file) : file, file.name);
     const answer = await ask("/v1/languages", { body, headers: fields.dry_run ? {} : freshKey() });
+    if (language !== tag) return;
     if (fields.dry_run) fill(byId("teach-report"), report(answer));
     else if (answer.waiting) fill(byId("teach-report"), kept(answer));
-    else {
-      fill(byId("teach-report"));
-      if (!fields.assess) {
-        byId("teach-form").reset(); // what was assessed may be taught next
-        tellName();
-      }
-      await drawExpansions(answer.expansion.id);
-    }
+    else await begun(fields);
   } catch (problem) {
-    const { report: counts, doubts } = problem.problem ?? {};
-    fill(byId("teach-report"), counts ? report({ report: counts }) : doubts ? [doubted(doubts), decide(doubts, fields)] : null);
-    fill(byId("teach-trouble"), doubts ? null : sorry(problem));
-    busy(false); // before the focus: a field that is wrong gets it
-    wrong(problem);
+    refused(problem, fields);
+  } finally {
+    busy(false);
   }
-  busy(false);
+  byId("teach-report").querySelector("button.main")?.focus();
 }
 
-/** Mark the field that the server refused, if it was one of them. */
-function wrong({ code, problem, status }) {
-  if (![400, 413, 415, 422].includes(status)) return;
-  const tag = code === "language_tag_invalid" || problem.errors?.some(({ location }) => location === "body.language");
-  const field = byId(tag ? "teach-tag" : "teach-file");
-  field.setAttribute("aria-invalid", "true");
-  field.focus();
+/** Show the expansion that was begun in place of the form's content. */
+async function begun(fields) {
+  fill(byId("teach-report"));
+  if (!fields.assess) byId("teach-form").reset(); // what was assessed may be taught next
+  await drawLast();
+  byId("teach-last").scrollIntoView({ block: "nearest" });
 }
 
-/** The rows that wait until there are enough. */
-function kept({ language, waiting: { rows, needed } }) {
-  byId("teach-form").reset();
-  return make("p", { class: "told" }, `${plural(rows, "row")} of the ${needed} that teaching ${named(language).name} needs ${rows === 1 ? "is" : "are"} kept. The next file joins them, and teaching starts by itself.`);
-}
-
-/** The first rows, as “kazh | cat”. */
-const rows = (sample) => make("ul", { class: "pairs" }, sample.map(({ caption, text }) => make("li", {}, make("bdi", {}, caption), " | ", make("bdi", {}, text ?? "a picture"))));
-
-/** What may be wrong with the file, each with rows for which it is so. */
-const doubted = (doubts) => make("div", { class: "sorry" }, doubts.map(({ detail, rows: shown }) => [make("p", {}, `${detail[0].toUpperCase()}${detail.slice(1)}.`), rows(shown)]));
-
-/** What a person can do about doubts: swap the columns, or say that all is right. */
-function decide(doubts, fields) {
-  const again = (more) => () => submit({ ...fields, ...more }, "Sending the file");
-  const swapped = doubts.some(({ code }) => code === "columns_swapped");
-  return make(
-    "div",
-    { class: "actions" },
-    swapped ? make("button", { type: "button", class: "main", id: "teach-swap", onclick: again({ swap: "true" }) }, "Swap the columns and teach") : null,
-    make("button", { type: "button", id: "teach-confirm", onclick: again({ confirmed: "true" }) }, "It is right: teach it"),
-  );
+function refused(problem, fields) {
+  const { report: counts, doubts } = problem.problem ?? {};
+  fill(byId("teach-report"), counts ? report({ report: counts }) : doubts ? [doubted(doubts), decide(doubts, fields)] : null);
+  busy(false); // before the focus: a field that is wrong gets it
+  if (!doubts && [400, 413, 415, 422].includes(problem.status)) wrong(sorry(problem));
+  else fill(byId("teach-trouble"), doubts ? null : sorry(problem));
 }
 
 function busy(is) {
   for (const button of byId("teach-form").querySelectorAll("button")) button.disabled = is;
 }
 
-/** The report of a check: how many rows are usable, and which are not. */
-function report({ language, report: counts, joined, replaced, sample, doubts, waiting: short }) {
-  const faults = Object.values(counts.faults ?? {});
-  const facts = [
-    counts.dictionary ? ["Pairs", whole(counts.usable)] : ["Rows", `${whole(counts.usable)} of ${whole(counts.rows)} usable`],
-    ["Split", `${whole(counts.train)} to learn from, ${whole(counts.val)} held out${counts.taught > counts.train ? ", taught in the end" : ""}`],
-    ...Object.entries(counts.pivots ?? { en: counts.with_english }).map(([tag, count]) => [`With ${named(tag).name}`, whole(count)]),
-    ["With a picture", `${whole(counts.with_picture)}${counts.pictures ? `, of ${plural(counts.pictures, "picture")}` : ""}`],
-    counts.dictionary ? null : ["Duplicates", whole(counts.duplicates)],
-    typeof counts.in_script === "number" ? ["In the language's script", `${percent(counts.in_script)} %`] : null,
-    replaced ? ["Replaces", `${plural(replaced.rows, "caption")} of ${plural(replaced.datasets, "earlier dataset")}`] : null,
-    joined ? ["Taught again beside it", `${plural(joined.rows, "caption")} of ${plural(joined.datasets, "earlier dataset")}`] : null,
-    counts.losses?.length ? ["Learns from", counts.losses.map((loss) => LOSSES[loss] ?? loss.replaceAll("_", "-")).join(" and ")] : null,
-  ].filter(Boolean);
+/** The rows that wait until there are enough. */
+function kept({ waiting: { rows, needed } }) {
+  byId("teach-form").reset();
+  return make("p", { class: "told" }, t("{rows, plural, one {# row is kept} other {# rows are kept}} of the {needed} that teaching {name} needs. The next rows join them, and teaching starts by itself.", { rows, needed, name: named(tag).name }));
+}
+
+/** The first rows, as “kazh | cat”. */
+const pairs = (sample) => make("ul", { class: "pairs" }, sample.map(({ caption, text }) => make("li", {}, make("bdi", { lang: tag }, caption), " | ", make("bdi", {}, text ?? t("a picture")))));
+
+/** What may be wrong with the rows, each with those for which it is so. */
+function doubted(doubts) {
+  const says = {
+    columns_swapped: () => t("The columns seem to be swapped."),
+    other_language: () => t("Some of this seems to be in another language."),
+    pairs_unrelated: ([first]) => t("The pairs do not seem to belong together: row {line} says {caption} = {text}.", first),
+  };
+  return make("div", { class: "sorry" }, doubts.map(({ code, detail, rows }) => [make("p", {}, says[code]?.(rows) ?? detail), pairs(rows), make("p", { class: "fine", lang: "en" }, `${detail[0].toUpperCase()}${detail.slice(1)}.`)]));
+}
+
+/** What a person decides about the rows: that they are right, or that their columns are swapped. */
+function decide(doubts, fields, words = t("Yes, teach it")) {
+  const { dry_run: checked, ...rest } = fields;
+  const begin = (more) => () => submit({ force: chosen("force"), ...rest, ...more }, t("Sending the rows"));
+  const swapped = doubts.some(({ code }) => code === "columns_swapped");
+  return make(
+    "div",
+    { class: "actions" },
+    swapped ? make("button", { type: "button", class: "main", id: "teach-swap", onclick: begin({ swap: "true" }) }, t("Swap the columns and teach")) : null,
+    doubts.length ? make("button", { type: "button", id: "teach-confirm", onclick: begin({ confirmed: "true" }) }, t("It is right: teach it")) : make("button", { type: "button", class: "main", id: "teach-start", onclick: begin({}) }, words),
+  );
+}
+
+/** What a check found: the first rows and whether they are right, how many are usable, and which are not. */
+function report({ language, report: counts, joined, replaced, sample = [], doubts = [], waiting: short }) {
+  const faults = Object.entries(counts.faults ?? {});
+  const names = { own: named(tag).name, other: named(sample[0]?.language ?? "en").name };
+  const fault = ([code, { count, first_lines: lines }]) => make("li", {}, t("{count, plural, one {# row} other {# rows}} {fault} ({lines})", { count, fault: faultWords(code), lines: listed(lines.map((line) => `line ${line}`), count) }));
   return make(
     "div",
     { class: "report" },
-    make("h2", { class: "small-title" }, language ? `This file can teach ${named(language).name}` : "Contents of the file"),
-    short ? make("p", { class: "told" }, `${plural(short.rows, "row")} of the ${short.needed} that teaching needs: it would be kept until then.`) : null,
-    sample?.length ? [make("h3", {}, `The first rows: ${named(language).name} | ${named(sample[0].language ?? "en").name}. Is that right?`), rows(sample)] : null,
-    doubts?.length ? doubted(doubts) : null,
-    make("dl", {}, facts.map(([term, value]) => [make("dt", {}, term), make("dd", {}, value)])),
+    sample.length && !doubts.length ? [make("h2", { class: "small-title" }, t("The first rows: {own} | {other}. Is that right?", names)), pairs(sample)] : null,
+    short ? make("p", { class: "told" }, t("{rows, plural, one {# row} other {# rows}} of the {needed} that teaching needs: until then they are kept.", short)) : null,
+    doubts.length ? doubted(doubts) : null,
+    make("p", {}, t("{usable} of {rows, plural, one {# row} other {# rows}} can be used", counts), "."),
+    faults.length ? make("ul", {}, faults.map(fault)) : null,
     counts.dictionary ? choice(counts.dictionary) : null,
-    faults.length
-      ? [make("h3", {}, "Rows that are left out"), make("ul", {}, faults.map((fault) => make("li", {}, `${plural(fault.count, "row")} ${faultWords(fault)} (${listed(fault.first_lines.map((line) => `line ${line}`), fault.count)})`)))]
-      : null,
+    language ? decide(doubts, { replace: chosen("replace") }, short ? t("Yes, keep them") : undefined) : null,
+    make("details", { class: "fine" }, make("summary", {}, t("Details")), make("dl", { class: "facts" }, facts(counts, joined, replaced).map(([term, value]) => [make("dt", {}, term), make("dd", {}, value)]))),
   );
+}
+
+function facts(counts, joined, replaced) {
+  const earlier = (told) => t("{rows, plural, one {# caption} other {# captions}} of {datasets, plural, one {# earlier dataset} other {# earlier datasets}}", told);
+  return [
+    [t("To learn from"), whole(counts.train)],
+    [t("Held out"), counts.taught > counts.train ? t("{val}, taught in the end", { val: counts.val }) : whole(counts.val)],
+    ...Object.entries(counts.pivots ?? { en: counts.with_english }).map(([other, count]) => [t("With {name}", { name: named(other).name }), whole(count)]),
+    [t("With a picture"), whole(counts.with_picture)],
+    [t("Duplicates"), whole(counts.duplicates)],
+    typeof counts.in_script === "number" ? [t("In the language's script"), `${percent(counts.in_script)} %`] : null,
+    replaced ? [t("Replaces"), earlier(replaced)] : null,
+    joined ? [t("Taught again beside it"), earlier(joined)] : null,
+    counts.losses?.length ? [t("Learns from"), counts.losses.map((loss) => LOSSES[loss] ?? loss.replaceAll("_", "-")).join(", ")] : null,
+  ].filter(Boolean);
 }

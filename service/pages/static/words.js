@@ -2,7 +2,7 @@
 
 import { ask, freshKey, show } from "/static/api.js";
 import { byId, fill, make, percent } from "/static/dom.js";
-import { named } from "/static/languages.js";
+import { named, teachAddress } from "/static/languages.js";
 import { nothing, sorry, waiting } from "/static/parts.js";
 import { t } from "/static/text.js";
 
@@ -17,21 +17,11 @@ let asked = null; // the last answer of the server
 let queue = []; // words that are still to be answered
 let kept = []; // [word, captions], the newest first
 
-/** Connect the forms; called once. */
-export function prepare() {
-  byId("words-form").addEventListener("submit", (event) => {
-    event.preventDefault();
-    location.hash = `#words?${new URLSearchParams({ language: byId("words-tag").value.trim() })}`;
-  });
-}
-
-/** Show the words of the language that the address names. */
-export async function drawWords(query) {
-  const wanted = query.get("language") ?? tag;
-  byId("words-tag").value = wanted;
-  if (wanted === tag && asked) return draw();
-  [tag, asked, queue, kept] = [wanted, null, [], []];
-  if (tag) await load();
+/** Show the words that are asked for in a language. */
+export async function drawWords(language) {
+  if (language === tag && asked) return draw();
+  [tag, asked, queue, kept] = [language, null, [], []];
+  await load();
 }
 
 async function load() {
@@ -140,7 +130,7 @@ async function teach() {
   byId("words-teach").disabled = true;
   try {
     await ask("/v1/languages", { body, headers: freshKey() });
-    location.hash = "#teach";
+    location.hash = teachAddress(tag);
   } catch (problem) {
     fill(byId("words-gain"), sorry(problem));
     byId("words-teach").disabled = false;
