@@ -12,10 +12,10 @@ for pictures first.
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
 from operator import attrgetter
 from threading import Lock
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ from sqlalchemy import String, bindparam, cast, column, func, or_, select, table
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import Session
 
-from index.records import fetch_numbers, hold_in_time, read_last_change
+from index.records import LAST_CHANGE, fetch_numbers, hold_in_time
 from index.vectors import Keys, drop_repeated, is_among, mark_first_occurrences
 from model.spelling import Speller
 from model.text import (
@@ -71,11 +71,17 @@ LEAST_SHARE = 0.75
 _MOST_KEPT = 200_000  # words that are kept
 _SOON = 0.05  # seconds: a list that is read in less is always of now
 _PATIENCE = 20  # times as long as reading them took that any other is used though there are newer captions
-_NEWEST_CAPTION = select(func.max(CaptionRow.id))  # those of expansions are no change of the gallery
+# Captions of expansions are no change of the gallery
+_NEWEST = select(LAST_CHANGE.scalar_subquery(), select(func.max(CaptionRow.id)).scalar_subquery())
+_CACHED_BYTES = 64 << 20  # of the pictures that terms of earlier searches were found with
+_CACHED_IDS = 1 << 17
 # SQLite has the terms in the index of its full-text search, and tells them by a table of the connection alone
 _OPEN = "CREATE VIRTUAL TABLE IF NOT EXISTS temp.picture_vocabulary USING fts5vocab(main, picture_terms, row)"
 _SQLITE = "SELECT term FROM temp.picture_vocabulary"
 _POSTGRESQL = "SELECT DISTINCT unnest(string_to_array(terms, ' ')) FROM picture_words"
+
+
+_TermPictures = tuple[Keys, NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -151,15 +157,21 @@ class WordList:
         return Speller(self.words)
 
 
+class Newest(NamedTuple):
+    """What a session sees last: as long as nothing comes, terms find the same pictures."""
+
+    change: int
+    caption: int
+
+
 class CaptionWords:
     """The newest list of one registry. Thread-safe; raises `RegistryUnavailable`."""
 
     def __init__(self) -> None:
-        self._list, self._as_of, self._until, self._lock = WordList(), (-1, 0), 0.0, Lock()
+        self._list, self._as_of, self._until, self._lock = WordList(), Newest(-1, 0), 0.0, Lock()
 
-    def read(self, session: Session) -> WordList:
-        """Return the list: of now, or where many words take long to read, of a moment ago."""
-        newest = read_last_change(session), session.scalar(_NEWEST_CAPTION) or 0
+    def read(self, session: Session, newest: Newest) -> WordList:
+        """Return the list: as of the `newest` change, or where many words take long to read, of a moment before."""
         if newest == self._as_of or time.monotonic() < self._until:
             return self._list
         with self._lock:
@@ -178,6 +190,8 @@ class WordSearch:
         self._registry, self._words = registry, CaptionWords()
         self._expansions = LRUCache[int, frozenset[str]](_CACHED_RELEASES)
         self._lock, self._turn = Lock(), Lock()
+        self._terms = LRUCache[Any, _TermPictures](_CACHED_BYTES, getsizeof=lambda found: 200 + found[0].nbytes * 2)
+        self._ids = LRUCache[int, str](_CACHED_IDS)  # no key is ever another picture's
 
     def find(
         self,
@@ -201,16 +215,17 @@ class WordSearch:
         terms, unwanted = extract_query_terms(words, languages), extract_query_terms(without or "")
         if not terms:
             return FoundWords()
-        visible = self._find_visible_expansions(release)
         with self._registry.read_in_time() as session:
-            unseen = (_find_terms(session, [term], visible)[0] for term in unwanted)
+            newest = _read_newest(session)
+            read = partial(self._read_terms, session, newest, release)
+            unseen = (read([term])[0] for term in unwanted)
             excluded: Keys | None = reduce(np.intersect1d, unseen) if unwanted else None
-            known = self._words.read(session).words if languages else ()
+            known = self._words.read(session, newest).words if languages else ()
             forms = [find_forms(term, known, languages) for term in terms]
             with ExitStack() as turn:
                 found, count, missing = list[_TermMatches](), 0, list[str]()
                 for term, others in zip(terms, forms, strict=True):
-                    matches = _find_word(session, term, others, visible)
+                    matches = _find_word(read, term, others)
                     if is_bound and allowed is not None:
                         matches = matches.select(is_among(matches.pictures, allowed))
                     if not len(matches.pictures) and is_spelled(term):
@@ -224,12 +239,11 @@ class WordSearch:
                     if before <= _MANY_MATCHES < count:
                         turn.enter_context(hold_in_time(self._turn))
                 whole = make_whole_term(words)
-                named = _find_terms(session, [whole], visible)[0] if whole else np.empty(0, dtype=np.int64)
+                named = read([whole])[0] if whole else np.empty(0, dtype=np.int64)
                 weights = _weigh_terms([len(each.pictures) for each in found])
                 best = _select_best(found, weights, named, most, least)
                 found.clear()
-            wanted = {"keys": [each.key for each in best]}
-            ids = {key: id for key, id in session.connection().execute(_IDS, wanted)}  # noqa: C416  a row is no pair
+            ids = self._read_ids(session, [each.key for each in best])
         total = sum(weights) * _OF_TEN
         ranked = sorted(
             (not each.whole, -each.weight, each.length, ids[each.key], each.complete)
@@ -242,15 +256,38 @@ class WordSearch:
 
     def suggest(self, words: Sequence[str], release: Release) -> dict[str, str]:
         """Return for words that no picture has the nearest that one has, where there is one so near."""
-        found, visible = dict[str, str](), self._find_visible_expansions(release)
+        found = dict[str, str]()
         with self._registry.read_in_time() as session:
-            speller = self._words.read(session).speller
+            newest = _read_newest(session)
+            speller = self._words.read(session, newest).speller
             for word in words:
                 for near in speller.suggest(word)[:_SUGGESTED]:
-                    if len(_find_terms(session, [near], visible)[0]):
+                    if len(self._read_terms(session, newest, release, [near])[0]):
                         found[word] = near
                         break
         return found
+
+    def _read_terms(self, session: Session, newest: Newest, release: Release, terms: Sequence[str]) -> _TermPictures:
+        """Find the pictures of terms, or return what was found for them when nothing had come since."""
+        key = (newest, release.number, *terms)
+        with self._lock:
+            found = self._terms.get(key)
+        if found is None:
+            found = _find_terms(session, terms, self._find_visible_expansions(release))
+            if found[0].nbytes < _CACHED_BYTES >> 4:
+                with self._lock:
+                    self._terms[key] = found
+        return found
+
+    def _read_ids(self, session: Session, keys: Sequence[int]) -> dict[int, str]:
+        with self._lock:
+            known = {key: id for key in keys if (id := self._ids.get(key)) is not None}
+        if new := [key for key in keys if key not in known]:
+            read = {key: id for key, id in session.connection().execute(_IDS, {"keys": new})}  # noqa: C416  no pair
+            known |= read
+            with self._lock:
+                self._ids.update(read)
+        return known
 
     @cachedmethod(attrgetter("_expansions"), key=lambda _, release: release.number, lock=attrgetter("_lock"))
     def _find_visible_expansions(self, release: Release) -> frozenset[str]:
@@ -259,12 +296,17 @@ class WordSearch:
         return frozenset[str]().union(*visible)
 
 
-def _find_word(session: Session, word: str, forms: Sequence[str], visible: frozenset[str]) -> _TermMatches:
+def _read_newest(session: Session) -> Newest:
+    change, caption = session.connection().execute(_NEWEST).one()
+    return Newest(change, caption or 0)
+
+
+def _find_word(read: Callable[[Sequence[str]], _TermPictures], word: str, forms: Sequence[str]) -> _TermMatches:
     """Find the pictures that have a word, or one of its forms."""
-    pictures, lengths = _find_terms(session, [word], visible)
+    pictures, lengths = read([word])
     if not forms:
         return _TermMatches(pictures, lengths, np.zeros(len(pictures), dtype=bool))
-    others, of_others = _find_terms(session, forms, visible)
+    others, of_others = read(forms)
     new = ~is_among(others, pictures)
     keys = np.concatenate([pictures, others[new]])
     order = np.argsort(keys, kind="stable")
@@ -323,7 +365,7 @@ def _select_best(
     return [_Best(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-def _find_terms(session: Session, terms: Sequence[str], visible: frozenset[str]) -> tuple[Keys, NDArray[np.int64]]:
+def _find_terms(session: Session, terms: Sequence[str], visible: frozenset[str]) -> _TermPictures:
     """Find the pictures that have one of these terms, ascending, and the fewest terms of a document that has it.
 
     Of their records and own captions, and of captions of a visible expansion.

@@ -210,7 +210,7 @@ def publish(session: Session, expected: int, row: ReleaseRow) -> Release:
     alias = update(AliasRow).where(AliasRow.name == SERVING, AliasRow.release == expected)
     if session.scalar(alias.values(release=row.number).returning(AliasRow.release)) is None:
         get_serving(session, expected)
-    kind, language = row.change["kind"], row.change.get("language")
+    kind, language = row.change.get("kind", "release"), row.change.get("language")
     became = {language: kind} if language else {}
     note(session, {**became, f"release {row.number}": kind}, CURRENT.get() or Act(row.actor, kind))
     return row.convert_to(Release)
