@@ -39,6 +39,7 @@ _STEPS = 100_000  # of SQLite's machine, some milliseconds, after which it asks 
 _FAULTS = 10  # of SQLite's own file that are reported
 _IDLE = 10  # seconds after which PostgreSQL ends an idle transaction
 _WRITER = 0x7069_6374  # the advisory lock's number: "pict"
+_CHANGED, _CHANGES = "changed", ("INSERT", "UPDATE", "DELETE")
 _DISK_FULL, _NO_TABLE, _READ_ONLY = "53100", "42P01", "25006"  # SQLSTATE
 _DAMAGED = ("XX001", "XX002", sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)  # XX001: a page fails its checksum
 _NOT_UTF8 = "Could not decode to UTF-8"  # as Python's driver begins; the text itself follows
@@ -49,6 +50,8 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine, self._writer = _create_engines(url)
+        event.listen(self._writer, "begin", lambda connection: connection.info.pop(_CHANGED, None))
+        event.listen(self._writer, "after_cursor_execute", _note_change)
         self._clock = SteadyClock()
         self._refused_since: float | None = None
 
@@ -118,6 +121,12 @@ class Database:
         moment: float = session.scalars(select(type_coerce(now(), Double()))).one()
         return self._clock.is_steady(moment)
 
+    @staticmethod
+    def has_changed(session: Session) -> bool:
+        """Return whether this transaction has changed any row so far."""
+        session.flush()
+        return _CHANGED in session.connection().info
+
     def find_damage(self) -> list[str]:
         """Let SQLite read its whole file, and return what is wrong there; PostgreSQL has checksums for that."""
         if not self.is_local:
@@ -177,6 +186,12 @@ class Database:
             for form in (secret, quote(secret, safe="")) if isinstance(secret, str) and secret else ():
                 message = message.replace(form, "***")
         return message
+
+
+def _note_change(connection: Connection, cursor: Any, statement: str, *_: object) -> None:
+    # SQLite counts the rows that a statement returns when they are read
+    if statement[:6] in _CHANGES and (cursor.rowcount or "RETURNING" in statement):
+        connection.info[_CHANGED] = True
 
 
 def _create_engines(url: str) -> tuple[Engine, Engine]:

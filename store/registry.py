@@ -46,10 +46,10 @@ class Registry(Database):
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
-        """Write alone, as `Database.begin`; the acts that do so are entered in the audit log with what they write."""
+        """Write alone, as `Database.begin`; the acts that change something are entered in the audit log with it."""
         with super().begin() as session:
             yield session
-            written = write_acts(session)
+            written = write_acts(session) if self.has_changed(session) else {}
         for number, act in written.items():
             act.number = number
 
