@@ -242,7 +242,7 @@ class DryRun(TypedDict):
     doubts: list[Doubt]
     """With any, it is taught only if it is sent with `confirmed=true`."""
     sample: list[ShownRow]
-    """The first five rows."""
+    """The first five rows of what was sent."""
     joined: Joined | None
     """What would be taught again; null: this dataset would be taught alone."""
     replaced: Joined | None

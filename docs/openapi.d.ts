@@ -219,7 +219,7 @@ export interface DryRun {
   report: Record<string, unknown>;
   /** With any, it is taught only if it is sent with `confirmed=true`. */
   doubts: Array<Doubt>;
-  /** The first five rows. */
+  /** The first five rows of what was sent. */
   sample: Array<ShownRow>;
   /** What would be taught again; null: this dataset would be taught alone. */
   joined: Joined | null;
