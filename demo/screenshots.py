@@ -137,7 +137,6 @@ SHOTS = (
     Shot("rollback", "/#languages", _roll_back),
     Shot("report", f"/versions/{len(LANGUAGES)}/report", size=(1280, 2230)),
     Shot("releases", "/#releases", _change_history, size=(1280, 1080)),
-    Shot("taught", f"/#teach?language={LANGUAGES[-1]}", lambda page, site: page.locator(".tries a").first.wait_for()),
     Shot("teach", "/#teach?language=es&way=file", _teach),  # last: the demo is busy from then on
 )
 
