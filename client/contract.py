@@ -214,6 +214,8 @@ class DatasetItem(TypedDict):
     bytes: int | None
     kept: bool
     """false: it was pruned."""
+    imported: bool
+    """It is a language file, for `POST /v1/languages/import`."""
     terms: LanguageTerms | None
     """Those of the language when it was sent."""
 
@@ -298,7 +300,7 @@ class ExpansionError(TypedDict):
 
 class ExpansionItem(TypedDict):
     id: str
-    kind: Literal["learn", "assess", "rebuild", "base"]
+    kind: Literal["learn", "assess", "import", "rebuild", "base"]
     language: str
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     phase: str | None
@@ -337,6 +339,16 @@ class GalleryFacets(TypedDict):
     folders: list[FacetValue]
     cameras: list[FacetValue]
     collections: list[FacetValue]
+
+
+class ImportForm(TypedDict):
+    """Fields sent with the `file` of a language."""
+
+    file: File
+    dry_run: NotRequired[bool]
+    """Only say what is in the file."""
+    force: NotRequired[bool]
+    """Serve the language even if it is read worse than before; this is recorded."""
 
 
 class IndexRecall(TypedDict):
@@ -435,6 +447,26 @@ class LanguageDetail(TypedDict):
     """Whose it is, and what they allow; null where nothing was said."""
     letters: list[str]
     """Letters of its texts that a plain keyboard lacks."""
+
+
+class LanguageFileItem(TypedDict):
+    """What is in a file; nothing was imported."""
+
+    dry_run: NotRequired[bool]
+    language: str
+    name: str
+    base: str
+    learned_at: str
+    rows: int
+    bytes: int
+    terms: Terms | None
+    """Those of its language, which come with it; null where nothing was said."""
+    signer: str | None
+    """The public key of who signed it, in base64; null where nobody did."""
+    pairs: int
+    """Held-out pairs by which it was measured where it was taught."""
+    recall: float | None
+    """R@10 of texts there; null where nothing was measured."""
 
 
 class LanguageForm(TypedDict):
@@ -1773,6 +1805,28 @@ class Operations(ABC):
         over.
         """
         answer: Reviewed = self.ask("POST /v1/languages/{tag}/captions/review", {"tag": tag}, body=body)
+        return answer
+
+    def export_language(self, tag: str, *, sign: Literal["true", "false"] | None = None) -> bytes:
+        """Send a taught language as a file, for any service with this base: its own rows and tokens, its test, its
+        terms.
+
+        It holds the held-out texts by which it is measured. With `sign`, it is signed by this data root's key.
+        """
+        answer: bytes = self.ask("GET /v1/languages/{tag}/file", {"tag": tag}, query={"sign": sign})
+        return answer
+
+    def import_language(self, body: ImportForm, *, idempotency_key: str | None = None) -> Submitted | LanguageFileItem:
+        """Import a language from a file: 202 with the expansion, which measures it and serves it if it passes the
+        gate.
+
+        It is refused with `language_of_other_base` if it was taught for another base, with
+        `language_file_changed` if it is not as it was made, else with `language_file_invalid`. Its terms become
+        those of the language.
+        """
+        answer: Submitted | LanguageFileItem = self.ask(
+            "POST /v1/languages/import", body=body, form=True, headers={"Idempotency-Key": idempotency_key}
+        )
         return answer
 
     def list_versions(self, *, limit: int | None = None, cursor: str | None = None) -> VersionPage:

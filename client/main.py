@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from .commands import admin, export, gallery, languages, learn, mcp, search, terms, versions, withdraw, words
+from .commands import (
+    admin,
+    export,
+    gallery,
+    language_file,
+    languages,
+    learn,
+    mcp,
+    search,
+    terms,
+    versions,
+    withdraw,
+    words,
+)
 from .importing.command import import_pictures
 from .output import INTERRUPTED, read_version, say
 
@@ -34,6 +47,7 @@ for panel, commands in _PANELS.items():
         app.command(name, rich_help_panel=panel)(command)
 app.command("mcp", rich_help_panel="Pictures")(mcp.serve)
 app.add_typer(gallery.pictures, name="pictures", rich_help_panel="Pictures")
+app.add_typer(language_file.language, name="language", rich_help_panel="Languages")
 for name, group in {"keys": admin.keys, "base": admin.base}.items():
     app.add_typer(group, name=name, rich_help_panel="Service")
 for entry in metadata.entry_points(group="pictoglot.commands"):  # those of a service that is installed as well

@@ -194,6 +194,8 @@ export interface DatasetItem {
   bytes: number | null;
   /** false: it was pruned. */
   kept: boolean;
+  /** It is a language file, for `POST /v1/languages/import`. */
+  imported: boolean;
   /** Those of the language when it was sent. */
   terms: LanguageTerms | null;
 }
@@ -275,7 +277,7 @@ export interface ExpansionError {
 
 export interface ExpansionItem {
   id: string;
-  kind: "learn" | "assess" | "rebuild" | "base";
+  kind: "learn" | "assess" | "import" | "rebuild" | "base";
   language: string;
   state: "queued" | "running" | "succeeded" | "failed" | "cancelled";
   phase: string | null;
@@ -313,6 +315,15 @@ export interface GalleryFacets {
   folders: Array<FacetValue>;
   cameras: Array<FacetValue>;
   collections: Array<FacetValue>;
+}
+
+/** Fields sent with the `file` of a language. */
+export interface ImportForm {
+  file: Blob;
+  /** Only say what is in the file. */
+  dry_run?: "true" | "false";
+  /** Serve the language even if it is read worse than before; this is recorded. */
+  force?: "true" | "false";
 }
 
 /** The share of the ten nearest pictures that searches found, `of` the gallery's captions or made-up texts. */
@@ -408,6 +419,25 @@ export interface LanguageDetail {
   terms: LanguageTerms | null;
   /** Letters of its texts that a plain keyboard lacks. */
   letters: Array<string>;
+}
+
+/** What is in a file; nothing was imported. */
+export interface LanguageFileItem {
+  dry_run?: boolean;
+  language: string;
+  name: string;
+  base: string;
+  learned_at: string;
+  rows: number;
+  bytes: number;
+  /** Those of its language, which come with it; null where nothing was said. */
+  terms: Terms | null;
+  /** The public key of who signed it, in base64; null where nobody did. */
+  signer: string | null;
+  /** Held-out pairs by which it was measured where it was taught. */
+  pairs: number;
+  /** R@10 of texts there; null where nothing was measured. */
+  recall: number | null;
 }
 
 /** Fields sent with the file `dataset`; `settings` is JSON. */
@@ -1657,6 +1687,29 @@ export interface Operations {
     path: { tag: string; };
     body: Review;
     answer: Reviewed;
+  };
+  /**
+   * Send a taught language as a file, for any service with this base: its own rows and tokens, its test, its
+   * terms.
+   *
+   * It holds the held-out texts by which it is measured. With `sign`, it is signed by this data root's key.
+   */
+  "GET /v1/languages/{tag}/file": {
+    path: { tag: string; };
+    query?: { sign?: "true" | "false"; };
+    answer: Blob;
+  };
+  /**
+   * Import a language from a file: 202 with the expansion, which measures it and serves it if it passes the
+   * gate.
+   *
+   * It is refused with `language_of_other_base` if it was taught for another base, with `language_file_changed`
+   * if it is not as it was made, else with `language_file_invalid`. Its terms become those of the language.
+   */
+  "POST /v1/languages/import": {
+    header?: { "Idempotency-Key"?: string | null; };
+    body: ImportForm;
+    answer: Submitted | LanguageFileItem;
   };
   /** Versions, newest first. */
   "GET /v1/versions": {

@@ -13,8 +13,8 @@ from itertools import repeat
 
 _LONGEST = 4  # characters an n-gram; words count too, as the best evidence in short texts
 _OVERLAP = 8.0  # n-grams share characters: evidence is divided by this, which calibrates the probability
-_SMOOTHING = 0.05  # added to every count, as for _NGRAMS different n-grams: a small corpus gets no advantage
-_NGRAMS = 50_000
+_SMOOTHING = 0.05  # added to every count, as for MOST_NGRAMS different n-grams: a small corpus gets no advantage
+MOST_NGRAMS = 50_000
 _READ, _SAMPLED = 256, 96  # characters of a text, and n-grams of these, that a guess uses: more add nothing
 _TEXTS = 2_000  # captions a language that are counted: 0.15 s
 _SURE = 0.65  # probability below which no language is named
@@ -70,7 +70,7 @@ class Detector:
         return sum(gram in counts for gram in grams) / len(grams) if grams else 0.0
 
     def _compute_log_likelihood(self, language: str, grams: Sequence[str]) -> float:
-        counts, floor = self.counts[language], self.totals[language] + _SMOOTHING * _NGRAMS
+        counts, floor = self.counts[language], self.totals[language] + _SMOOTHING * MOST_NGRAMS
         # loops in C: with 36 languages this is the longest part of reading a query whose language is not given
         return sum(map(_LOGS.__getitem__, map(counts.get, grams, repeat(0)))) - len(grams) * math.log(floor)
 
@@ -90,9 +90,9 @@ def count_ngrams(texts: Sequence[str]) -> Counter[str]:
     counted: Counter[str] = Counter()
     for text in texts[:: -(-len(texts) // _TEXTS) or 1]:
         counted.update(list_ngrams(text))
-    if len(counted) <= _NGRAMS:
+    if len(counted) <= MOST_NGRAMS:
         return counted
-    return Counter(dict(sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:_NGRAMS]))
+    return Counter(dict(sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:MOST_NGRAMS]))
 
 
 def select_ngrams(text: str) -> list[str]:

@@ -102,6 +102,12 @@ class Tokenizer:
         first = self.pieces.size
         return self.pieces.get_piece(number) if number < first else self._merges.names[number - first]
 
+    def find_id(self, token: str) -> int:
+        """Return the id of a token by its name; raises `KeyError` when this one makes none."""
+        if (number := self._merges.find_id(token)) >= self.size:
+            raise KeyError(token)
+        return number
+
     def get_parts(self, number: int) -> tuple[int, int]:
         """Return the two ids that an added token was merged from."""
         if not self.pieces.size <= number < self.size:

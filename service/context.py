@@ -116,6 +116,7 @@ class Context:
         dataset = settings.dataset_bytes + _OVERHEAD, settings.dataset_seconds
         self.body_limits = {kind: (most, settings.body_seconds, what) for kind, (most, what) in limits.items()}
         self.body_limits[BodyKind.DATASET] = (*dataset, "a dataset")
+        self.body_limits[BodyKind.LANGUAGE] = (*dataset, "a language file")
 
     @property
     def newest(self) -> "Context":

@@ -54,6 +54,7 @@ class BodyKind(Enum):
     SEARCHES = 6
     PICTURES = 7
     CHANGES = 8
+    LANGUAGE = 9
 
 
 _PICTURE = Form("picture", most_files=1, field_bytes=256 << 10)  # captions, tags, metadata, a filter
@@ -63,6 +64,7 @@ FORMS = {
     BodyKind.PICTURES_IN_JSON: _PICTURE,
     BodyKind.PICTURES: Form("picture", most_files=256, field_bytes=8 << 20),
     BodyKind.DATASET: Form("dataset", most_files=1, field_bytes=64 << 10, instead=("words", "captions")),
+    BodyKind.LANGUAGE: Form("file", most_files=1, field_bytes=1 << 10),
 }
 
 
@@ -139,7 +141,7 @@ async def read_form(
     field, too many fields), `InvalidEncoding`, `BodyTooLarge`, and what `parse_json` raises.
     """
     file = None
-    if kind is BodyKind.DATASET:
+    if kind in (BodyKind.DATASET, BodyKind.LANGUAGE):
         declared = request.state.body.declared
         file = await stack.enter_async_context(_open_file(settings.home, declared, settings.free_bytes))
     parts = _PartCollector(FORMS[kind], settings.picture_bytes if file is None else settings.dataset_bytes)

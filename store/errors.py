@@ -142,6 +142,14 @@ class PivotTextEmpty(InvalidInput):
     """A row names the language of its pivot and has no text in it."""
 
 
+class LanguageFileInvalid(InvalidInput):
+    """Not a language file, or one with parts that no export writes; `detail` says what is wrong."""
+
+
+class LanguageFileChanged(InvalidInput):
+    """A language file that was changed after it was made: nothing of it was read."""
+
+
 class NothingHeldOut(InvalidInput):
     """A language cannot be measured: no row is held out, or all that they describe was deleted."""
 
@@ -172,6 +180,10 @@ class KeyNotFound(NotFound):
 
 class DatasetDoubted(Conflict):
     """The dataset looks wrong, as `doubts` says; nothing was queued. If it is right, send it with `confirmed=true`."""
+
+
+class LanguageOfOtherBase(Conflict):
+    """A language file that was made for another base than the one that serves; `detail` names both."""
 
 
 class ExpansionInProgress(Conflict):

@@ -35,7 +35,7 @@ from store.tables import (
 from store.terms import find_number, set_terms
 from store.versions import BUILT_IN_LANGUAGE
 
-ExpansionKind = Literal["learn", "assess", "rebuild", "base"]
+ExpansionKind = Literal["learn", "assess", "import", "rebuild", "base"]
 ExpansionState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
 ACTIVE = ExpansionRow.state.in_((QUEUED, RUNNING))
@@ -194,7 +194,8 @@ class Expansions(Leases):
     ) -> Sequence[Expansion]:
         """Return those with a kept dataset, in the order of `ids`, but not those whose file has the excluded sha256.
 
-        Nor those made of all words or captions, as `without_made_of` says: newer ones take their place.
+        Nor those made of all words or captions, as `without_made_of` says: newer ones take their place; nor language
+        files, from which nothing can be taught.
         """
         with self._database.read() as session:
             found = {
@@ -202,7 +203,7 @@ class Expansions(Leases):
                 for row in session.scalars(select(ExpansionRow).where(ExpansionRow.id.in_(ids)))
             }
         again = without_made_of or object()
-        listed = (found[id] for id in ids if id in found and found[id].made_of != again)
+        listed = (found[id] for id in ids if id in found and found[id].made_of != again and found[id].kind != "import")
         return [each for each in listed if each.dataset_path is not None and each.dataset_sha256 != excluding_sha256]
 
     def list(self, limit: int | None = None, before: str | None = None) -> Sequence[Expansion]:

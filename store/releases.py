@@ -123,7 +123,7 @@ class Releases:
                 return earlier
             if maker.cancel_requested:
                 raise ExpansionCancelled
-            learns = maker.kind == "learn"
+            learns = maker.kind in ("learn", "import")
             promoted, before = get_row(session, version), get_serving(session)
             if find_roots(session)[version] != before.languages[BUILT_IN_LANGUAGE]:
                 raise BaseMoved("Another base serves now than the one that this was learned for: teach it again.")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,7 @@ class WeightlessEncoder(Encoder):
     unseen: Path | None = None
     curves: Curves | None = None
     base_view = make_view(0)
+    table: Any = SimpleNamespace(rows=SimpleNamespace(width=DIMENSION))
 
     def __init__(self) -> None:
         """Without a base."""

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Event
@@ -204,6 +204,8 @@ class TrainingContext:
     moved_versions: Mapping[str, int] | None = None  # in a move: what it has taught so far, by language
     earlier_expansions: tuple[Expansion, ...] = ()  # whose datasets are taught again beside the new one
     replaced_count: int = 0  # earlier expansions that are not, because the new dataset replaces theirs
+    imported: tuple[str, ...] = ()  # expansions by whose files the language came; it goes on from what they brought
+    is_apart: bool = False  # from the shared table: what is made upon `parent` cannot become it
 
     @property
     def base_version(self) -> int:
@@ -239,8 +241,9 @@ def open_context(attempt: Attempt) -> TrainingContext:
     if registry.versions.trace_lineage(parent)[-1].number != encoder.base_view.version:
         raise BaseMoved("Another base serves now than when this began: begin anew.")
     views, earlier = Views(encoder, registry, attempt.root), tuple(map(registry.expansions.get, plan["before"]))
-    view, replaced = views.open(parent), plan["replaced"]
-    return TrainingContext(attempt, encoder, attempt.gallery, parent, view, views, None, earlier, replaced)
+    view, replaced, imported = views.open(parent), plan["replaced"], tuple(plan.get("imported", ()))
+    context = TrainingContext(attempt, encoder, attempt.gallery, parent, view, views, None, earlier, replaced, imported)
+    return replace(context, is_apart=plan.get("apart", False))
 
 
 def _make_plan(attempt: Attempt) -> dict[str, Any]:
@@ -249,18 +252,25 @@ def _make_plan(attempt: Attempt) -> dict[str, Any]:
     They are all that the serving version was taught from, unless the new dataset is to `replace` them; one made of all
     words or captions takes the place of earlier ones. Of very many rows the newest are chosen, as many as one dataset
     may have beside those of the new one.
+
+    What a file brought cannot be taught again. Where the shared version lacks it, that which serves is the parent.
     """
     registry, expansion = attempt.registry, attempt.expansion
     release, before, rows = registry.releases.get_serving(), list[str](), 0
     serves = expansion.kind == "learn" and expansion.language in release.languages
-    sources = registry.versions.get(release.languages[expansion.language]).dataset_expansions if serves else ()
+    serving = registry.versions.get(release.languages[expansion.language]) if serves else None
+    sources = () if serving is None else serving.dataset_expansions
     if expansion.settings.get("replace"):
         replaced = registry.expansions.list_with_datasets(sources)
         return {"parent": release.shared, "before": [], "replaced": len(replaced)}
+    imported = [id for id in sources if registry.expansions.get(id).kind == "import"]
+    known = {version.expansion for version in registry.versions.trace_lineage(release.shared)}
+    apart = serving is not None and not known.issuperset(imported)
+    parent = serving.number if serving is not None and apart else release.shared
     kept, own = registry.expansions.list_with_datasets, expansion.dataset_sha256
     for earlier in reversed(kept(sources, excluding_sha256=own, without_made_of=expansion.made_of)):
         rows += (earlier.report or {}).get("dataset", {}).get("usable", 0)
         if rows > MAX_ROWS:
             break
         before.insert(0, earlier.id)
-    return {"parent": release.shared, "before": before, "replaced": 0}
+    return {"parent": parent, "before": before, "replaced": 0, "imported": imported, "apart": apart}

@@ -17,12 +17,13 @@ from store.registry import open_registry
 from worker.attempt import Attempt, Stopped
 from worker.evaluate import assess
 from worker.gate import GateFailed
+from worker.language_file import import_language
 from worker.learn import learn, rebuild
 from worker.move import move
 from worker.settings import WorkerSettings
 from worker.supervisor import RESUMABLE, begin_child, pulse
 
-_BY_KIND = {"learn": learn, "assess": assess, "rebuild": rebuild, "base": move}
+_BY_KIND = {"learn": learn, "assess": assess, "import": import_language, "rebuild": rebuild, "base": move}
 _PAUSE_SECONDS = 5.0  # seconds between tries while there is no space, no registry or no store
 _log = logging.getLogger("worker.child")
 

@@ -250,11 +250,11 @@ def _measure_shared(
 ) -> dict[str, Any]:
     """Measure each earlier language by the shared table as it is and as it would be, beside when it was learned.
 
-    `unmeasured` are served languages without any figure: no set was kept, or its pictures were deleted. `english` is
-    how the base reads English.
+    `unmeasured` are served languages without any figure: no set was kept, its pictures were deleted, or this version is
+    apart from the shared table. `english` is how the base reads English.
     """
     measured: dict[str, Any] = {}
-    for done, (language, validation) in enumerate(earlier.items()):
+    for done, (language, validation) in enumerate(() if context.is_apart else earlier.items()):
         context.attempt.check_stop()
         context.attempt.report_progress(done, len(earlier))
         among = encode_candidates(context, data, validation)  # the same before and after

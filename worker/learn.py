@@ -38,21 +38,32 @@ def learn(attempt: Attempt) -> None:
     """Learn one language and serve it."""
     # an attempt died after its language was served: nothing can fail any more
     if attempt.expansion.release is not None:
-        return _conclude(attempt, attempt.expansion.release)
+        return conclude(attempt, attempt.expansion.release)
     with attempt.enter_phase("prepare"):
         context = open_context(attempt)
         data = prepare(context, *context.earlier_expansions, attempt.expansion)
     content, version, report = make_version(context, data)
+    serve(context, content, version, report, [(row.picture, row.caption) for row in data.own_rows if row.picture])
+
+
+def serve(
+    context: TrainingContext,
+    content: VersionContent,
+    version: Version,
+    report: dict[str, Any],
+    captions: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Serve a version if it passes the gate, with the `captions` (picture and text) that came with it."""
+    attempt, language = context.attempt, version.language
     if (refusal := apply_gate(report, attempt.settings.min_recall)) is not None:
         half, why = refusal
         raise GateFailed(why, report={**report, "refused_by": half})
     with attempt.enter_phase("encode"):
         # the captions as the new version reads them: one vector set beside those of older versions
-        view = context.encoder.extend(context.view, version.number, data.language, content)
-        rows = [(row.picture, row.caption) for row in data.own_rows if row.picture is not None]
-        context.gallery.add_captions(attempt.expansion.id, data.language, rows)
+        view = context.encoder.extend(context.view, version.number, language, content)
+        context.gallery.add_captions(attempt.expansion.id, language, captions)
         on_progress = attempt.make_progress_callback(context.encoder)
-        fill_captions(context.encoder, view, attempt.sets, data.language, view.version, on_progress)
+        fill_captions(context.encoder, view, attempt.sets, language, view.version, on_progress)
     with attempt.enter_phase("promote"):
         gain = report.get("gain") or {}
         release = attempt.registry.releases.promote(
@@ -64,7 +75,7 @@ def learn(attempt: Attempt) -> None:
             forced=gain["sentence"] if gain.get("forced") else None,
         )
         files.pass_fault_point("promote.committed")
-        _conclude(attempt, release.number)
+        conclude(attempt, release.number)
 
 
 def make_version(context: TrainingContext, data: TrainingData) -> tuple[VersionContent, Version, dict[str, Any]]:
@@ -78,8 +89,12 @@ def make_version(context: TrainingContext, data: TrainingData) -> tuple[VersionC
         name = f"evaluation/{data.language}-{proof.digest[:12]}.json"
         report = attempt.compute_once(name, lambda: evaluate(context, data, view))
     with attempt.enter_phase("package"):
-        held_out = encode_held_out(context, view, [each.id for each in data.expansions], data.proof_rows)
-        version = _package(context, data, content, proof, held_out, report)
+        expansions = [*context.imported, *(each.id for each in data.expansions)]
+        held_out = encode_held_out(context, view, expansions, data.proof_rows)
+        captions = [row.caption for row in data.training_rows]
+        report = {**report, "letters": find_special_letters(captions)}
+        facts = _describe(context, data, captions)
+        version = package(context, data.language, content, proof, held_out, report, facts, expansions)
         # what is registered is what serves, and an earlier attempt may have written it: from here on only that is used
         content, _ = version_files.read(attempt.root.locate(str(version.folder)), version.manifest_sha256)
     return content, version, report
@@ -91,7 +106,7 @@ def _train(context: TrainingContext, data: TrainingData) -> tuple[VersionContent
     Returns what is to serve, and its proof: what was learned before, without the rows that are held out.
     """
     attempt, encoder = context.attempt, context.encoder
-    folder = attempt.root.open(_name_folder(context, data))
+    folder = attempt.root.open(_name_folder(attempt.expansion, data.language))
     if folder.exists():  # an attempt that died after its training, here or on another machine
         return version_files.read(folder)[0], version_files.read(folder, proof=True)[0]
     checkpoints, settings = attempt.folder / "checkpoints" / data.language, _choose_settings(data)
@@ -158,46 +173,54 @@ def make_corpus(data: TrainingData, rows: Sequence[Row], base: int) -> Corpus:
     )
 
 
-def _package(
-    context: TrainingContext,
-    data: TrainingData,
-    content: VersionContent,
-    proof: VersionContent,
-    held_out: HeldOut,
-    report: Mapping[str, Any],
-) -> Version:
-    """Write the version and register it; the same expansion and language give the same version again."""
-    attempt = context.attempt
-    captions = [row.caption for row in data.training_rows]
+def _describe(context: TrainingContext, data: TrainingData, captions: Sequence[str]) -> dict[str, Any]:
+    """Return how the language was taught these captions, for the manifest."""
     settings = _choose_settings(data).resolve(captions, context.view.tokenizer.new_row_kind)
-    name = _name_folder(context, data)
-    folder = attempt.root.locate(name)
-    facts = {
-        "expansion": attempt.expansion.id,
-        "language": data.language,
-        "parent": context.parent,
-        "text_fingerprint": context.encoder.base_fingerprint,
+    return {
         "datasets_sha256": [expansion.dataset_sha256 for expansion in data.expansions],
-        "tokenizer_sha256": content.tokenizer_sha256,
         "settings": asdict(settings),
         "bfloat16": settings.can_use_bfloat16(context.encoder.base.device),
     }
+
+
+def package(
+    context: TrainingContext,
+    language: str,
+    content: VersionContent,
+    proof: VersionContent,
+    held_out: HeldOut,
+    report: dict[str, Any],
+    facts: Mapping[str, Any],
+    expansions: Sequence[str],
+) -> Version:
+    """Write the version and register it; the same expansion and language give the same version again."""
+    attempt = context.attempt
+    name = _name_folder(attempt.expansion, language)
+    folder = attempt.root.locate(name)
+    described = {
+        **facts,
+        "expansion": attempt.expansion.id,
+        "language": language,
+        "parent": context.parent,
+        "text_fingerprint": context.encoder.base_fingerprint,
+        "tokenizer_sha256": content.tokenizer_sha256,
+    }
     existed = folder.exists()
-    version_files.write(folder, content, facts, None if proof is content else proof, {HELD_OUT: held_out.dump()})
+    version_files.write(folder, content, described, None if proof is content else proof, {HELD_OUT: held_out.dump()})
     attempt.root.commit(name)  # if another machine committed first, its version is used
     if not existed:
         attempt.record_durable_progress()
     return attempt.registry.versions.add(
         expansion=attempt.expansion.id,
         parent=context.parent,
-        language=data.language,
+        language=language,
         folder=name,
         manifest_sha256=files.hash_file(folder / files.MANIFEST),
         rows=len(content.rows.ids),
         bytes=sum(file.stat().st_size for file in folder.iterdir()),
-        report={**report, "letters": find_special_letters(captions)},
+        report=report,
         fence=attempt.lease.fence,
-        datasets=[expansion.id for expansion in data.expansions],
+        datasets=expansions,
     )
 
 
@@ -206,14 +229,13 @@ def _choose_settings(data: TrainingData) -> LearnSettings:
     return LearnSettings(**{name: value for name, value in data.expansion.settings.items() if name in known})
 
 
-def _name_folder(context: TrainingContext, data: TrainingData) -> str:
+def _name_folder(expansion: Expansion, language: str) -> str:
     """Name the folder of the version that this expansion makes of the language."""
-    expansion = context.attempt.expansion
-    name = expansion.id if expansion.kind == "learn" else f"{expansion.id}-{data.language}"
+    name = f"{expansion.id}-{language}" if expansion.kind in ("rebuild", "base") else expansion.id
     return f"versions/{name}"
 
 
-def _conclude(attempt: Attempt, release: int) -> None:
+def conclude(attempt: Attempt, release: int) -> None:
     """End the expansion with the report of the promoted version, and whether the shared table moved to it."""
     promoted = attempt.registry.releases.get(release)
     version = attempt.registry.versions.get(promoted.languages[attempt.expansion.language])

@@ -97,7 +97,7 @@ def encode_held_out(context: TrainingContext, view: View, expansions: Sequence[s
             rendered += [
                 (text, among.vectors[among.places[target]]) for text, target in paired if target in among.places
             ]
-    if words and len(rendered) < LEAST_CAPTIONS and len(pairs) < LEAST_CAPTIONS:
+    if words and proof and len(rendered) < LEAST_CAPTIONS and len(pairs) < LEAST_CAPTIONS:
         english = choose_gallery_english(context).captions
         meant = encode_texts(context, [(context.encoder.base_view, text) for text in english]).vectors
         rendered += [

@@ -160,6 +160,8 @@ def read_dataset(attempt: Attempt, expansion: Expansion, things: Path | None = N
 
     A picture that is named by its file is the one that this was when the expansion began.
     """
+    if expansion.kind == "import":
+        raise DatasetInvalid("the language came as a file, without its dataset: import one that was made for this base")
     path = attempt.fetch_dataset(expansion)
     if files.hash_file(path) != expansion.dataset_sha256:
         raise CheckpointMismatch("the dataset is not the one that was submitted")

@@ -63,10 +63,10 @@ class Candidates:
 def decide_validation(context: TrainingContext, data: TrainingData) -> Validation:
     """Return the validation set of the own rows, against pictures where at least half of its captions have one.
 
-    The first attempt of an expansion that learns or assesses decides. A rebuild or a move, which has no dataset of its
-    own, takes the sets of the expansions that it repeats, if any of their pictures is left.
+    The first attempt of an expansion that learns, assesses or imports decides. A rebuild or a move, which has no
+    dataset of its own, takes the sets of the expansions that it repeats, if any of their pictures is left.
     """
-    if context.attempt.expansion.kind in ("learn", "assess"):
+    if context.attempt.expansion.kind in ("learn", "assess", "import"):
         return Validation(**context.attempt.decide_once(VALIDATION, lambda: asdict(_choose_own_rows(context, data))))
     earlier = find_validation(context.attempt.root, [each.id for each in data.expansions])
     if earlier is None or (earlier.against == "pictures" and not context.gallery.find_known(earlier.targets)):

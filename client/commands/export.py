@@ -80,7 +80,10 @@ def export(
             options = ["--settings", each["settings"], "--without-missing", "--force", "--watch"]
             options += ["--terms", str(folder / each["terms"])] if each["terms"] else []
             given = [file] if each["pivot"] is None else ["--dictionary", file, "--pivot", each["pivot"]]
-            note(f"  {name_program()} {shlex.join(['learn', each['language'], *given, *options])}")
+            command = ["learn", each["language"], *given, *options]
+            if each["imported"]:
+                command = ["language", "import", file, "--force", "--watch"]
+            note(f"  {name_program()} {shlex.join(command)}")
 
 
 def _export_pictures(client: Client, folder: Path, collection: str | None, quiet: bool) -> tuple[int, int]:
@@ -148,7 +151,7 @@ def _export_languages(client: Client, folder: Path) -> tuple[list[dict[str, Any]
         number = int(item["version"] or 0)
         for name in ("manifest.json", *client.get_version(number)["digests"]):
             file = folder / "versions" / str(number) / _check_name(name)
-            _download(client, build_path(f"/v1/versions/{number}/files", name), file)
+            download(client, build_path(f"/v1/versions/{number}/files", name), file)
         for dataset in client.list_datasets(number)["items"]:
             if dataset["kept"]:
                 found.append((dataset, number, item["language"]))
@@ -157,10 +160,11 @@ def _export_languages(client: Client, folder: Path) -> tuple[list[dict[str, Any]
     rows = []
     for place, (dataset, number, language) in enumerate(sorted(found, key=lambda each: each[0]["created_at"]), 1):
         path = f"datasets/{_check_name(f'{place:03}-{language}')}"
-        _download(client, build_path(f"/v1/versions/{number}/datasets", dataset["expansion"]), folder / path)
+        download(client, build_path(f"/v1/versions/{number}/datasets", dataset["expansion"]), folder / path)
         settings = json.dumps(dataset["settings"])
         terms = _write_terms(folder / f"{path}-terms.json", dataset["terms"])
         of = {"settings": settings, "pivot": dataset["pivot"], "version": number}  # pivot: of a dictionary
+        of["imported"] = dataset["imported"]
         rows.append({"language": language, "dataset": path, "terms": f"{path}-terms.json" if terms else None, **of})
     _write(folder / LANGUAGES, (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
     return rows, gone
@@ -181,7 +185,8 @@ def _check_name(name: str) -> str:
     return name
 
 
-def _download(client: httpx.Client, path: str, file: Path) -> None:
+def download(client: httpx.Client, path: str, file: Path) -> None:
+    """Write what the service gives for a path to a file, which is whole or not there."""
     with client.stream("GET", path) as response:
         if response.is_error:
             read_answer(response)

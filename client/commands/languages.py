@@ -192,7 +192,10 @@ def _list_missed(test: Mapping[str, Any]) -> str:
 
 
 def _show_lesson(expansion: dict[str, Any], report: dict[str, Any]) -> None:
-    say(f"{expansion['language']} is learned: version {expansion['version']}, release {expansion['release']}.")
+    done = "imported" if "imported" in report else "learned"
+    say(f"{expansion['language']} is {done}: version {expansion['version']}, release {expansion['release']}.")
+    if imported := report.get("imported"):
+        say(f"{imported['sentence']}.")
     if test := report.get("test"):
         say(f"{test['sentence']}{_list_missed(test)}.")
     if gain := report.get("gain"):

@@ -46,14 +46,14 @@ from store.expansions import Expansion, ExpansionKind, IdempotencyKey, make_expa
 router = APIRouter(prefix="/v1/languages", tags=["languages"], route_class=GuardedRoute)
 expansions_router = APIRouter(prefix="/v1/expansions", tags=["expansions"], route_class=GuardedRoute)
 _SHOWN = 3  # ids of the gallery, to one whose dataset names pictures that are not there
-_LOCATION = {"headers": {"Location": {"description": "The path of the expansion.", "schema": {"type": "string"}}}}
+LOCATION = {"headers": {"Location": {"description": "The path of the expansion.", "schema": {"type": "string"}}}}
 
 
 @router.post(
     "",
     status_code=202,
     response_model=schemas.Submitted,
-    responses={200: {"model": schemas.DryRun}, 202: _LOCATION},
+    responses={200: {"model": schemas.DryRun}, 202: LOCATION},
 )
 @require_scope("write", BodyKind.DATASET)
 async def teach_language(
@@ -111,7 +111,7 @@ async def teach_language(
             upload = await run_in_threadpool(_take_joined, upload, Path(found.joined))
             settings = {name: value for name, value in settings.items() if name not in ("pivot", "swap")}
         expansion = await run_in_threadpool(
-            _submit_dataset, context, upload, kind, tag, settings, key, caller, terms, waiting
+            submit_dataset, context, upload, kind, tag, settings, key, caller, terms, waiting
         )
     response.headers["Location"] = f"/v1/expansions/{expansion.id}"
     return schemas.Submitted(expansion=schemas.ExpansionItem.model_validate(expansion))
@@ -237,7 +237,7 @@ def _guess_languages(snapshot: Snapshot, texts: Sequence[str], tag: str) -> list
     return [OwnGuess(each.language, each.known, measure(text)) for each, text in zip(guesses, texts, strict=True)]
 
 
-def _submit_dataset(
+def submit_dataset(
     context: Context,
     upload: FileOnDisk,
     kind: ExpansionKind,

@@ -26,6 +26,7 @@ _BYTES = "application/octet-stream"
 _DATASET, _FILE = describe_file(_BYTES, description="The dataset."), describe_file(_BYTES)
 _OPTIONS = {  # beside the settings of a training
     *("force", "replace", "without_missing", "pivot", "words", "captions", "confirmed", "doubts"),
+    *("signer", "says", "letters"),
 }
 
 router = APIRouter(prefix="/v1/versions", tags=["versions"], route_class=GuardedRoute)
@@ -99,6 +100,7 @@ def list_datasets(number: values.PathNumber, context: AppContext) -> schemas.Dat
             sha256=each.dataset_sha256,
             bytes=each.dataset_bytes,
             kept=_find_dataset_file(each, context.root) is not None,
+            imported=each.kind == "import",
             terms=LanguageTerms.describe(context.registry.terms.get(each.terms)),
         )
         for each in map(context.registry.expansions.get, _find_version(number, context).dataset_expansions)

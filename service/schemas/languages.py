@@ -158,7 +158,7 @@ class ExpansionError(Response):
 
 class ExpansionItem(Response):
     id: str
-    kind: Literal["learn", "assess", "rebuild", "base"]
+    kind: Literal["learn", "assess", "import", "rebuild", "base"]
     language: str
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     phase: str | None
@@ -248,6 +248,7 @@ class DatasetItem(Response):
     sha256: str | None
     bytes: int | None
     kept: bool = Field(description="false: it was pruned.")
+    imported: bool = Field(description="It is a language file, for `POST /v1/languages/import`.")
     terms: LanguageTerms | None = Field(description="Those of the language when it was sent.")
 
 

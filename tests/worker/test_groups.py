@@ -11,6 +11,7 @@ import pytest
 
 from service.app import open_encoder
 from service.settings import Settings
+from store.errors import PictoglotError
 from store.registry import open_registry
 from tests.groups import GROUPS, write_base
 from tests.service.harness import Service, assert_problem, picture, running, wait_until
@@ -38,19 +39,23 @@ def serving(home: Path, base: str, **more: Any) -> Iterator[Service]:
         yield service
 
 
-def work(service: Service, asked: dict[str, Any]) -> None:
+def work(service: Service, asked: dict[str, Any], ends: str = "succeeded", **more: Any) -> None:
     """What a worker does with the expansion that the service has just queued; the service has then followed."""
-    settings = WorkerSettings(
-        home=service.home, base=service.context.settings.base, backend="torch", min_recall=0.0, forgetting_budget=1.0
-    )
+    own: dict[str, Any] = {"home": service.home, "base": service.context.settings.base, "backend": "torch"}
+    settings = WorkerSettings(**{**own, "min_recall": 0.0, "forgetting_budget": 1.0, **more})
     registry = open_registry(settings.database)
     lease = registry.expansions.lease(asked["expansion"]["id"], "test:1", 600)
     assert lease is not None
-    run(Attempt(settings, registry, lease, Event()))
+    attempt = Attempt(settings, registry, lease, Event())
+    try:
+        run(attempt)
+    except PictoglotError as error:
+        attempt.fail(error)
     done = registry.expansions.get(lease.expansion)
-    assert done.state == "succeeded", done
+    assert done.state == ends, done
     registry.close()
-    wait_until(lambda: service.context.live.current.release.number == done.release)
+    if done.release is not None:
+        wait_until(lambda: service.context.live.current.release.number == done.release)
 
 
 def teach(service: Service, language: str) -> None:

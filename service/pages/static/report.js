@@ -46,6 +46,7 @@ function verdict({ version, language, name, state, error, moved, report }) {
   const words = [
     failed ? t("This version never served.") : now === version ? t("This version is used for {name} now.", { name }) : now == null ? t("{name} is not available now.", { name }) : t("{name} is read by version {now} now.", { name, now }),
     failed && error?.detail ? told(error.detail) : null,
+    report.imported ? told(report.imported.sentence) : null,
     gain ? told(gain.sentence) : null,
     gain?.forced ? t("It serves because that was forced.") : null,
     ...[report, ...(report.others ?? [])].map((each) => (each.in_sample ? told(each.in_sample.sentence) : null)),

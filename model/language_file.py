@@ -1,0 +1,248 @@
+"""A language as a file that travels: what a version learned, as if upon the base alone, so that any table may take it.
+
+It is a version's folder in an archive, with the test that the language was measured by. Merges of other languages are
+in it where its own tokens need them, and none of their rows.
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from model import version
+from model.detection import MOST_NGRAMS
+from model.encoder import VersionFolder
+from model.growth import find_needed_merges
+from model.lexicon import MOST_WORDS
+from model.table import TokenRows, View
+from model.tokenizer import Tokenizer
+from model.version import LEXICON, NGRAMS, PROOF, ROWS, TOKENIZER, VersionContent
+from store import archives, files
+from store.data_root import DataRoot
+from store.errors import CorruptFolder, LanguageFileChanged, LanguageFileInvalid, LanguageOfOtherBase, VersionCorrupt
+from store.signing import is_signed, sign
+
+KIND = "pictoglot language 1"
+TEST = "test.json.gz"
+_SIGNATURE = "signature.json"
+_OWN = (ROWS, NGRAMS, LEXICON)
+_REQUIRED = {*_OWN, TOKENIZER}
+_MOST_CAPTIONS, _MOST_OTHERS = 500, 1_000  # of a test, which is to take seconds
+_MOST_ROWS, _LARGEST = 150_000, 100.0  # the size of a value: a base's are below 1
+_MOST_MERGES, _MOST_CUT, _LONGEST = 200_000, 40_000, 1_000  # the last: characters of a text
+_MOST_TEXT = 16 << 20  # bytes of a part that is no table, unpacked
+_MOST_MANIFEST, _MOST_SIGNATURE, _HEADER = 1 << 20, 4 << 10, 4 << 10
+_BLOCK = 4_096  # rows that are looked at together
+_TESTS = ("english", "pivots", "words")  # what its captions are ranked against; pictures do not travel
+
+
+@dataclass(frozen=True)
+class LanguageFile:
+    """A file whose parts are in `folder`; `signer` is the public key of who signed it, if anybody did."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    signer: str | None
+
+
+def write_file(
+    path: Path,
+    view: View,
+    source: VersionFolder,
+    facts: Mapping[str, Any],
+    tests: Iterable[Mapping[str, Any]],
+    signed_by: DataRoot | None = None,
+) -> None:
+    """Write the version in a folder, which `view` reads, as a file at `path`; `facts` go into its manifest.
+
+    Of its `tests`, each as it is stored, one of texts is taken. A data root's key signs it. The same version gives the
+    same bytes. Raises `VersionCorrupt`.
+    """
+    content, manifest = version.read(source.path, source.manifest_sha256)
+    has_proof = f"{PROOF}{ROWS}" in manifest["files"]
+    proof = version.read(source.path, proof=True)[0] if has_proof else content
+    old, alone = view.tokenizer, _grow_alone(view.tokenizer, content, proof)
+    content, proof = (_number_anew(each, old, alone, alone.copy_without_merges()) for each in (content, proof))
+    test = _choose_test(tests)
+    more = {} if test is None else {TEST: gzip.compress(json.dumps(test, ensure_ascii=False).encode(), mtime=0)}
+    parts = path.with_name("parts")
+    described = {**facts, "kind": KIND, "learned_with": old.sha256}
+    version.write(parts, content, described, proof if has_proof else None, more)
+    if signed_by is not None:
+        digest = files.hash_file(parts / files.MANIFEST)
+        document = sign(signed_by, {"language": facts["language"], "manifest_sha256": digest})
+        (parts / _SIGNATURE).write_bytes(files.format_json(document))
+    archives.write(path, parts)
+
+
+def open_file(path: Path, folder: Path, base: tuple[str, str], width: int) -> LanguageFile:
+    """Unpack a file into the new `folder`, and check all of it that can be told without reading its texts.
+
+    `base` are name and fingerprint of the one that serves, `width` is that of its rows. Raises `LanguageFileInvalid`,
+    `LanguageFileChanged`, `LanguageOfOtherBase` and `StorageFull`.
+    """
+    table = _HEADER + _MOST_ROWS * (4 * width + 8)
+    names = [f"{prefix}{name}" for prefix in ("", PROOF) for name in _OWN]
+    limits = {name: table if name.endswith(ROWS) else _MOST_TEXT for name in (*names, TOKENIZER, TEST)}
+    archives.unpack(path, folder, {**limits, files.MANIFEST: _MOST_MANIFEST, _SIGNATURE: _MOST_SIGNATURE})
+    signer, signature = None, folder / _SIGNATURE
+    try:
+        if signature.exists():
+            document = json.loads(signature.read_bytes())
+            if not (is_signed(document) and document["manifest_sha256"] == files.hash_file(folder / files.MANIFEST)):
+                raise LanguageFileChanged("the language file was changed after it was signed")
+            signer = str(document["public_key"])
+            signature.unlink()
+        manifest = files.verify(folder)
+    except (CorruptFolder, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise LanguageFileChanged("parts of the language file are not those that its manifest names") from error
+    kind = manifest.get("kind"), manifest.get("format")
+    if kind != (KIND, version.FORMAT) or not manifest["files"].keys() >= _REQUIRED:
+        raise LanguageFileInvalid("this file is of another release of pictoglot, or lacks parts")
+    if manifest.get("text_fingerprint") != base[1]:
+        theirs = str(manifest.get("base"))[:100]
+        raise LanguageOfOtherBase(f"this language was taught for base {theirs}, and base {base[0]} serves here")
+    for name in manifest["files"]:
+        if name.endswith(".gz"):
+            _check_unpacked(folder / name)
+        elif name.endswith(ROWS):
+            _check_rows(folder / name, width)
+    return LanguageFile(folder, manifest, signer)
+
+
+def attach(file: LanguageFile, shared: View, base: View) -> tuple[View, VersionContent, VersionContent]:
+    """Return what a file brings as learned upon a view, that view, and the same before it was taught what is held out.
+
+    The view is the `shared` one if its tokenizer is that upon which the language was taught: then it is read to the bit
+    as it was there. Otherwise it is the base, of which the file has all. Raises `LanguageFileInvalid`.
+    """
+    try:
+        content, manifest = version.read(file.folder)
+        has_proof = f"{PROOF}{ROWS}" in manifest["files"]
+        proof = version.read(file.folder, proof=True)[0] if has_proof else content
+        for each in (content, proof):
+            _check_texts(each)
+        alone = content.extend_tokenizer(base.tokenizer)
+        whole, parent = shared.tokenizer.extend(content.merges, content.words), shared
+        if whole.sha256 != file.manifest["learned_with"]:
+            whole, parent = alone, base
+        contents = [_number_anew(each, alone, whole, parent.tokenizer) for each in (content, proof)]
+    except (VersionCorrupt, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise LanguageFileInvalid("the language file has parts that no export writes") from error
+    return parent, contents[0], contents[1] if has_proof else contents[0]
+
+
+def read_test(file: LanguageFile) -> dict[str, Any] | None:
+    """Return the test of a file, as an expansion keeps it; None where it has none. Raises `LanguageFileInvalid`."""
+    path = file.folder / TEST
+    if not path.exists():
+        return None
+    try:
+        test = json.loads(gzip.decompress(path.read_bytes()))
+        captions, targets, others = (
+            _require_texts(test[name], _MOST_OTHERS) for name in ("captions", "targets", "others")
+        )
+        if test["against"] not in _TESTS or len(captions) != len(targets):
+            raise ValueError
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise LanguageFileInvalid("the test of the language file cannot be read") from error
+    return {"against": test["against"], "captions": captions, "targets": targets, "others": others}
+
+
+def _choose_test(tests: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return that of most captions, single words last, as it can be asked elsewhere."""
+    texts = [each for each in tests if each["against"] in _TESTS and each["captions"]]
+    if not texts:
+        return None
+    best = max(texts, key=lambda each: (each["against"] != "words", len(each["captions"])))
+    captions, targets = (best[name][:_MOST_CAPTIONS] for name in ("captions", "targets"))
+    others = sorted({*best["targets"], *best["others"]} - {*targets}, key=lambda text: sha256(text.encode()).digest())
+    return {"against": best["against"], "captions": captions, "targets": targets, "others": others[:_MOST_OTHERS]}
+
+
+def _grow_alone(tokenizer: Tokenizer, content: VersionContent, proof: VersionContent) -> Tokenizer:
+    """Return the base's tokenizer with what this one needs to make the tokens of a language, in the same order.
+
+    Words of others that are cut out first stay where the language has all of their characters.
+    """
+    first, own = tokenizer.pieces.size, {*content.words}
+    ids = np.union1d(content.rows.ids, proof.rows.ids).tolist()
+    tokens = {tokenizer.decode(number) for number in ids if number >= first}
+    tokens.update(left + right for left, right in content.merges)
+    words = [word for word in tokenizer.words if word in own or all(character in content.ngrams for character in word)]
+    return tokenizer.copy_without_merges().extend(find_needed_merges(tokenizer.merges, tokens), words)
+
+
+def _number_anew(content: VersionContent, old: Tokenizer, new: Tokenizer, parent: Tokenizer) -> VersionContent:
+    """Return what was learned with `old` for the tokens of `new`, which continues `parent`. Raises `KeyError`."""
+    first = old.pieces.size
+    ids = [number if number < first else new.find_id(old.decode(number)) for number in content.rows.ids.tolist()]
+    return replace(
+        content,
+        merges=new.merges[len(parent.merges) :],
+        words=new.words[len(parent.words) :],
+        rows=TokenRows(np.array(ids, dtype=np.int64), content.rows.rows),
+        tokenizer_sha256=new.sha256,
+    )
+
+
+def _check_unpacked(path: Path) -> None:
+    """Refuse a packed part that is damaged, or too large unpacked; without holding it in memory."""
+    left = _MOST_TEXT
+    try:
+        with gzip.open(path) as stream:
+            while left >= 0 and (chunk := stream.read(1 << 20)):
+                left -= len(chunk)
+    except (OSError, EOFError, zlib.error) as error:
+        raise LanguageFileInvalid("a part of the language file cannot be unpacked") from error
+    if left < 0:
+        raise LanguageFileInvalid("a part of the language file is too large")
+
+
+def _check_rows(path: Path, width: int) -> None:
+    """Refuse rows that are no table (n, width) of finite numbers beside n ids; some are in memory at a time."""
+    try:
+        with safe_open(path, "np") as tensors:
+            rows, ids = tensors.get_slice("rows"), tensors.get_slice("ids")
+            (count, wide), kinds = rows.get_shape(), (rows.get_dtype(), ids.get_dtype())
+            if {*tensors.keys()} != {"rows", "ids"} or ids.get_shape() != [count] or kinds != ("F32", "I64"):
+                raise ValueError
+            if wide != width or count > _MOST_ROWS:
+                raise ValueError
+            blocks = (rows[start : min(start + _BLOCK, count)] for start in range(0, count, _BLOCK))
+            whole = all(bool((np.abs(block) <= _LARGEST).all()) for block in blocks)  # false for NaN, too
+    except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
+        raise LanguageFileInvalid(
+            f"the rows of the language file are no table of this base's width, {width}"
+        ) from error
+    if not whole:
+        raise LanguageFileInvalid("the rows of the language file have values that are not finite, or too large")
+
+
+def _check_texts(content: VersionContent) -> None:
+    """Raise `ValueError` for texts that no training makes."""
+    _require_texts([text for merge in content.merges for text in merge], 2 * _MOST_MERGES)
+    _require_texts(content.words, _MOST_CUT)
+    counts = content.ngrams.values()
+    if any(type(times) is not int or not 0 <= times < 1 << 31 for times in counts):
+        raise ValueError("counts of n-grams")
+    _require_texts([*content.ngrams], MOST_NGRAMS)
+    if _require_texts(content.lexicon, MOST_WORDS) != sorted(content.lexicon):
+        raise ValueError("the lexicon is not sorted")
+    if (content.rows.ids < 0).any():
+        raise ValueError("ids of tokens")
+
+
+def _require_texts(texts: Sequence[Any], most: int) -> list[str]:
+    """Return texts; raise `ValueError` unless they are at most so many, of no extraordinary length, and Unicode."""
+    if len(texts) > most or not all(isinstance(text, str) and 0 < len(text) <= _LONGEST for text in texts):
+        raise ValueError("texts")
+    "".join(texts).encode()
+    return [*texts]

@@ -1,0 +1,120 @@
+"""A language from a file to a release: nothing is trained, but it is measured and served like one that was taught.
+
+It is measured by the gallery's own captions in the language; if these are few, by the test in the file; and without
+one, what the file says of itself has to do.
+"""
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+
+from model.dataset import DatasetReport
+from model.language_file import LanguageFile, attach, open_file, read_test
+from model.languages import ENGLISH
+from model.table import View
+from model.version import VersionContent
+from store import files
+from worker.attempt import Attempt, TrainingContext, open_context
+from worker.evaluate import describe, evaluate, measure
+from worker.gate import describe_in_sample
+from worker.learn import conclude, package, serve
+from worker.match import encode_held_out
+from worker.prepare import TrainingData
+from worker.validation import VALIDATION, Validation, choose_validation, decide_validation, encode_candidates
+
+LEAST_OWN = 10  # captions of the gallery by which a language is measured that has a test
+_MEASURED_BY = {
+    "captions": "the gallery's own captions",
+    "test": "the test in the file",
+    "file": "nothing here: the figures are those that the file gives",
+}
+_NO_DATASET = DatasetReport("", 0, 0, 0, (), {}, 0, {}, 0, 0, 0.0, 0, 0, 0, ())
+
+
+def import_language(attempt: Attempt) -> None:
+    """Serve the language that a file brings, if it passes the gate."""
+    expansion = attempt.expansion
+    if expansion.release is not None:
+        return conclude(attempt, expansion.release)
+    with attempt.enter_phase("prepare"):
+        context = open_context(attempt)
+        file = _open(context)
+        view, content, proof = attach(file, context.view, context.encoder.base_view)
+        is_apart = view.version != context.parent
+        context = replace(context, parent=view.version, view=view, is_apart=is_apart)
+        attempt.decide_once(VALIDATION, lambda: asdict(_choose_test(context, read_test(file))))
+    with attempt.enter_phase("evaluate"):
+        report = attempt.compute_once("evaluation/report.json", lambda: _evaluate(context, content, proof))
+    with attempt.enter_phase("package"):
+        held_out = encode_held_out(context, _extend(context, context.proof_view, proof), [expansion.id], ())
+        facts = {"language_file_sha256": expansion.dataset_sha256}
+        version = package(context, expansion.language, content, proof, held_out, report, facts, [expansion.id])
+    serve(context, content, version, report)
+
+
+def _open(context: TrainingContext) -> LanguageFile:
+    """Unpack the file, as at each attempt: what lies in a working folder was checked by nobody."""
+    attempt, encoder = context.attempt, context.encoder
+    folder, base = attempt.folder / "checkpoints" / "file", attempt.registry.bases.find_serving()
+    files.remove(folder)
+    name = "" if base is None else base.public_name
+    return open_file(
+        attempt.fetch_dataset(attempt.expansion), folder, (name, encoder.base_fingerprint), encoder.table.rows.width
+    )
+
+
+def _choose_test(context: TrainingContext, test: dict[str, Any] | None) -> Validation:
+    """Choose by what the language is measured: the gallery's own captions, or the file's test if they are few."""
+    own = context.attempt.registry.proposals.list_captions(context.attempt.expansion.language)
+    if not own or (test is not None and len(own) < LEAST_OWN):
+        return Validation(**test) if test is not None else Validation("english", [], [], [])
+    return choose_validation("pictures", [(text, picture) for picture, text in own], context.gallery.list_ids())
+
+
+def _evaluate(context: TrainingContext, content: VersionContent, proof: VersionContent) -> dict[str, Any]:
+    """Measure the proof that came with the file; of single words also whether what was taught is found."""
+    data, settings = _make_data(context), context.attempt.expansion.settings
+    validation = decide_validation(context, data)
+    report, by = evaluate(context, data, _extend(context, context.proof_view, proof)), "test"
+    del report["dataset"]
+    if validation.against == "words":
+        view, among = _extend(context, context.view, content), encode_candidates(context, data, validation)
+        result = measure(context, view, validation, among)
+        report["in_sample"] = describe_in_sample(describe(view, validation, among, result))
+    if validation.against == "pictures":
+        by = "captions"
+    if not report["pairs"]:
+        report, by = report | settings["says"], "file"
+        if "in_sample" in report:
+            report["in_sample"] = describe_in_sample(report["in_sample"])
+    signed = f"was signed with the key {settings['signer']}" if settings["signer"] else "nobody signed"
+    told = {
+        "measured_by": by,
+        "signer": settings["signer"],
+        "sentence": f"It came as a file, which {signed}, and was measured by {_MEASURED_BY[by]}",
+    }
+    return {**report, "letters": settings["letters"], "imported": told}
+
+
+def _extend(context: TrainingContext, onto: View, content: VersionContent) -> View:
+    return context.encoder.extend(onto, context.parent, context.attempt.expansion.language, content)
+
+
+def _make_data(context: TrainingContext) -> TrainingData:
+    """Return that nothing is taught here."""
+    nothing = torch.empty((0, context.encoder.dimension))
+    return TrainingData(
+        expansions=(context.attempt.expansion,),
+        rows=(),
+        own_rows=(),
+        training_rows=(),
+        listed_rows=frozenset(),
+        proof_rows=(),
+        report=_NO_DATASET,
+        pivot_versions={ENGLISH: context.base_version},
+        pivot_places={},
+        features=nothing,
+        picture_places={},
+        pictures=nothing,
+    )
