@@ -39,7 +39,7 @@ _STEPS = 100_000  # of SQLite's machine, some milliseconds, after which it asks 
 _FAULTS = 10  # of SQLite's own file that are reported
 _IDLE = 10  # seconds after which PostgreSQL ends an idle transaction
 _WRITER = 0x7069_6374  # the advisory lock's number: "pict"
-_CHANGED, _CHANGES = "changed", ("INSERT", "UPDATE", "DELETE")
+_BEFORE = "changes before"  # in SQLAlchemy's notes on a connection of SQLite: what it had changed when its turn began
 _DISK_FULL, _NO_TABLE, _READ_ONLY = "53100", "42P01", "25006"  # SQLSTATE
 _DAMAGED = ("XX001", "XX002", sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)  # XX001: a page fails its checksum
 _NOT_UTF8 = "Could not decode to UTF-8"  # as Python's driver begins; the text itself follows
@@ -50,8 +50,6 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine, self._writer = _create_engines(url)
-        event.listen(self._writer, "begin", lambda connection: connection.info.pop(_CHANGED, None))
-        event.listen(self._writer, "after_cursor_execute", _note_change)
         self._clock = SteadyClock()
         self._refused_since: float | None = None
 
@@ -121,11 +119,14 @@ class Database:
         moment: float = session.scalars(select(type_coerce(now(), Double()))).one()
         return self._clock.is_steady(moment)
 
-    @staticmethod
-    def has_changed(session: Session) -> bool:
+    def has_changed(self, session: Session) -> bool:
         """Return whether this transaction has changed any row so far."""
         session.flush()
-        return _CHANGED in session.connection().info
+        connection = session.connection()
+        if self.is_local:
+            driver: Any = connection.connection.driver_connection
+            return bool(driver.total_changes > connection.info[_BEFORE])
+        return bool(connection.exec_driver_sql("SELECT pg_current_xact_id_if_assigned() IS NOT NULL").scalar())
 
     def find_damage(self) -> list[str]:
         """Let SQLite read its whole file, and return what is wrong there; PostgreSQL has checksums for that."""
@@ -188,12 +189,6 @@ class Database:
         return message
 
 
-def _note_change(connection: Connection, cursor: Any, statement: str, *_: object) -> None:
-    # SQLite counts the rows that a statement returns when they are read
-    if statement[:6] in _CHANGES and (cursor.rowcount or "RETURNING" in statement):
-        connection.info[_CHANGED] = True
-
-
 def _create_engines(url: str) -> tuple[Engine, Engine]:
     """Return the reader and the writer, not yet connected. Raises RegistryUnavailable for an unusable URL."""
     try:
@@ -244,6 +239,8 @@ def _create_sqlite_engines(address: URL, file: Path) -> tuple[Engine, Engine]:
     def take_turn(connection: Connection) -> None:
         until = connection.get_execution_options()["until"]
         _retry_while_busy(lambda: connection.exec_driver_sql("BEGIN IMMEDIATE"), until)
+        driver: Any = connection.connection.driver_connection
+        connection.info[_BEFORE] = driver.total_changes
 
     return reader, writer
 
