@@ -4,6 +4,7 @@ import errno
 import json
 import random
 from collections.abc import Iterator
+from threading import Event
 from types import SimpleNamespace
 
 import httpx
@@ -84,7 +85,7 @@ def make_app(error: Exception) -> FastAPI:
 
     install(raising)
     raising.add_middleware(RequestMiddleware)
-    raising.state.context = SimpleNamespace(metrics=Metrics(), requests=0, draining=False)
+    raising.state.context = SimpleNamespace(metrics=Metrics(), requests=0, draining=False, stopping=Event())
     return raising
 
 

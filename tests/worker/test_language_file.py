@@ -222,6 +222,7 @@ def write_large(folder: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timing
 def test_3000_rows_take_5_mb_and_serve_in_ten_seconds_by_a_worker_that_has_to_start(tmp_path: Path) -> None:
     large = write_large(tmp_path)
@@ -394,6 +395,8 @@ def test_texts_that_no_export_writes_end_the_expansion(
 ) -> None:
     forged = make_forged(exported["br"], tmp_path, INSIDE[name])
     answer = target.admin.post("/v1/languages/import", files={"file": forged})
+    acts = target.admin.get("/v1/admin/audit", params={"act": "POST /v1/languages/import"}).json()["items"]
+    assert answer.json()["expansion"]["id"] in acts[0]["targets"]
     work(target, answer.json(), ends="failed")
     ended = target.admin.get(answer.headers["Location"]).json()
     assert ended["error"]["code"] == "language_file_invalid"
