@@ -15,7 +15,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -110,8 +109,16 @@ class Client(Operations, httpx.Client):
             method in ("GET", "PUT", "DELETE") or "Idempotency-Key" in sent or path.startswith(_REPEATABLE)
         )
         params = {name: value for name, value in (query or {}).items() if value is not None}
-        send = partial(self.request, method, path, params=params, headers=sent, **_encode_body(body, form))
+        encoded, tries = _encode_body(body, form), 0
+
+        def send() -> httpx.Response:
+            nonlocal tries
+            tries += 1
+            return self.request(method, path, params=params, headers=sent, **encoded)
+
         response = retry(send, patience=self.patience, is_repeatable=is_repeatable)
+        if method == "DELETE" and tries > 1 and response.status_code == httpx.codes.NOT_FOUND:
+            return None  # the first try may have done it
         if response.is_error:
             raise RefusedError(response)
         kind = response.headers.get("Content-Type", "").partition(";")[0]

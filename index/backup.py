@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import func, make_url, select
+from sqlalchemy import func, inspect, make_url, select
 from sqlalchemy.orm import Session
 
 from index.copier import HOME, Copier, place_file
@@ -30,14 +30,15 @@ from index.files import name_files
 from index.set_states import is_run, select_newest
 from store import files
 from store.data_root import EXPANSIONS, SIGNING_KEY, DataRoot
-from store.dump import dump_registry, has_registry, load_registry
+from store.deleted import DeletedPictureRow
+from store.dump import dump_registry, find_sqlite_files, has_registry, load_registry
 from store.errors import BackupFailed, CorruptFolder, StorageFull, StoreUnavailable
 from store.files import MANIFEST, TEMPORARY
 from store.migrations import NEWEST, read_revision
 from store.registry import open_registry
 from store.retention import get_serving
 from store.settings import CommonSettings
-from store.tables import BaseRow, CaptionRow, ExpansionRow, PictureRow, VectorSetRow, VersionRow
+from store.tables import BaseRow, CaptionRow, DiscardedContentRow, ExpansionRow, PictureRow, VectorSetRow, VersionRow
 from store.versions import find_roots
 
 KEEP = 14  # backups
@@ -46,6 +47,7 @@ _ROUNDS = 4  # copies of the registry, at most
 _QUESTIONS = 3  # for each language
 _LONGEST = 200  # characters of one
 _FOLLOWED = 1.0  # seconds after which every process has what was written
+_ALL = 1 << 30  # how many are kept where nobody said how many
 _NAMED = 100  # missing files, in the manifest
 _log = logging.getLogger(__name__)
 
@@ -85,7 +87,9 @@ class Backup:
             raise BackupFailed(f"{home} is not empty: a backup is restored into an empty PICTOGLOT_HOME alone")
         if has_registry(database):
             raise BackupFailed("There is a registry at PICTOGLOT_DATABASE_URL: a backup is restored into an empty one")
-        if root.list_stored(""):
+        if kind == "sqlite" and (there := find_sqlite_files(database)):
+            raise BackupFailed(f"{there[0]} exists: remove it, or name another file in PICTOGLOT_DATABASE_URL")
+        if not root.is_store_empty():  # or what is there would go with a restore that fails
             raise BackupFailed(f"{settings.store} is not empty: a backup is restored into an empty PICTOGLOT_STORE")
         with files.restrict_access(), _explain(home):
             files.make_folder(home)
@@ -119,6 +123,8 @@ def take(
     place = place.expanduser().absolute()
     if place.resolve().is_relative_to(settings.home.resolve()):
         raise BackupFailed(f"{place} is in the data root: name a folder outside of it")
+    if (place / MANIFEST).is_file():
+        raise BackupFailed(f"{place} is a backup itself: name the folder of all backups")
     if not has_registry(settings.database):
         raise BackupFailed(f"There is nothing to back up: {settings.home} has no registry yet")
     with files.restrict_access(), _explain(place), _hold(place, wait):
@@ -135,8 +141,9 @@ def take(
         except BaseException:
             shutil.rmtree(staged, ignore_errors=True)
             raise
-        for old in list_folders(place)[:-keep]:
-            files.remove(old)
+        if not manifest["missing_count"]:  # the last whole one stays
+            for old in [each for each in list_folders(place) if each != final][: 1 - keep or None]:
+                files.remove(old)
     return Backup(final, manifest)
 
 
@@ -164,7 +171,7 @@ def back_up_before_upgrade(settings: CommonSettings) -> None:
     with closing(open_registry(settings.database, migrate=False)) as registry:
         migration = registry.describe_migration()
     if migration:
-        made = take(settings, Path(settings.backup_before_upgrade), wait=True)
+        made = take(settings, Path(settings.backup_before_upgrade), _ALL, wait=True)
         _log.warning("%s; the backup before it is %s", migration, made.folder)
 
 
@@ -244,6 +251,11 @@ def _list_names(session: Session) -> Iterator[str]:
     """List what the registry names: files of pictures, folders of versions, datasets and segments."""
     for content, original in session.execute(select(PictureRow.content_sha256, PictureRow.original)):
         yield from name_files(content, original)
+    deleted, kept = DeletedPictureRow, select(DiscardedContentRow.content_sha256)
+    if inspect(session.connection()).has_table(deleted.__tablename__):  # not before a migration
+        back = select(deleted.content_sha256, deleted.original).where(deleted.content_sha256.in_(kept))
+        for content, original in session.execute(back):  # they can be brought back for a day
+            yield from name_files(content, original)
     for column in (VersionRow.folder, ExpansionRow.dataset_path):
         yield from (name for name in session.scalars(select(column).where(column.is_not(None))) if name)
     for parts in session.scalars(select(VectorSetRow.segments).where(select_newest())):

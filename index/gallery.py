@@ -121,7 +121,8 @@ class Gallery(PictureTables):
         with self._write_files_around(pictures), self.registry.begin() as session:
             stored = [_put_picture(session, new) for new in pictures]
             for new, put in zip(pictures, stored, strict=True):
-                note(session, {new.id: put.outcome}, new.act)
+                if put.outcome != "kept":
+                    note(session, {new.id: put.outcome}, new.act)
             vectors = {new.content_sha256: new.vector for new in pictures if new.vector is not None}
             store_picture_vectors(session, fingerprint, vectors)
             _discard(session, {put.before for put in stored if put.before is not None})

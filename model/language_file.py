@@ -7,6 +7,7 @@ in it where its own tokens need them, and none of their rows.
 import gzip
 import json
 import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -36,7 +37,8 @@ _OWN = (ROWS, NGRAMS, LEXICON)
 _REQUIRED = {*_OWN, TOKENIZER}
 _MOST_CAPTIONS, _MOST_OTHERS = 500, 1_000  # of a test, which is to take seconds
 _MOST_ROWS, _LARGEST = 150_000, 100.0  # the size of a value: a base's are below 1
-_MOST_MERGES, _MOST_CUT, _LONGEST = 200_000, 40_000, 1_000  # the last: characters of a text
+_MOST_MERGES, _MOST_CUT, _LONGEST, _LONGEST_CUT = 200_000, 40_000, 1_000, 24  # the last two: characters of a text
+_DEEPEST = 20  # how far lists and dictionaries of a manifest go into each other: formatted, deep ones take a gigabyte
 _MOST_TEXT = 16 << 20  # bytes of a part that is no table, unpacked
 _MOST_MANIFEST, _MOST_SIGNATURE, _HEADER = 1 << 20, 4 << 10, 4 << 10
 _BLOCK = 4_096  # rows that are looked at together
@@ -98,8 +100,9 @@ def open_file(path: Path, folder: Path, base: tuple[str, str], width: int) -> La
             document = json.loads(signature.read_bytes())
             if not (is_signed(document) and document["manifest_sha256"] == files.hash_file(folder / files.MANIFEST)):
                 raise LanguageFileChanged("the language file was changed after it was signed")
-            signer = str(document["public_key"])
+            signer = b64encode(b64decode(document["public_key"])).decode()  # what is behind it was not looked at
             signature.unlink()
+        _check_depth(json.loads((folder / files.MANIFEST).read_bytes()))
         manifest = files.verify(folder)
     except (CorruptFolder, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LanguageFileChanged("parts of the language file are not those that its manifest names") from error
@@ -134,6 +137,8 @@ def attach(file: LanguageFile, shared: View, base: View) -> tuple[View, VersionC
         if whole.sha256 != file.manifest["learned_with"]:
             whole, parent = alone, base
         contents = [_number_anew(each, alone, whole, parent.tokenizer) for each in (content, proof)]
+        if any((np.diff(each.rows.ids) <= 0).any() for each in contents):
+            raise ValueError("ids are not in order with the merges of this table")
     except (VersionCorrupt, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise LanguageFileInvalid("the language file has parts that no export writes") from error
     return parent, contents[0], contents[1] if has_proof else contents[0]
@@ -193,6 +198,13 @@ def _number_anew(content: VersionContent, old: Tokenizer, new: Tokenizer, parent
     )
 
 
+def _check_depth(value: Any, left: int = _DEEPEST) -> None:
+    if left < 0:
+        raise ValueError("depth")
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_depth(each, left - 1)
+
+
 def _check_unpacked(path: Path) -> None:
     """Refuse a packed part that is damaged, or too large unpacked; without holding it in memory."""
     left = _MOST_TEXT
@@ -229,7 +241,8 @@ def _check_rows(path: Path, width: int) -> None:
 def _check_texts(content: VersionContent) -> None:
     """Raise `ValueError` for texts that no training makes."""
     _require_texts([text for merge in content.merges for text in merge], 2 * _MOST_MERGES)
-    _require_texts(content.words, _MOST_CUT)
+    if any(len(word) > _LONGEST_CUT for word in _require_texts(content.words, _MOST_CUT)):
+        raise ValueError("words that are cut out")
     counts = content.ngrams.values()
     if any(type(times) is not int or not 0 <= times < 1 << 31 for times in counts):
         raise ValueError("counts of n-grams")

@@ -121,10 +121,7 @@ class GuardedRoute(APIRoute):
             request.state.rate = partial(context.rate.list_headers, principal.id)  # as it is when the answer begins
             context.rate.take(principal.id)
             request.state.principal = principal
-            if request.method not in READING:
-                act = f"{request.method} {request.scope['route'].path}"
-                named = [unquote(value) for value in request.path_params.values()]
-                CURRENT.set(Act(principal.id, act, principal.label, request.state.request_id, named))
+            CURRENT.set(_describe_act(request, principal))  # none, too: a connection's requests may share a context
             _check_query(request, names)
             if read is None:
                 request.state.body.allow(*context.body_limits[BodyKind.JSON])
@@ -137,6 +134,14 @@ class GuardedRoute(APIRoute):
                 return await handler(request)
 
         return handle_guarded
+
+
+def _describe_act(request: Request, principal: Principal) -> Act | None:
+    if request.method in READING:
+        return None
+    act = f"{request.method} {request.scope['route'].path}"
+    named = [unquote(value) for value in request.path_params.values()]
+    return Act(principal.id, act, principal.label, request.state.request_id, named)
 
 
 def _make_body_reader(

@@ -52,6 +52,8 @@ def unpack(path: Path, folder: Path, limits: Mapping[str, int]) -> None:
             names = [entry.filename for entry in entries]
             if len({*names}) < len(names) or not limits.keys() >= {*names}:
                 raise LanguageFileInvalid("the file holds what does not belong into it")
+            if any(entry.header_offset >= path.stat().st_size for entry in entries):
+                raise LanguageFileInvalid("the directory of the file is not as it should be")
             if any(entry.file_size > limits[entry.filename] for entry in entries):
                 raise LanguageFileInvalid("a part of the file is too large")
             if any(entry.compress_type not in _PACKED for entry in entries):

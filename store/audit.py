@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import JSON, Text, cast, select
+from sqlalchemy import JSON, Text, cast, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from store.clock import now
@@ -89,7 +89,8 @@ class Audit:
         if before is not None:
             query = query.where(row.number < before)
         if target is not None:  # JSON has the name between quotes, and perhaps as the value of another
-            query = query.where(cast(row.targets, Text).contains(encode_json(target), autoescape=True))
+            find = func.instr if self._database.is_local else func.strpos  # LIKE takes `p1` for `P1` in SQLite
+            query = query.where(find(cast(row.targets, Text), encode_json(target)) > 0)
         if since is not None:
             query = query.where(row.at >= since - _ROUNDED)
         if until is not None:

@@ -65,6 +65,10 @@ class DataRoot:
         """Return whether a folder or file is on this machine or in the store."""
         return self.locate(name).exists() or name in self.list_stored(name)
 
+    def is_store_empty(self) -> bool:
+        """Return whether the store, if there is one, has no object at all under its address."""
+        return self._objects is None or not self._objects.list_keys("")
+
     def list_stored(self, name: str) -> set[str]:
         """List the folders and files with this name, or below it, that are complete in the store."""
         keys = () if self._objects is None else self._objects.list_keys(name)

@@ -65,6 +65,12 @@ def has_registry(url: str) -> bool:
         return read_revision(session.connection()) is not None
 
 
+def find_sqlite_files(url: str) -> list[Path]:
+    """Find the file that SQLite would open at `url`, and logs of it, which it would play back onto another."""
+    path = str(make_url(url).database)
+    return [file for end in ("", "-wal", "-shm", "-journal") if (file := Path(path + end)).exists()]
+
+
 @contextmanager
 def make_database(url: str) -> Iterator[str]:
     """Make an empty database on the PostgreSQL server of `url`, yield its URL, and drop it. Raises BackupFailed."""
@@ -92,8 +98,11 @@ def _is_file(address: URL) -> bool:
 def _run(name: str, url: URL, server: int, *options: str) -> None:
     """Run a program of PostgreSQL on a database; the password does not show among the processes."""
     program = _find_program(name, server)
-    database = URL.create("postgresql", url.username, None, url.host, url.port, url.database, url.query)
-    variables = {"PGPASSWORD": str(url.password)} if url.password else {}
+    secrets = {key: url.query[key] for key in ("password", "sslpassword") if key in url.query}
+    query = {key: value for key, value in url.query.items() if key not in secrets}
+    database = URL.create("postgresql", url.username, None, url.host, url.port, url.database, query)
+    password = url.password or secrets.get("password")
+    variables = {"PGPASSWORD": str(password)} if password else {}
     command = [program, *_PORTABLE, f"--dbname={database.render_as_string()}", *options]
     done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -261,9 +261,10 @@ class Expansions(Leases):
                 .where(ExpansionRow.id == id, UNLEASED)
                 .values(state=CANCELLED, finished_at=now(), lease_owner=None, lease_expires=None, eta_seconds=None)
             )
-            session.execute(update(ExpansionRow).where(ExpansionRow.id == id).values(cancel_requested=True))
+            asks = update(ExpansionRow).where(ExpansionRow.id == id, ~ExpansionRow.cancel_requested)
+            if session.scalar(asks.values(cancel_requested=True).returning(ExpansionRow.id)) is not None:
+                note(session, {id: "cancelled"})
             session.refresh(row)
-            note(session, {id: "cancelled"})
             return build_expansion(row)
 
     def list_runnable(self) -> Sequence[str]:

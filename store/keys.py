@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, select, update
 
 from store.audit import note
 from store.clock import now
@@ -78,11 +78,12 @@ class ApiKeys:
 
     def revoke(self, id: str) -> None:
         """Make a key invalid from now on; revoking it again changes nothing. Raises KeyNotFound."""
-        revoke = update(KeyRow).where(KeyRow.id == id).values(revoked_at=func.coalesce(KeyRow.revoked_at, now()))
+        revoke = update(KeyRow).where(KeyRow.id == id, KeyRow.revoked_at.is_(None)).values(revoked_at=now())
         with self._registry.begin() as session:
-            if session.scalar(revoke.returning(KeyRow.id)) is None:
+            if session.scalar(revoke.returning(KeyRow.id)) is not None:
+                note(session, {id: "revoked"})
+            elif session.get(KeyRow, id) is None:
                 raise KeyNotFound
-            note(session, {id: "revoked"})
 
 
 def _hash_secret(secret: str) -> bytes:

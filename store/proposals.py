@@ -100,6 +100,7 @@ class CaptionProposals:
             by = {**vars(person), "person": person.person}
             session.add(ProposalRow(language=language, picture=picture, text=text, same=same, **by))
             session.flush()
+            note(session, {picture: "caption proposed"})
             alike = select(row).where(row.picture == picture, row.same == same, *of_language).order_by(row.id)
             return [each.convert_to(Proposal) for each in session.scalars(alike)]
 
@@ -127,15 +128,15 @@ class CaptionProposals:
         ids = [proposal.id for proposal in proposals]
         which = update(ProposalRow).where(ProposalRow.id.in_(ids), ProposalRow.accepted_at.is_(None))
         with self._database.begin() as session:
-            session.execute(which.values(accepted_at=now(), accepted_by=actor))
-            note(session, {each.picture: "caption accepted" for each in proposals})
+            accepted = which.values(accepted_at=now(), accepted_by=actor).returning(ProposalRow.picture)
+            note(session, dict.fromkeys(session.scalars(accepted), "caption accepted"))
 
     def reject(self, language: str, ids: Sequence[int]) -> None:
         """Delete proposals that wait."""
         row = ProposalRow
         with self._database.begin() as session:
-            session.execute(delete(row).where(row.language == language, row.id.in_(ids), row.accepted_at.is_(None)))
-            note(session, {f"proposal {id}": "rejected" for id in ids})
+            gone = delete(row).where(row.language == language, row.id.in_(ids), row.accepted_at.is_(None))
+            note(session, {f"proposal {id}": "rejected" for id in session.scalars(gone.returning(row.id))})
 
     def find_wanted(self, language: str, person: Person, count: int) -> Sequence[str]:
         """Find pictures without a caption in a language that this person has not captioned yet.

@@ -92,8 +92,8 @@ class Retention:
             numbers = [version.number for version in pruning.versions]
             new = VersionRow.pruned_at.is_(None) | VersionRow.number.in_(find_reused_as_shared(session))
             mark = update(VersionRow).where(VersionRow.number.in_(numbers), new)
-            session.execute(mark.values(pruned_at=now(), pruned_release=pruning.release))
-            note(session, {f"version {number}": "pruned" for number in numbers})
+            marked = mark.values(pruned_at=now(), pruned_release=pruning.release).returning(VersionRow.number)
+            note(session, {f"version {number}": "pruned" for number in session.scalars(marked)})
             return pruning
 
     def list_removable(self) -> list[Version]:
@@ -112,6 +112,7 @@ class Retention:
         """Record that the dataset of an expansion is gone."""
         with self._database.begin() as session:
             session.execute(update(ExpansionRow).where(ExpansionRow.id == expansion).values(dataset_path=None))
+            note(session, {f"dataset {expansion}": "removed"})
 
 
 def get_serving(session: Session, expected: int | None = None) -> ReleaseRow:

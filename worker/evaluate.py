@@ -138,7 +138,7 @@ def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[s
     attempt, versions, served = context.attempt, context.attempt.registry.versions, context.served_versions
     made_of, get = attempt.expansion.made_of, attempt.registry.expansions.get
     replaces, sources = attempt.expansion.settings.get("replace"), tuple[str, ...]()
-    if attempt.expansion.kind == "learn" and data.language in served:
+    if attempt.expansion.kind in ("learn", "import") and data.language in served:
         sources = versions.get(served[data.language]).dataset_expansions
     again = [id for id in sources if made_of is None or get(id).made_of != made_of]
     sets = collect_validations(context, data, () if replaces else again)

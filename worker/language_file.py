@@ -17,7 +17,7 @@ from model.version import VersionContent
 from store import files
 from worker.attempt import Attempt, TrainingContext, open_context
 from worker.evaluate import describe, evaluate, measure
-from worker.gate import describe_in_sample
+from worker.gate import GateFailed, describe_in_sample
 from worker.learn import conclude, package, serve
 from worker.match import encode_held_out
 from worker.prepare import TrainingData
@@ -25,9 +25,9 @@ from worker.validation import VALIDATION, Validation, choose_validation, decide_
 
 LEAST_OWN = 10  # captions of the gallery by which a language is measured that has a test
 _MEASURED_BY = {
-    "captions": "the gallery's own captions",
-    "test": "the test in the file",
-    "file": "nothing here: the figures are those that the file gives",
+    "captions": "was measured by the gallery's own captions",
+    "test": "was measured by the test in the file",
+    "file": "was not measured here: its figures are its own",
 }
 _NO_DATASET = DatasetReport("", 0, 0, 0, (), {}, 0, {}, 0, 0, 0.0, 0, 0, 0, ())
 
@@ -78,13 +78,18 @@ def _evaluate(context: TrainingContext, content: VersionContent, proof: VersionC
     validation = decide_validation(context, data)
     report, by = evaluate(context, data, _extend(context, context.proof_view, proof)), "test"
     del report["dataset"]
-    if validation.against == "words":
+    if validation.against == "words" and report["pairs"]:
         view, among = _extend(context, context.view, content), encode_candidates(context, data, validation)
         result = measure(context, view, validation, among)
         report["in_sample"] = describe_in_sample(describe(view, validation, among, result))
     if validation.against == "pictures":
         by = "captions"
     if not report["pairs"]:
+        if context.attempt.expansion.language in context.served_versions and not settings.get("force"):
+            raise GateFailed(
+                "This language is served here, and nothing here can measure what the file brings: add captions in it, "
+                "or use `--force` to serve it anyway."
+            )
         report, by = report | settings["says"], "file"
         if "in_sample" in report:
             report["in_sample"] = describe_in_sample(report["in_sample"])
@@ -92,7 +97,7 @@ def _evaluate(context: TrainingContext, content: VersionContent, proof: VersionC
     told = {
         "measured_by": by,
         "signer": settings["signer"],
-        "sentence": f"It came as a file, which {signed}, and was measured by {_MEASURED_BY[by]}",
+        "sentence": f"It came as a file, which {signed}, and {_MEASURED_BY[by]}",
     }
     return {**report, "letters": settings["letters"], "imported": told}
 

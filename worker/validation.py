@@ -109,7 +109,7 @@ def load_validations(root: DataRoot, expansions: Sequence[str]) -> list[Validati
 def collect_validations(context: TrainingContext, data: TrainingData, earlier: Sequence[str]) -> list[Validation]:
     """Load what this dataset, those taught again and the `earlier` ones hold out: a set for each kind of candidates."""
     own = decide_validation(context, data)
-    if context.attempt.expansion.kind != "learn":
+    if context.attempt.expansion.kind not in ("learn", "import"):
         return [own]
     ids = [*dict.fromkeys([*earlier, *(each.id for each in data.expansions)])]
     return load_validations(context.attempt.root, ids) or [own]

@@ -86,6 +86,8 @@ def _take(folder: Path, keep: int, as_json: bool) -> None:
         + (f"; {missing} that the registry names was not there: see `pictoglot verify`" if manifest["missing"] else "")
     )
     print_result(document, as_json, f"{sentence}.")
+    if manifest["missing_count"]:
+        raise typer.Exit(FAILED)
 
 
 def _verify(folder: Path, as_json: bool) -> None:
@@ -99,18 +101,21 @@ def _verify(folder: Path, as_json: bool) -> None:
             wrong = find_differences(trial, found.manifest["questions"])
     asked = found.manifest["questions"]
     noted = sum(question["answer"] is not None for question in asked)
-    document = {"backup": str(found.folder), "ok": not wrong, **_describe(found)}
+    missing = found.manifest["missing_count"]
+    document = {"backup": str(found.folder), "ok": not wrong and not missing, **_describe(found)}
     document |= {"searches": len(asked), "compared": noted, "differences": wrong}
     said = (
         f"{found.folder} opens, and {len(wrong)} of {format_count(len(asked), 'search', 'searches')} answer otherwise."
     )
-    if not wrong:
+    if missing:
+        said += f" It lacks {format_count(missing, 'file')} that its registry names."
+    elif not wrong:
         said = (
             f"{found.folder} is whole: {_tell(found)}. It opens, and answers "
             f"{format_count(len(asked), 'search', 'searches')}, {noted} of them as noted then."
         )
     print_result(document, as_json, said)
-    if wrong:
+    if wrong or missing:
         raise typer.Exit(FAILED)
 
 
@@ -120,6 +125,7 @@ def _describe(found: "Backup") -> dict[str, Any]:
         **{name: found.manifest[name] for name in names},
         "files": len(found.manifest["files"]),
         "bytes": found.size,
+        "missing_count": found.manifest["missing_count"],
     }
 
 

@@ -31,6 +31,8 @@ from store.expansions import IdempotencyKey
 
 router = APIRouter(prefix="/v1/languages", tags=["languages"], route_class=GuardedRoute)
 _ZIP = "application/zip"
+# Of a report: no captions, and nothing of other languages
+_REPORTED = ("against", "pairs", "candidates", "truncated", "t2i", "i2t", "in_sample", "letters")
 _TEST = "validation.json"  # in an expansion's folder
 
 
@@ -53,7 +55,7 @@ def export_language(tag: str, context: AppContext, sign: values.QueryFlag = "fal
         "text_fingerprint": context.encoder.base_fingerprint,
         "learned_at": version.created_at.isoformat(),
         "terms": {} if terms is None else dict(terms.terms),
-        "report": version.report,
+        "report": {name: version.report[name] for name in _REPORTED if name in version.report},
     }
     paths = [root.open(f"{EXPANSIONS}/{each}/{_TEST}") for each in version.dataset_expansions]
     tests = [json.loads(path.read_bytes()) for path in paths if path.is_file()]

@@ -26,7 +26,7 @@ def test_a_move_is_asked_for_followed_and_taken_back(chromium: Browser, tmp_path
         expect(page.locator("dialog")).to_contain_text("taught again: German")
         page.locator("dialog").get_by_role("button", name="Move", exact=True).click()
         expect(shown.locator("progress")).to_be_visible()
-        expect(shown).to_contain_text("waiting for a worker")
+        expect(shown).to_contain_text("Waiting for its turn")
         registry.expansions.cancel(registry.expansions.list()[0].id)
 
         release = move_base(registry)

@@ -100,6 +100,7 @@ def test_kubernetes_accepts_what_kustomize_builds_and_no_secret_is_in_it() -> No
     assert {name.removeprefix(PREFIX) for name in given} <= list_names() - {"ADMIN_KEY", "DATABASE_URL", "BROKER_URL"}
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     for deployment in (document for document in documents if document["kind"] == "Deployment"):
+        assert deployment["spec"]["template"]["spec"]["enableServiceLinks"] is False
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         assert container["image"] == f"pictoglot:{version}" and container["securityContext"]["readOnlyRootFilesystem"]
         assert container["readinessProbe"] and container["resources"]["limits"]["memory"]

@@ -47,7 +47,10 @@ def run(service: Service, *words: str, **settings: str) -> Result:
 
 def fill(service: Service) -> None:
     """Add two languages and three pictures."""
-    service.learn("cy")
+    version = service.learn("cy")
+    for name in (str(version.folder), "uploads/d.jsonl"):  # what the registry names now
+        (service.home / name).parent.mkdir(parents=True, exist_ok=True)
+        (service.home / name).write_bytes(b"taught")
     for number in range(3):
         assert service.put(f"p{number}", picture(number), en=[f"motif {number}"], cy=[f"llun {number}"]).is_success
     assert teach(service, "br").status_code == 202
@@ -219,6 +222,11 @@ def test_what_cannot_be_backed_up_or_restored_is_refused(service: Service, copie
     there = make_registry(tmp_path / "elsewhere.db")
     with pytest.raises(BackupFailed, match="There is a registry"):
         find(copied).restore(Settings(home=tmp_path / "restored", database_url=there))
+    (tmp_path / "log.db-wal").write_bytes(b"played back")
+    with pytest.raises(BackupFailed, match=r"log\.db-wal exists"):
+        find(copied).restore(Settings(home=tmp_path / "restored", database_url=f"sqlite:///{tmp_path}/log.db"))
+    refused = run(service, "backup", str(copied))
+    assert refused.exit_code == 1 and "is a backup itself" in refused.output
     with pytest.raises(BackupFailed, match="is of sqlite"):
         find(copied).restore(Settings(home=tmp_path / "restored", database_url="postgresql://nowhere/x"))
     manifest = find(copied).manifest | {"revision": "9999"}
