@@ -48,9 +48,9 @@ def run(service: Service, *words: str, **settings: str) -> Result:
 def fill(service: Service) -> None:
     """Add two languages and three pictures."""
     version = service.learn("cy")
-    for name in (str(version.folder), "uploads/d.jsonl"):  # what the registry names now
-        (service.home / name).parent.mkdir(parents=True, exist_ok=True)
-        (service.home / name).write_bytes(b"taught")
+    (service.home / str(version.folder)).mkdir(parents=True)  # which the registry names, and no dataset
+    (service.home / str(version.folder) / "rows").write_bytes(b"taught")
+    service.context.registry.retention.note_dataset_removed(str(version.expansion))
     for number in range(3):
         assert service.put(f"p{number}", picture(number), en=[f"motif {number}"], cy=[f"llun {number}"]).is_success
     assert teach(service, "br").status_code == 202
