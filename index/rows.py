@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, lite
 from sqlalchemy.orm import Session
 
 from index.captions import BATCH_SIZE, Caption, EncoderId, add_captions, find_captions, find_own_captions, split_batches
+from index.set_states import find_last_change
 from index.vectors import Vector
 from store.files import append_crc, strip_crc
 from store.registry import Registry
@@ -311,12 +312,6 @@ class PictureTables:
         if len(whole) < len(found):
             _log.warning("vectors in the registry are damaged", extra={"count": len(found) - len(whole)})
         return whole
-
-
-def find_last_change(registry: Registry) -> int:
-    """Return the number of the last change of a gallery; 0 when there is none."""
-    with registry.read() as session:
-        return session.scalar(select(func.max(GalleryChangeRow.change))) or 0
 
 
 def _is_visible(expansions: Iterable[str]) -> ColumnElement[bool]:

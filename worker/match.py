@@ -23,7 +23,7 @@ from safetensors.torch import save
 
 from index.captions import EncoderId
 from index.gallery import Gallery
-from index.rows import find_last_change
+from index.set_states import find_last_change
 from index.vectors import Matrix
 from model.backend import find_recorded_encoding
 from model.dataset.rows import Row

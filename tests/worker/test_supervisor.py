@@ -153,8 +153,8 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_threads_that_ask_at_once_share_one_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     under_test, opened = Supervisor(WorkerSettings(home=tmp_path)), list[Registry]()
 
-    def slowly(url: str) -> Registry:
-        opened.append(open_registry(url))
+    def slowly(url: str, *, migrate: bool) -> Registry:
+        opened.append(open_registry(url, migrate=migrate))
         time.sleep(0.2)  # time for the others to come
         return opened[-1]
 
