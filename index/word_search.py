@@ -215,6 +215,7 @@ class WordSearch:
         terms, unwanted = extract_query_terms(words, languages), extract_query_terms(without or "")
         if not terms:
             return FoundWords()
+        self._find_visible_expansions(release)  # which reads the registry, too: before this search holds a connection
         with self._registry.read_in_time() as session:
             newest = _read_newest(session)
             read = partial(self._read_terms, session, newest, release)
@@ -238,8 +239,7 @@ class WordSearch:
                     count, before = count + len(matches.pictures), count
                     if before <= _MANY_MATCHES < count:
                         turn.enter_context(hold_in_time(self._turn))
-                whole = make_whole_term(words)
-                named = read([whole])[0] if whole else np.empty(0, dtype=np.int64)
+                named = read([whole])[0] if (whole := make_whole_term(words)) else np.empty(0, dtype=np.int64)
                 weights = _weigh_terms([len(each.pictures) for each in found])
                 best = _select_best(found, weights, named, most, least)
                 found.clear()

@@ -29,6 +29,7 @@ from tests.service.processes import Program, answers, weightless
 from tests.service.test_front_door import LIVE, connect, receive_all
 from tests.service.test_http import SEARCH
 
+_ONE_MORE = 3  # descriptors of a connection of SQLite's pool: database, log, and index of the log
 HEADERS = {"X-API-Key": ADMIN_KEY, "Content-Type": "application/json"}
 
 
@@ -224,7 +225,7 @@ def test_requests_and_releases_leave_no_descriptor_and_no_memory_behind(
 
         descriptors, memory = work(500, 10)  # until every thread has begun, and opened what it keeps open
         later, grown = work(requests, swaps)
-    assert later <= descriptors * 1.05 and grown <= memory * 1.05, (descriptors, later, memory, grown)
+    assert later <= descriptors + _ONE_MORE and grown <= memory * 1.05, (descriptors, later, memory, grown)
 
 
 def _swap(client: httpx.Client) -> None:
