@@ -121,4 +121,5 @@ def test_each_restore_is_one_moment_of_its_backup(tmp_path: Path, new_database: 
         assert load.is_alive()
         load.ended.set()
         load.join()
-    assert len(list_folders(tmp_path / "backups")) == 2
+    # where languages are taught by name alone, files are missing: such a backup removes none
+    assert len(list_folders(tmp_path / "backups")) == (drills if made.manifest["missing_count"] else 2)
