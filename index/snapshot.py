@@ -1,36 +1,27 @@
 """The snapshot that answers a request: release, views, vector sets and detector in one immutable object. Opens nothing.
 
 A request takes the reference to it once. No search reads a file or the registry, so it works without them.
-
-What is found by meaning and by words becomes one ranking, in four bands: first pictures that are called exactly like
-the text, then those that have all of its words, then those that are likely meant, then all others. Within a band a
-picture's score is the sum of weight / (60 + rank) over the rankings that have it: ranks can be compared where scores
-cannot. 60 is of Cormack, Clarke and Büttcher (SIGIR 2009).
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from typing import Literal
 
 import numpy as np
 
+from index.ranking import PictureHit, require_depth
 from index.vectors import Hit, Identity, Keys, Vector, VectorSet
-from index.word_search import FoundWords, WordHit
+from index.word_search import FoundWords
 from model.detection import Detector, Guess
 from model.languages import ENGLISH, canonicalize, is_in_script, look_up
-from model.match import CUT, RIVALS, Calibration
+from model.match import RIVALS, Calibration
 from model.table import View
-from store.errors import LanguageNotFound, PageTooDeep, PictureNotFound
+from store.errors import LanguageNotFound, PictureNotFound
 from store.releases import Release
 
 AUTO, SHARED = "auto", "shared"  # instead of a tag: detect the language; use the shared version
-DEEPEST_RANK = 10_000  # rank of the last hit on the last page: time and memory of a search grow with its depth
-NEAR = 100  # first hits by meaning, at least, that are fused; ranks beyond count for no picture that has the words
-SAID = 0.95  # the chance of a picture whose words say that it is meant: as good as that of the surest by meaning
-_BANDS = 4
-_RANK_OFFSET = 60
 _SAME_SCORE = 1e-5  # scores closer than this are taken as equal
 
 
@@ -47,32 +38,6 @@ class Route:
     confidence: float | None
     view: View
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class PictureHit:
-    """A picture in a search result; `rank` counts from 1 over all pages.
-
-    `score` orders the hits. Where two rankings were joined, `meaning` and `words` are its scores in these, or None.
-    `match` is the chance that it is what the text means, where that is known. `said`: it has all words of the text.
-    """
-
-    picture: str
-    score: float
-    rank: int
-    meaning: float | None = None
-    words: float | None = None
-    match: float | None = None
-    said: bool = False
-
-    @property
-    def likely(self) -> bool | None:
-        """Whether it is rather what was meant than not; None where that is not known."""
-        return True if self.said else None if self.match is None else self.match >= CUT
-
-    def has_chance(self, least: float | None) -> bool:
-        """Whether it has at least this chance, or none is asked for."""
-        return least is None or (self.match is not None and self.match >= least)
 
 
 @dataclass(frozen=True)
@@ -224,7 +189,7 @@ class Snapshot:
         offset = after.rank if after else 0
         while True:
             if offset:
-                _require_depth(offset + limit)
+                require_depth(offset + limit)
             depth = offset + limit if calibration is None else max(offset + limit, RIVALS)
             hits = self.pictures.search(vector, depth + len(without), allowed)
             hits = [hit for hit in hits if hit.entry.picture not in without] if without else hits
@@ -285,115 +250,9 @@ class Snapshot:
         return {id: share for id, share in shares.items() if share}
 
 
-def _require_depth(depth: int) -> int:
-    """Return a depth that is not beyond one more than the deepest rank."""
-    if depth > DEEPEST_RANK + 1:
-        raise PageTooDeep(f"results go to rank {DEEPEST_RANK:,}: ask for fewer on this page, or set min_score")
-    return depth
-
-
 def _count_until(hits: Sequence[Hit], after: PictureHit) -> int:
     """Count the hits of a ranking up to and including `after`, or before its score if it was deleted."""
     for rank, hit in enumerate(hits, 1):
         if hit.entry.picture == after.picture and abs(hit.score - after.score) < _SAME_SCORE:
             return rank
     return sum((-hit.score, hit.entry.picture) < (-after.score, after.picture) for hit in hits)
-
-
-def rank_by_words(found: Sequence[WordHit], min_score: float | None = None) -> list[PictureHit]:
-    """Rank by words alone."""
-    ranked = [
-        PictureHit(each.picture, each.score, rank, words=each.score, said=each.complete)
-        for rank, each in enumerate(found, 1)
-    ]
-    return [hit for hit in ranked if min_score is None or hit.score >= min_score]
-
-
-@dataclass(frozen=True)
-class Fusion:
-    """What a text finds by meaning and by words, with these weights: not both may be 0, and of 0 a ranking is empty.
-
-    `search` returns so many first hits by meaning; `measure_shares` says of pictures with captions, which share of the
-    words these have. `is_told`: chances of hits are known. Those below `min_match` come last.
-    """
-
-    search: Callable[[int], Sequence[PictureHit]]
-    words: Sequence[WordHit]
-    weights: tuple[float, float]
-    measure_shares: Callable[[Sequence[str]], Mapping[str, float]]
-    is_told: bool = False
-    min_match: float | None = None
-
-    def list_hits_after(self, count: int, after: PictureHit | None) -> list[PictureHit]:
-        """Return the next `count` hits, or the first ones: the same whatever the depth; raise `PageTooDeep`."""
-        depth, least = _require_depth(count + (after.rank if after else 0)), self.min_match
-        some = sum(not each.complete for each in self.words)  # these may come behind
-        near = NEAR if depth <= NEAR else depth + some
-        while True:
-            meaning = self.search(near) if self.weights[0] else []
-            told = [hit.picture for hit in meaning if hit.match is not None] if self.weights[1] else []
-            fused = fuse_rankings(meaning, self.words, self.weights, self.measure_shares(told), is_told=self.is_told)
-            kept = [hit for hit in fused if hit.has_chance(least)]
-            last = (meaning[-1].match or 0.0) if len(meaning) == near else -1.0  # no other has a higher chance
-            sure = sum(bool(hit.likely) for hit in kept) if last >= CUT else len(kept) - some
-            if last < (CUT if least is None else least) or sure >= depth:
-                if below := [hit for hit in fused if not hit.has_chance(least)]:
-                    fused = [replace(hit, rank=rank) for rank, hit in enumerate([*kept, *below], 1)]
-                return list_hits_after(fused, count, after, least)
-            near *= 2
-
-
-def fuse_rankings(
-    meaning: Sequence[PictureHit],
-    words: Sequence[WordHit],
-    weights: tuple[float, float],
-    shares: Mapping[str, float] | None = None,
-    *,
-    is_told: bool = False,
-) -> list[PictureHit]:
-    """Join a ranking by meaning and one by words, with these weights, best first, ties by id.
-
-    A score of 1 is the first place in both of a picture that is called exactly so. A picture whose captions have some
-    of the words has so much of its chance as is their share: one of "two o'clock" is no picture of two dogs. Where
-    chances are told, what has all words has one though nothing is found by meaning.
-    """
-    found = {each.picture: (rank, each) for rank, each in enumerate(words, 1)} if weights[1] else {}
-    near = {hit.picture: hit for hit in meaning if hit.picture not in found or hit.rank <= NEAR} if weights[0] else {}
-    least = min((hit.match for hit in meaning[:NEAR] if hit.match is not None), default=None)
-    fused = list[PictureHit]()
-    for picture in {**near, **found}:
-        hit, (place, word) = near.get(picture), found.get(picture, (None, None))
-        said = word is not None and word.complete
-        chance = hit.match if hit is not None else least
-        if said and (is_told or chance is not None):
-            chance = max(chance or 0.0, SAID)
-        elif chance is not None:
-            chance = round(chance * ((shares or {}).get(picture) or 1.0), 4)
-        near_rank, meaning_score = (None, None) if hit is None else (hit.rank, hit.score)
-        ranked = ((weights[0], near_rank), (weights[1], place))
-        score = sum(weight * (_RANK_OFFSET + 1) / (_RANK_OFFSET + rank) for weight, rank in ranked if rank is not None)
-        band = 3 if word is not None and word.whole else 2 if said else (chance or 0.0) >= CUT
-        score = round((band + score / sum(weights)) / _BANDS, 9)
-        share = None if word is None else word.score
-        fused.append(PictureHit(picture, score, 0, meaning_score, share, chance, said))
-    fused.sort(key=_rank)
-    return [replace(hit, rank=rank) for rank, hit in enumerate(fused, 1)]
-
-
-def _rank(hit: PictureHit) -> tuple[float, str]:
-    return -hit.score, hit.picture
-
-
-def list_hits_after(
-    hits: Sequence[PictureHit], count: int, after: PictureHit | None, least: float | None = None
-) -> list[PictureHit]:
-    """Return the next `count` hits of a whole ranking, after one that may have gone meanwhile, or the first ones.
-
-    Those with less than the `least` chance come last, and `after` was none of them.
-    """
-    if after is None:
-        return list(hits[:count])
-    kept = [hit for hit in hits if hit.has_chance(least)]
-    places = [place for place, hit in enumerate(kept, 1) if hit.picture == after.picture]
-    passed = places[0] if places else sum(_rank(hit) < _rank(after) for hit in kept)
-    return list(hits[passed : passed + count])

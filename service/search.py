@@ -12,9 +12,10 @@ import numpy as np
 from fastapi import Response
 
 from index.filters import Filter, parse_filter
+from index.ranking import Fusion, PictureHit, list_hits_after, rank_by_words
 from index.records import Record, list_with_current_captions
 from index.selection import Criteria, FacetValue, KeySelection
-from index.snapshot import AUTO, SHARED, Fusion, PictureHit, Snapshot, list_hits_after, rank_by_words
+from index.snapshot import AUTO, SHARED, Snapshot
 from index.vectors import Vector
 from index.word_search import LEAST_SHARE, MOST, MOST_WORDED, FoundWords
 from model.languages import ENGLISH

@@ -9,9 +9,9 @@ import numpy as np
 from demo.gallery import Outline, draw, list_outlines
 from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
+from index.ranking import PictureHit, fuse_rankings, rank_by_words
 from index.records import RecordInput
 from index.sets import VectorSets
-from index.snapshot import PictureHit, fuse_rankings, rank_by_words
 from index.word_search import LEAST_SHARE, MOST, WordSearch
 from model.base import open_base
 from model.encoder import Encoder

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, SkipValidation
 
-from index.snapshot import DEEPEST_RANK
+from index.ranking import DEEPEST_RANK
 from service.schemas.common import Captions, Facets, ItemWithFields, Problem, RequestBody, Response
 from service.schemas.terms import TermsInBrief
 from service.values import (

@@ -6,8 +6,7 @@ from random import Random
 
 import pytest
 
-from index import snapshot
-from index.snapshot import DEEPEST_RANK, Fusion, PictureHit, fuse_rankings, list_hits_after, rank_by_words
+from index.ranking import DEEPEST_RANK, Fusion, PictureHit, fuse_rankings, list_hits_after, rank_by_words
 from index.word_search import WordHit
 from store.errors import PageTooDeep
 
@@ -83,7 +82,7 @@ def test_what_has_all_words_is_likely_where_chances_are_not_known() -> None:
 
 @pytest.mark.parametrize("likely", [0, 30, 250])
 def test_pages_of_any_size_are_parts_of_one_ranking(likely: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "NEAR", 20)
+    monkeypatch.setattr("index.ranking.NEAR", 20)
     random, ids = Random(likely), [f"p{number:03}" for number in range(400)]
     chances = [0.9 if rank < likely else 0.2 for rank in range(400)] if likely else []
     meaning = make_hits(*random.sample(ids, 400), match=chances)
@@ -108,8 +107,11 @@ def test_hits_below_the_least_chance_follow_all_others_whatever_the_size_of_a_pa
 
     def list_page(size: int, after: PictureHit | None, without: Sequence[str] = ()) -> list[PictureHit]:
         near = [hit for hit in meaning if hit.picture not in without]
-        fusion = Fusion(lambda depth: near[:depth], words, (1.0, 1.0), lambda _: shares, True, least)
+        fusion = Fusion(lambda depth: near[:depth], words, (1.0, 1.0), measure_shares, True, least)
         return fusion.list_hits_after(size, after)
+
+    def measure_shares(asked: Sequence[str]) -> dict[str, float]:
+        return {id: shares[id] for id in asked if id in shares}
 
     for size in (7, 60):
         found, after = list[PictureHit](), None
@@ -117,6 +119,7 @@ def test_hits_below_the_least_chance_follow_all_others_whatever_the_size_of_a_pa
             found += list_page(size, after)
             after = found[-1]
         assert list_ids(found[: len(expected)]) == expected
+        assert {hit.picture: hit.match for hit in found}.items() <= {hit.picture: hit.match for hit in whole}.items()
         assert [hit.rank for hit in found] == [*range(1, len(found) + 1)]
     gone = next(hit for hit in found[20:] if hit.picture not in {each.picture for each in words})
     assert list_page(1, gone, [gone.picture])[0].picture == expected[gone.rank]

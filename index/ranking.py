@@ -1,0 +1,171 @@
+"""A page of hits, and how two rankings become one.
+
+What is found by meaning and by words becomes one ranking, in four bands: first pictures that are called exactly like
+the text, then those that have all of its words, then those that are likely meant, then all others. Within a band a
+picture's score is the sum of weight / (60 + rank) over the rankings that have it: ranks can be compared where scores
+cannot. 60 is of Cormack, Clarke and Büttcher (SIGIR 2009).
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+from index.word_search import WordHit
+from model.match import CUT
+from store.errors import PageTooDeep
+
+DEEPEST_RANK = 10_000  # rank of the last hit on the last page: time and memory of a search grow with its depth
+NEAR = 100  # first hits by meaning, at least, that are fused; ranks beyond count for no picture that has the words
+SAID = 0.95  # the chance of a picture whose words say that it is meant: as good as that of the surest by meaning
+_BANDS = 4
+_RANK_OFFSET = 60
+
+
+@dataclass(frozen=True)
+class PictureHit:
+    """A picture in a search result; `rank` counts from 1 over all pages.
+
+    `score` orders the hits. Where two rankings were joined, `meaning` and `words` are its scores in these, or None.
+    `match` is the chance that it is what the text means, where that is known. `said`: it has all words of the text.
+    """
+
+    picture: str
+    score: float
+    rank: int
+    meaning: float | None = None
+    words: float | None = None
+    match: float | None = None
+    said: bool = False
+
+    @property
+    def likely(self) -> bool | None:
+        """Whether it is rather what was meant than not; None where that is not known."""
+        return True if self.said else None if self.match is None else self.match >= CUT
+
+    def has_chance(self, least: float | None) -> bool:
+        """Whether it has at least this chance, or none is asked for."""
+        return least is None or (self.match is not None and self.match >= least)
+
+
+def require_depth(depth: int) -> int:
+    """Return a depth that is not beyond one more than the deepest rank."""
+    if depth > DEEPEST_RANK + 1:
+        raise PageTooDeep(f"results go to rank {DEEPEST_RANK:,}: ask for fewer on this page, or set min_score")
+    return depth
+
+
+def rank_by_words(found: Sequence[WordHit], min_score: float | None = None) -> list[PictureHit]:
+    """Rank by words alone."""
+    ranked = [
+        PictureHit(each.picture, each.score, rank, words=each.score, said=each.complete)
+        for rank, each in enumerate(found, 1)
+    ]
+    return [hit for hit in ranked if min_score is None or hit.score >= min_score]
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """What a text finds by meaning and by words, with these weights: not both may be 0, and of 0 a ranking is empty.
+
+    `search` returns so many first hits by meaning; `measure_shares` says of pictures with captions, which share of the
+    words these have. `is_told`: chances of hits are known. Those below `min_match` come last.
+    """
+
+    search: Callable[[int], Sequence[PictureHit]]
+    words: Sequence[WordHit]
+    weights: tuple[float, float]
+    measure_shares: Callable[[Sequence[str]], Mapping[str, float]]
+    is_told: bool = False
+    min_match: float | None = None
+
+    def list_hits_after(self, count: int, after: PictureHit | None) -> list[PictureHit]:
+        """Return the next `count` hits, or the first ones: the same whatever the depth; raise `PageTooDeep`."""
+        depth, least = require_depth(count + (after.rank if after else 0)), self.min_match
+        some = sum(not each.complete for each in self.words)  # these may come behind
+        near = NEAR if depth <= NEAR else depth + some
+        while True:
+            meaning = self.search(near) if self.weights[0] else []
+            early = self._choose_early(meaning) if self.weights[1] else []
+            shares = self.measure_shares(early)
+            fused = fuse_rankings(meaning, self.words, self.weights, shares, is_told=self.is_told)
+            kept = [hit for hit in fused if hit.has_chance(least)]
+            last = (meaning[-1].match or 0.0) if len(meaning) == near else -1.0  # no other has a higher chance
+            sure = sum(bool(hit.likely) for hit in kept) if last >= CUT else len(kept) - some
+            if last < (CUT if least is None else least) or sure >= depth:
+                if below := [hit for hit in fused if not hit.has_chance(least)]:
+                    fused = [replace(hit, rank=rank) for rank, hit in enumerate([*kept, *below], 1)]
+                page = list_hits_after(fused, count, after, least)
+                return self._lower_chances(page, early) if self.weights[1] else page
+            near *= 2
+
+    def _choose_early(self, meaning: Sequence[PictureHit]) -> list[str]:
+        """Choose the pictures whose place may depend on their share: of all others only a page's are read."""
+        bound = CUT if self.min_match is None else min(CUT, self.min_match)
+        near = (hit.picture for hit in meaning if hit.match is not None and hit.match >= bound)
+        return [*dict.fromkeys(chain(near, (hit.picture for hit in self.words if not hit.complete)))]
+
+    def _lower_chances(self, page: Sequence[PictureHit], early: Collection[str]) -> list[PictureHit]:
+        """Return a page on which each hit has as much of its chance as is its share, those chosen `early` already."""
+        late = {hit.picture: hit.match for hit in page if hit.match is not None and not hit.said}
+        shares = self.measure_shares([picture for picture in late if picture not in early])
+        lowered = {picture: round(late[picture] * share, 4) for picture, share in shares.items()}
+        return [replace(hit, match=lowered[hit.picture]) if hit.picture in lowered else hit for hit in page]
+
+
+def fuse_rankings(
+    meaning: Sequence[PictureHit],
+    words: Sequence[WordHit],
+    weights: tuple[float, float],
+    shares: Mapping[str, float] | None = None,
+    *,
+    is_told: bool = False,
+) -> list[PictureHit]:
+    """Join a ranking by meaning and one by words, with these weights, best first, ties by id.
+
+    A score of 1 is the first place in both of a picture that is called exactly so. A picture whose captions have some
+    of the words has so much of its chance as is their share: one of "two o'clock" is no picture of two dogs. Where
+    chances are told, what has all words has one though nothing is found by meaning.
+    """
+    found = {each.picture: (rank, each) for rank, each in enumerate(words, 1)} if weights[1] else {}
+    near = {hit.picture: hit for hit in meaning if hit.picture not in found or hit.rank <= NEAR} if weights[0] else {}
+    least = min((hit.match for hit in meaning[:NEAR] if hit.match is not None), default=None)
+    fused = list[tuple[float, str, float | None, float | None, float | None, bool]]()
+    for picture in {**near, **found}:
+        hit, (place, word) = near.get(picture), found.get(picture, (None, None))
+        said = word is not None and word.complete
+        chance = hit.match if hit is not None else least
+        if said and (is_told or chance is not None):
+            chance = max(chance or 0.0, SAID)
+        elif chance is not None:
+            chance = round(chance * ((shares or {}).get(picture) or 1.0), 4)
+        near_rank, meaning_score = (None, None) if hit is None else (hit.rank, hit.score)
+        score = weights[0] * (_RANK_OFFSET + 1) / (_RANK_OFFSET + near_rank) if near_rank else 0.0
+        score += weights[1] * (_RANK_OFFSET + 1) / (_RANK_OFFSET + place) if place else 0.0
+        band = 3 if word is not None and word.whole else 2 if said else (chance or 0.0) >= CUT
+        score = round((band + score / sum(weights)) / _BANDS, 9)
+        share = None if word is None else word.score
+        fused.append((-score, picture, meaning_score, share, chance, said))
+    fused.sort()  # no picture comes twice
+    return [
+        PictureHit(picture, -less, rank, meaning_score, share, chance, said)
+        for rank, (less, picture, meaning_score, share, chance, said) in enumerate(fused, 1)
+    ]
+
+
+def _rank(hit: PictureHit) -> tuple[float, str]:
+    return -hit.score, hit.picture
+
+
+def list_hits_after(
+    hits: Sequence[PictureHit], count: int, after: PictureHit | None, least: float | None = None
+) -> list[PictureHit]:
+    """Return the next `count` hits of a whole ranking, after one that may have gone meanwhile, or the first ones.
+
+    Those with less than the `least` chance come last, and `after` was none of them.
+    """
+    if after is None:
+        return list(hits[:count])
+    kept = [hit for hit in hits if hit.has_chance(least)]
+    places = [place for place, hit in enumerate(kept, 1) if hit.picture == after.picture]
+    passed = places[0] if places else sum(_rank(hit) < _rank(after) for hit in kept)
+    return list(hits[passed : passed + count])
