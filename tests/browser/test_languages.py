@@ -176,6 +176,36 @@ def test_a_language_is_rolled_back_behind_a_dialog_that_says_what_changes_and_wh
     assert site.http.get("/v1/admin/releases").json()["items"][0]["reason"] == "a test"
 
 
+def test_a_language_is_saved_as_a_file_and_brought_in_after_a_look_into_it(page: Page, site: Site) -> None:
+    before = site.http.get("/v1/languages").json()["release"]
+    page.goto("/#languages")
+    page.locator("#languages-body summary", has_text="Details Arabic").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save Arabic as a file").click()
+        give_key(page)
+    saved = download.value.path()
+    assert download.value.suggested_filename == "ar.pictoglot"
+
+    page.locator("#import summary").first.click()
+    page.click("text=Look into the file")
+    expect(page.locator("#import-file[aria-invalid]")).to_be_focused()
+    page.set_input_files("#import-file", {"name": "ar.pictoglot", "mimeType": "", "buffer": saved.read_bytes()[:-9]})
+    page.click("text=Look into the file")
+    expect(page.locator("#import-trouble .sorry")).to_be_visible()
+
+    page.set_input_files("#import-file", saved)
+    page.click("text=Look into the file")
+    expect(page.locator("#import-report")).to_contain_text("Arabic, taught for the base")
+    expect(page.locator("#import-report")).to_contain_text("It is signed with this key.")
+    expect(page.locator("#import-report .signer")).to_have_text(re.compile(r"^[A-Za-z0-9+/]{43}=$"))
+    assert site.http.get("/v1/languages").json()["release"] == before, "a look changes nothing"
+    page.get_by_role("button", name="Bring in Arabic").click()
+    entry = page.locator("#languages-running li[data-expansion]")
+    expect(entry).to_have_attribute("data-state", "succeeded", timeout=240_000)
+    restored = site.http.post(f"/v1/admin/releases/{before}/restore", json={"expected": before + 1})
+    assert restored.is_success, restored.text
+
+
 def test_a_rollback_shows_the_new_plan_when_another_release_was_published_meanwhile(page: Page, site: Site) -> None:
     before = site.http.get("/v1/languages").json()["release"]
     open_roll_back(page, "Arabic")

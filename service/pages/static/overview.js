@@ -4,6 +4,7 @@ import { Problem, ask } from "/static/api.js";
 import { bar, byId, fill, make, percent, time, whole } from "/static/dom.js";
 import { follow, isRunning, shown } from "/static/expansions.js";
 import { learned, named, native, onLanguages, refresh, teachAddress } from "/static/languages.js";
+import { prepare as prepareImport, saveFile } from "/static/languagefile.js";
 import { findTag } from "/static/naming.js";
 import { sorry, waiting, waysOf } from "/static/parts.js";
 import { rollBack } from "/static/rollback.js";
@@ -30,6 +31,7 @@ export function prepare() {
       field.focus();
     }
   });
+  prepareImport(drawLanguages);
   onLanguages(() => !byId("languages").hidden && draw());
 }
 
@@ -39,7 +41,7 @@ export async function drawLanguages() {
   if (!learned.items.length) fill(body, waiting(t("Loading the languages")));
   try {
     const [{ items }] = await Promise.all([ask(`/v1/expansions?limit=${LAST}`), refresh()]);
-    const running = items.filter((item) => isRunning(item) && ["learn", "assess"].includes(item.kind));
+    const running = items.filter((item) => isRunning(item) && ["learn", "assess", "import"].includes(item.kind));
     fill(byId("languages-running"), running.length ? make("ol", { class: "expansions" }, running.map((item) => shown(item))) : null);
     running.forEach((item) => follow(item.id));
   } catch (problem) {
@@ -120,6 +122,7 @@ function acts(item) {
   return make(
     "div",
     { class: "actions" },
+    taught ? button(t("Save as a file"), t("Save {name} as a file", { name }), saveFile) : null,
     taught ? button(t("Roll back …"), t("Roll back {name}", { name }), rollBack) : null,
     taught ? button(t("Withdraw …"), t("Withdraw {name}", { name }), withdraw) : null,
     language === "en" ? null : make("a", { class: "button quiet", href: `#caption?${new URLSearchParams({ language })}`, "aria-label": t("Caption pictures in {name}", { name }) }, t("Caption pictures")),
