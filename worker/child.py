@@ -11,7 +11,15 @@ from threading import Event
 
 from store import files
 from store.data_root import EXPANSIONS
-from store.errors import IndexUnavailable, LeaseLost, PictoglotError, RegistryUnavailable, StorageFull, StoreUnavailable
+from store.errors import (
+    IndexUnavailable,
+    LeaseLost,
+    PictoglotError,
+    RegistryUnavailable,
+    StorageFull,
+    StoreUnavailable,
+    VersionCorrupt,
+)
 from store.leases import Lease
 from store.registry import open_registry
 from worker.attempt import Attempt, Stopped
@@ -25,6 +33,7 @@ from worker.supervisor import RESUMABLE, begin_child, pulse
 
 _BY_KIND = {"learn": learn, "assess": assess, "import": import_language, "rebuild": rebuild, "base": move}
 _PAUSE_SECONDS = 5.0  # seconds between tries while there is no space, no registry or no store
+_MOST_UNREAD = 3  # times that a disk may not give a version's files until they count as damaged
 _log = logging.getLogger("worker.child")
 
 
@@ -60,7 +69,7 @@ def _open_attempt(settings: WorkerSettings, lease: Lease, stop: Event) -> Attemp
 def _run_to_status(attempt: Attempt) -> int:
     """Run the attempt, and return what ends it as an exit status."""
     try:
-        _run_patiently(attempt)
+        run_patiently(attempt)
         return 0
     except Stopped:
         _log.info("stopped on request; a later attempt goes on from here")
@@ -85,12 +94,21 @@ def run(attempt: Attempt) -> None:
     _BY_KIND[attempt.expansion.kind](attempt)
 
 
-def _run_patiently(attempt: Attempt) -> None:
-    """Run again from the last resumable point while only space, the registry, the store or the engine is missing."""
+def run_patiently(attempt: Attempt) -> None:
+    """Run again from the last resumable point while only space, the registry, the store or the engine is missing.
+
+    So it does where a disk did not give the files of a version, a few times.
+    """
+    unread = 0
     while True:
         try:
             return run(attempt)
         except (StorageFull, RegistryUnavailable, StoreUnavailable, IndexUnavailable) as error:
+            missing = error.code
+        except VersionCorrupt as error:
+            unread += 1
+            if unread == _MOST_UNREAD or not _is_unread(error):
+                raise
             missing = error.code
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -98,6 +116,12 @@ def _run_patiently(attempt: Attempt) -> None:
             missing = StorageFull.code
         _log.warning("paused: %s", missing)
         attempt.pause(missing, _PAUSE_SECONDS)
+
+
+def _is_unread(error: BaseException) -> bool:
+    """Tell whether reading failed, which may pass; what differs from its hash stays so."""
+    cause = error.__cause__
+    return cause is not None and ((isinstance(cause, OSError) and cause.errno == errno.EIO) or _is_unread(cause))
 
 
 if __name__ == "__main__":

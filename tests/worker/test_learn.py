@@ -1,8 +1,10 @@
 """What an expansion does from its first phase to its last, in this process: reports, gate, shared table, rebuild."""
 
+import errno
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -14,7 +16,7 @@ from store.errors import PictoglotError, RegistryUnavailable, StorageFull, Versi
 from store.leases import Lease
 from tests.worker.harness import Site, attempt_at, carry_out, pairs, report_of, teach
 from worker.attempt import Attempt, Stopped, open_context
-from worker.child import run
+from worker.child import run, run_patiently
 from worker.evaluate import measure
 from worker.gate import GateFailed
 from worker.prepare import prepare
@@ -239,3 +241,27 @@ def test_a_version_damaged_between_attempts_is_not_served(site: Site) -> None:
     with pytest.raises(VersionCorrupt, match=r"rows\.safetensors"):
         run(attempt_at(site, expansion))
     assert site.registry.releases.get_serving().number == 1
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_version_that_could_not_be_read_is_read_again_before_it_counts_as_damaged(
+    site: Site, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teach(site)
+    attempt, left, read = attempt_at(site, site.submit(pairs("br"), "br")), [0] * times, Path.read_text
+
+    def fail(path: Path, *given: Any, **more: Any) -> str:
+        if path.name == "tokenizer.json" and left:
+            left.pop()
+            raise OSError(errno.EIO, "Input/output error")
+        return read(path, *given, **more)
+
+    monkeypatch.setattr("worker.child._PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(Path, "read_text", fail)
+    if times < 3:
+        run_patiently(attempt)
+    else:
+        with pytest.raises(VersionCorrupt):
+            run_patiently(attempt)
+    assert left == []
+    assert site.registry.releases.get_serving().number == (3 if times < 3 else 2)
