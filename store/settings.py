@@ -5,46 +5,30 @@ list: so each process knows the names of all settings without importing other pa
 """
 
 import os
-from difflib import get_close_matches
-from functools import cache
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from dotenv import dotenv_values
-from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from client.settings import SettingsError as SettingsError  # one sentence; the process exits with `MISCONFIGURED`
+from client.settings import fold_names, make_refusal, read_file, refuse_unknown
 from store.files import make_folder
 
 PREFIX = "PICTOGLOT_"
 ENV_FILE = ".env"
 MISCONFIGURED = 78  # exit status EX_CONFIG of sysexits.h
 
-_NEAR = 0.85  # of the letters, that a name shares with the setting that is meant
-_GROUP = "pictoglot.settings"  # entry points in pyproject.toml
-
-
-class SettingsError(Exception):
-    """An invalid setting, in one sentence; the process then exits with `MISCONFIGURED`."""
-
 
 def read_env_file() -> dict[str, str | None]:
-    """Return the variables of the `.env` in the current folder, names in capital letters. Raises `SettingsError`.
-
-    `${NAME}` is not expanded: a file that comes with a downloaded folder would get secrets of the environment.
-    """
-    try:
-        variables = dotenv_values(ENV_FILE, interpolate=False)
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{locate_env_file()} cannot be read: it must be a text file in UTF-8.") from error
-    return {name.upper(): value for name, value in variables.items()}
+    """Return the variables of the `.env` in the current folder, names in capital letters. Raises `SettingsError`."""
+    return read_file(locate_env_file())
 
 
 def read_environment() -> dict[str, str | None]:
     """Return the variables of the environment, names in capital letters."""
-    return {name.upper(): value for name, value in os.environ.items()}
+    return fold_names(os.environ)
 
 
 def locate_env_file() -> Path:
@@ -140,13 +124,8 @@ class CommonSettings(BaseSettings):
     def load(cls) -> Self:
         """Return the settings of this environment. Raises `SettingsError`."""
         file, environment = read_env_file(), read_environment()
-        known = list_names() | {field.upper() for field in cls.model_fields}
-        for variables, where in ((environment, ""), (file, f" (in {locate_env_file()})")):
-            unknown = sorted(name for name in variables if name.startswith(PREFIX) and name[len(PREFIX) :] not in known)
-            if unknown:
-                near = get_close_matches(unknown[0], [f"{PREFIX}{name}" for name in known], 1, _NEAR)
-                hint = f" Did you mean {near[0]}?" if near else ""
-                raise SettingsError(f"{unknown[0]}{where} is not a setting of pictoglot.{hint}")
+        refuse_unknown(cls, environment)
+        refuse_unknown(cls, file, f" (in {locate_env_file()})")
         # the library's own source for such a file always expands `${NAME}`
         given: dict[str, Any] = {}
         for field in cls.model_fields:
@@ -156,18 +135,4 @@ class CommonSettings(BaseSettings):
         try:
             return cls(**given)
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            name = f"{PREFIX}{first['loc'][0]}".upper() if first["loc"] else "The settings"
-            if name in file and name not in environment:
-                name += f" (in {locate_env_file()})"
-            reason = first["msg"].removeprefix("Value error, ")
-            if first["type"] == "string_pattern_mismatch":
-                reason = f"not of this form: {cls.model_fields[str(first['loc'][0])].description}"
-            raise SettingsError(f"{name}: {reason.removesuffix('.')}.") from error
-
-
-@cache
-def list_names() -> frozenset[str]:
-    """List the names, without the prefix, of all settings of all processes."""
-    classes: list[type[BaseModel]] = [entry.load() for entry in entry_points(group=_GROUP)]
-    return frozenset(field.upper() for settings in classes for field in settings.model_fields)
+            raise make_refusal(error, cls, file.keys() - environment) from error

@@ -116,7 +116,15 @@ def test_a_typed_key_goes_to_no_address_of_a_file(recorder: Recorder, tmp_path: 
     assert "--url" in done.stderr
 
 
+def test_a_name_that_is_nearly_one_is_corrected(tmp_path: Path) -> None:
+    done = run("languages", PICTOGLOT_PROT="1")
+    said = "PICTOGLOT_PROT is not a setting of pictoglot. Did you mean PICTOGLOT_PORT?\n"
+    assert (done.exit_code, done.stderr) == (78, said)
+    (tmp_path / ".env").write_text("PICTOGLOT_COLOUR=red\n")
+    assert run("languages").stderr == f"PICTOGLOT_COLOUR (in {tmp_path / '.env'}) is not a setting of pictoglot.\n"
+
+
 def test_doctor_names_the_file(tmp_path: Path) -> None:
-    assert "no .env" in str(Checkup(Settings()).check("settings"))
+    assert "the environment; no .env" in str(Checkup(Settings()).check("settings"))
     (tmp_path / ".env").write_text("PICTOGLOT_URL=http://127.0.0.1:9\nPICTOGLOT_KEY=x\nOTHER=1\n")
     assert f"2 variables of {tmp_path / '.env'}" in str(Checkup(Settings()).check("settings"))

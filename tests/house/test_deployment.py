@@ -12,10 +12,11 @@ import pytest
 import yaml
 from dotenv import dotenv_values
 
+from client.settings import list_names
 from index.copier import LEFT_OUT
 from service.context import _OVERHEAD
 from service.settings import Settings
-from store.settings import MISCONFIGURED, PREFIX, list_names
+from store.settings import MISCONFIGURED, PREFIX
 from tests.house.source import PACKAGES, ROOT, list_tracked
 from tests.house.test_docs import list_settings
 from tests.patience import PATIENCE

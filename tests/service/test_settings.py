@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from client.settings import list_names
 from model.pictures import MAX_PIXELS
 from service.settings import Settings
-from store.settings import SettingsError, list_names
+from store.settings import SettingsError
 from worker.settings import WorkerSettings
 
-CLIENT = {"URL", "KEY"}
+CLIENT = {"URL", "KEY", "IMMICH_UPSTREAM", "IMMICH_MODEL"}
 
 
 @pytest.fixture(autouse=True)
