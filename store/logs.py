@@ -3,7 +3,11 @@
 import json
 import logging
 import sys
+import threading
 from datetime import UTC, datetime
+from types import TracebackType
+
+from store.traces import find_parent
 
 _FIELDS = (
     "request_id",
@@ -20,6 +24,7 @@ _FIELDS = (
     "count",
     "reason",
 )
+_log = logging.getLogger("pictoglot")
 
 
 class JsonFormatter(logging.Formatter):
@@ -34,6 +39,8 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         line |= {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
+        if (parent := find_parent()) is not None:
+            line["trace_id"] = parent.split("-")[1]
         if record.exc_info:
             line["stack"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False, default=str)
@@ -66,3 +73,14 @@ def configure(level: str) -> None:
     for name in ("pictoglot", "service", "worker", "index", "model"):
         logging.getLogger(name).setLevel(level.upper())
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of each malformed body
+    # what Python itself would print, in many lines
+    logging.captureWarnings(True)
+    sys.excepthook = _log_error
+    threading.excepthook = lambda given: _log_error(given.exc_type, given.exc_value, given.exc_traceback)
+    sys.unraisablehook = lambda given: _log_error(given.exc_type, given.exc_value, given.exc_traceback)
+
+
+def _log_error(kind: type[BaseException], error: BaseException | None, stack: TracebackType | None) -> None:
+    """Log what nobody has caught; who pressed Ctrl-C knows it."""
+    if not issubclass(kind, KeyboardInterrupt | SystemExit):
+        _log.critical("unexpected error", exc_info=(kind, error or kind(), stack))

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from model.processes import allow_descriptors
+from store import logs
 from store.settings import MISCONFIGURED, CommonSettings, SettingsError
 
 _NO_TABLES = "The registry has no tables yet: it is made at the first start."
@@ -30,12 +31,15 @@ def run() -> int:
 
     Returns 1 when Celery gave up, so that whoever restarts failed workers knows: its own `worker_main` returns nothing.
     """
-    from celery.platforms import SecurityWarning  # imported here: a check needs no Celery
+    from celery.apps import worker as program  # imported here: a check needs no Celery
+    from celery.platforms import SecurityWarning
 
     from worker.celery_app import app  # reads the settings
 
     allow_descriptors()
     settings = app.supervisor.settings
+    logs.configure(settings.log_level)
+    program.safe_say = lambda *_: None  # which signal came, in plain text: `celery_app` logs it
     settings.make_home()
     if problem := find_vector_mismatch(settings):
         sys.stderr.write(f"{problem}.\n")

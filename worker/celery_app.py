@@ -149,7 +149,8 @@ def _start_threads(**_: Any) -> None:
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
-def _begin_stop(**_: Any) -> None:
+def _begin_stop(sig: str, **_: Any) -> None:
+    _log.info("the worker stops: %s", sig)
     app.supervisor.stop.set()
 
 

@@ -61,6 +61,7 @@ def begin_child(parent: str, end: Callable[[], object] = lambda: sys.exit(128 + 
 
     `end` is called when it is asked to end. By default it exits in order: its duty is given back.
     """
+    logs.configure("info")  # until the settings say otherwise
     settings = WorkerSettings.load()
     die_with_parent(int(parent))
     os.nice(_NICE)

@@ -1,5 +1,6 @@
 """`demo`: pictoglot with the emoji gallery. The gallery itself is made by `python -m demo`, in a process of its own."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from typing import Annotated
 import typer
 
 from client.client import load_client_settings, note_address_file
-from client.output import REFUSED, name_program, note, say, stop
+from client.output import REFUSED, name_program, say, stop
 from service.commands.processes import Processes
 from service.commands.run import keep_up, load_settings, read_admin_key, read_variables
 
@@ -17,6 +18,7 @@ _FILLED = "demo.filled"  # under the data root, once the gallery is complete: pi
 _DEFAULTS = {"PICTOGLOT_OPEN": "1", "PICTOGLOT_LOG_LEVEL": "warning"}
 # `python -m demo`, with usage and errors under the name that was typed
 _PYTHON = (sys.executable, "-P", "-c", "import sys, demo.__main__ as demo; demo.main(sys.argv.pop(1))")
+_log = logging.getLogger("pictoglot.demo")
 _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
@@ -43,7 +45,7 @@ def up() -> None:
 
     def finish(status: int) -> None:
         if status:
-            note("The gallery could not be filled; the next start continues.")
+            _log.error("The gallery could not be filled; the next start continues")
             return
         from store.files import write_bytes  # late: help does not need it
 

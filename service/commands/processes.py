@@ -1,6 +1,7 @@
 """API and worker as child processes: started, restarted with back-off, stopped. Imports neither."""
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -13,13 +14,14 @@ from types import FrameType
 
 import httpx
 
-from client.output import FAILED, MISCONFIGURED, note
+from client.output import FAILED, MISCONFIGURED
 
 _LOOK = 0.2  # seconds between two checks of the children
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds until a dead child is restarted: doubled each time
 _STEADY = 30.0  # a child that lived so many seconds starts again with the first pause
 _DEATHS = 6  # in a row before we give up
 _GRACE = 20.0  # seconds from SIGTERM to SIGKILL: training writes its checkpoint in this time
+_log = logging.getLogger("pictoglot.up")
 
 
 @dataclass
@@ -107,10 +109,10 @@ class Processes:
         lived = time.monotonic() - child.started
         child.deaths = 1 if lived >= _STEADY else child.deaths + 1
         if child.deaths >= _DEATHS:
-            note(f"The {child.name} died {child.deaths} times in a row; see its log above.")
+            _log.error("The %s died %d times in a row; see its lines above", child.name, child.deaths)
             return FAILED
         pause = min(_FIRST_PAUSE * 2 ** (child.deaths - 1), _LONGEST_PAUSE)
-        note(f"The {child.name} ended with status {status}; it is restarted in {pause:.0f} s.")
+        _log.warning("The %s ended with status %d; it is restarted in %.0f s", child.name, status, pause)
         child.send_signal(signal.SIGKILL, group=True)  # processes that it may have left
         child.process, child.due = None, time.monotonic() + pause
         return None
@@ -133,7 +135,7 @@ class Processes:
             try:
                 child.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                note(f"The {child.name} did not stop within {_GRACE:.0f} s and is killed.")
+                _log.warning("The %s did not stop within %.0f s and is killed", child.name, _GRACE)
             child.send_signal(signal.SIGKILL, group=True)
             child.process.wait()
 
