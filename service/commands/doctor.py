@@ -4,8 +4,8 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,16 +15,25 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
-from client.api import is_proxied
+from client.api import LOOPBACK, Client, is_proxied
 from client.client import load_client_settings
 from client.output import format_count
+from client.settings import read_file
 from service.commands.processes import is_port_taken
 from service.settings import Settings
 from store.bases import OPENVINO
 from store.data_root import DataRoot
 from store.errors import PictoglotError, RegistryOutdated, RegistryUnavailable, StoreUnavailable
 from store.registry import Registry, open_registry
-from store.settings import SettingsError, locate_env_file, read_env_file
+from store.settings import (
+    ENV_FILE,
+    PREFIX,
+    CommonSettings,
+    SettingsError,
+    locate_env_file,
+    read_env_file,
+    read_environment,
+)
 
 if TYPE_CHECKING:
     from model.base import Base
@@ -36,6 +45,7 @@ _SECONDS = 3.0  # to wait for a broker or a service
 _WAIT = 60.0  # of an expansion for a worker: one that is there looks every few seconds
 _MEMORY = 1 << 30  # bytes: the least for a ViT-B base with its gallery
 _REDIS_PORT = 6379
+_ORIGIN = "the environment"  # of settings
 _CHANCE = 0.02  # recall below what was asked for that a hundred queries may show by chance
 
 
@@ -48,18 +58,58 @@ class Finding:
     detail: str
 
 
+@dataclass(frozen=True)
+class RunningService:
+    """A service that runs on this machine: its process, the folder it was started in, and its settings."""
+
+    pid: int
+    folder: Path
+    variables: Mapping[str, str]
+
+    @property
+    def home(self) -> Path:
+        """The data root, by the environment or the `.env` of that folder."""
+        home = f"{PREFIX}HOME"
+        named = self.variables.get(home) or read_file(self.folder / ENV_FILE).get(home)
+        return self.folder / Path(named or CommonSettings.model_fields["home"].default).expanduser()
+
+
+def find_running_service(url: str) -> RunningService | None:
+    """Return the service that listens at `url` on this machine, if this user may look at its process."""
+    with suppress(ValueError, psutil.Error, OSError):
+        address = urlsplit(url)
+        for each in psutil.net_connections("tcp") if address.hostname in LOOPBACK else ():
+            if each.status == psutil.CONN_LISTEN and each.laddr.port == address.port and each.pid:
+                process = psutil.Process(each.pid)
+                own = {name: value for name, value in process.environ().items() if name.startswith(PREFIX)}
+                if "service" in process.cmdline():
+                    return RunningService(each.pid, Path(process.cwd()), own)
+    return None
+
+
+def follow_running_service() -> str:
+    """Take the settings of the service that runs here, where this terminal names no data root; return their origin."""
+    is_named = f"{PREFIX}HOME" in {**read_env_file(), **read_environment()}
+    running = None if is_named else find_running_service(load_client_settings().address)
+    if running is None:
+        return _ORIGIN
+    os.environ.update({**running.variables, **os.environ})
+    os.chdir(running.folder)
+    return f"{_ORIGIN} of the running service, process {running.pid}"
+
+
 class Checkup:
     """The checks of these settings: each returns an outcome and a sentence, or None where there is nothing to say."""
 
-    def __init__(self, settings: Settings, url: str = "") -> None:
-        """Look for the service at `url`, by default where the settings of the client say."""
-        self._settings, self._url = settings, url
+    def __init__(self, settings: Settings, url: str = "", origin: str = _ORIGIN) -> None:
+        """Look for the service at `url`, by default where the settings of the client say; `origin` is of `settings`."""
+        self._settings, self._url, self._origin = settings, url, origin
         self._checks: dict[str, Callable[[], Result | None]] = {
             "settings": self._check_settings, "data root": self._check_data_root, "store": self._check_store,
             "database": self._check_database, "worker": self._check_worker, "index": self._check_index,
             "broker": self._check_broker, "machine": self._check_machine, "base": self._check_base,
             "vectors": self._check_vectors, "recall": self._check_recall, "service": self._check_service,
-            "port": self._check_port,
+            "port": self._check_port, "immich": self._check_immich,
         }  # fmt: skip
         self._base: Base | None = None
         self._is_served = False
@@ -81,8 +131,8 @@ class Checkup:
     def _check_settings(self) -> Result:
         count = len([name for name in read_env_file() if name.startswith("PICTOGLOT_")])
         if not locate_env_file().is_file():
-            return "ok", "the environment; no .env in this folder"
-        return "ok", f"the environment, then {format_count(count, 'variable')} of {locate_env_file()}"
+            return "ok", f"{self._origin}; no .env in its folder"
+        return "ok", f"{self._origin}, then {format_count(count, 'variable')} of {locate_env_file()}"
 
     def _check_data_root(self) -> Result:
         from index.files import estimate_original_bytes
@@ -100,7 +150,11 @@ class Checkup:
             sized += f", {originals / 1e9:.1f} GB of kept originals"
         if free < self._settings.free_bytes:
             return "bad", f"{sized}: less than PICTOGLOT_FREE_BYTES, writes are refused"
-        return "ok", sized if home.exists() else f"{sized}; created at the first start"
+        sized = sized if home.exists() else f"{sized}; created at the first start"
+        running = find_running_service(self._url or load_client_settings().address)
+        if running is not None and running.home != home:
+            return "note", f"{sized}. The service that runs here has another one: {running.home}"
+        return "ok", sized
 
     def _check_store(self) -> Result:
         store = self._settings.store
@@ -270,6 +324,30 @@ class Checkup:
         if self._settings.port and is_port_taken(self._settings.host, self._settings.port):
             return "bad", f"{self._settings.port} is used by another program"
         return "ok", f"{self._settings.port} is free"
+
+    def _check_immich(self) -> Result | None:
+        """Look whether Immich's own service answers, and as this one does."""
+        from service.commands import immich
+
+        client = load_client_settings()
+        if not (upstream := client.immich_upstream):
+            return None
+        try:
+            httpx.get(
+                f"{upstream.rstrip('/')}/ping", timeout=_SECONDS, trust_env=is_proxied(upstream)
+            ).raise_for_status()
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            why = str(error).partition("\n")[0] or type(error).__name__
+            return "bad", f"{upstream} does not answer: {why}; faces and pictures wait for it"
+        if not (client.immich_model and self._is_served):
+            return "ok", f"{upstream} answers"
+        try:
+            with Client(client.address, client.key) as service:
+                least = min(cosine for _, cosine in immich.compare(upstream, client.immich_model, service))
+        except (httpx.HTTPError, immich.ComparisonError) as error:
+            return "bad", f"{upstream} answers, but cannot be compared: {str(error).partition(chr(10))[0]}"
+        alike = f"the least cosine of both is {least:.4f}, {immich.LEAST_COSINE} is needed"
+        return ("ok" if least >= immich.LEAST_COSINE else "bad"), f"{upstream} answers; {alike}"
 
     def _has_no_registry(self) -> bool:
         """Tell whether there is no SQLite file yet, which opening would make: a check changes nothing."""

@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import logging
 import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -52,8 +51,10 @@ def serve(
 ) -> None:
     """Serve until Ctrl-C; address and key of the service come from PICTOGLOT_URL and PICTOGLOT_KEY."""
     from service.immich import AdapterSettings, create_app  # late: help needs no server
+    from store import logs
 
     service = load_client_settings()
+    upstream, model = upstream or service.immich_upstream or None, model or service.immich_model or None
     if upstream is not None and not upstream.startswith(("http://", "https://")):
         stop(f"--upstream {upstream} must be a complete address (http://HOST:PORT).", REFUSED)
     settings = AdapterSettings(service.address, service.key, upstream, model, pictures, language, dimension)
@@ -65,16 +66,16 @@ def serve(
     host, _, port = listen.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65_535:
         stop(f"--listen {listen} must be HOST:PORT, such as {_LISTEN}.", REFUSED)
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
+    logs.configure("warning")
     note_address_file(service)
     say(f"Immich's requests are answered on http://{listen}, by {settings.address}.")
     if upstream is None:
-        note("Without --upstream, only searches are answered: no faces, no texts in pictures.")
+        say("Without --upstream, only searches are answered: no faces, no texts in pictures.")
     uvicorn.run(
         create_app(settings),
         host=host.strip("[]"),
         port=int(port),
-        log_level="warning",
+        log_config=None,
         access_log=False,
         server_header=False,
     )
@@ -89,12 +90,11 @@ def check(context: typer.Context, as_json: AsJson = False) -> None:
     settings: AdapterSettings = context.obj
     if settings.upstream is None or settings.model is None:
         stop("Name Immich's own service with --upstream and its model with --model, before `check`.", REFUSED)
-    found = list[tuple[str, float]]()
-    asked_for: list[tuple[str, str | bytes]] = [*((text, text) for text in _TEXTS), *_draw_pictures()]
     with open_service() as service:
-        for asked, content in asked_for:
-            theirs = _ask_upstream(settings.upstream, settings.model, content)
-            found.append((asked, _compute_cosine(theirs, _ask_service(service, content))))
+        try:
+            found = compare(settings.upstream, settings.model, service)
+        except ComparisonError as error:
+            stop(str(error))
     least = min(cosine for _, cosine in found)
     is_same = least >= LEAST_COSINE
     if as_json:
@@ -105,6 +105,22 @@ def check(context: typer.Context, as_json: AsJson = False) -> None:
         _explain(settings, least, is_same)
     if not is_same:
         raise SystemExit(FAILED)
+
+
+class ComparisonError(Exception):
+    """The sentence says why both services cannot be compared."""
+
+
+def compare(upstream: str, model: str, service: httpx.Client) -> list[tuple[str, float]]:
+    """Return each text and picture with the cosine of what both services make of it.
+
+    Raises ComparisonError, and of ours what httpx does.
+    """
+    asked: list[tuple[str, str | bytes]] = [*((text, text) for text in _TEXTS), *_draw_pictures()]
+    return [
+        (name, _compute_cosine(_ask_upstream(upstream, model, content), _ask_service(service, content)))
+        for name, content in asked
+    ]
 
 
 def _explain(settings: "AdapterSettings", least: float, is_same: bool) -> None:
@@ -130,9 +146,9 @@ def _ask_upstream(upstream: str, model: str, content: str | bytes) -> list[float
         answer = httpx.post(url, files=form, timeout=_SECONDS, trust_env=is_proxied(upstream))
         return [float(value) for value in json.loads(answer.raise_for_status().json()["clip"])]
     except httpx.HTTPError as error:
-        stop(f"{url} does not answer: {str(error) or type(error).__name__}")
-    except (ValueError, KeyError, TypeError):
-        stop(f"{url} answers otherwise than Immich's machine-learning service does.")
+        raise ComparisonError(f"{url} does not answer: {str(error) or type(error).__name__}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ComparisonError(f"{url} answers otherwise than Immich's machine-learning service does.") from error
 
 
 def _ask_service(service: httpx.Client, content: str | bytes) -> list[float]:
@@ -151,6 +167,7 @@ def _draw_pictures() -> Iterator[tuple[str, bytes]]:
 
 def _compute_cosine(one: Sequence[float], other: Sequence[float]) -> float:
     if len(one) != len(other):
-        stop(f"Immich's model has {len(one)} dimensions and this base {len(other)}: it is another model.")
+        sizes = f"Immich's model has {len(one)} dimensions and this base {len(other)}"
+        raise ComparisonError(f"{sizes}: it is another model.")
     norm = math.hypot(*one) * math.hypot(*other)
     return sum(x * y for x, y in zip(one, other, strict=True)) / norm if norm else 0.0

@@ -49,10 +49,12 @@ def worker(check: Check = False) -> None:
 
 def doctor(as_json: AsJson = False) -> None:
     """Check this machine, the settings and the running service; status 1 if anything is bad."""
-    from service.commands.doctor import Checkup
+    from service.commands.doctor import Checkup, follow_running_service
 
+    with exit_on_error():
+        origin = follow_running_service()
     findings = []
-    for finding in Checkup(load_settings()).run():
+    for finding in Checkup(load_settings(), origin=origin).run():
         findings.append(finding)
         if not as_json:
             console.print(f"{finding.outcome:<5}", style=_STYLE[finding.outcome], end="")
@@ -161,9 +163,11 @@ def exit_on_error(more: str = "") -> Iterator[None]:
 
 def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) -> int:
     """Run API and worker until a signal; say address and admin key when searches are answered, and call `ready`."""
+    from store import logs
     from store.settings import locate_env_file  # late: help needs no pydantic
 
     settings = load_settings()
+    logs.configure(settings.log_level)
     address = settings.make_address()
     if settings.port == 0:
         stop("PICTOGLOT_PORT: 0 is for `serve`; `up` needs a fixed port.")

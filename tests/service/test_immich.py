@@ -23,7 +23,9 @@ from starlette.routing import Route
 from typer.testing import CliRunner
 
 from client.main import app as command_line
+from service.commands.doctor import Checkup
 from service.immich import MAX_BODY, AdapterSettings, create_app, look_up
+from service.settings import Settings
 from tests.doubles import make_picture_vector, make_text_vector
 from tests.patience import PATIENCE
 from tests.service.harness import ADMIN_KEY, Service, motif, picture, running, wait_until
@@ -92,7 +94,8 @@ class Adapters:
 
     def __init__(self, service: Service, upstream: Upstream, stack: contextlib.ExitStack) -> None:
         self._service, self._stack, self._started = service, stack, dict[Any, str]()
-        stub = Starlette(routes=[Route("/predict", upstream.answer, methods=["POST"])])
+        pong = Route("/ping", lambda _: Response("pong"))
+        stub = Starlette(routes=[pong, Route("/predict", upstream.answer, methods=["POST"])])
         self.upstream = stack.enter_context(serve(stub))
 
     def start(self, **settings: Any) -> str:
@@ -242,10 +245,28 @@ def test_check_compares_both_services_and_says_what_to_paste(
     same = CliRunner().invoke(command_line, given)
     assert same.exit_code == 0, same.output
     assert "the least cosine is 1.000000" in same.output and f"CLIP model  {MODEL}" in same.output
+    assert ask_the_doctor(monkeypatch, IMMICH_UPSTREAM=ask.upstream) == ("ok", f"{ask.upstream} answers")
+    outcome, detail = ask_the_doctor(monkeypatch, IMMICH_MODEL=MODEL)
+    assert outcome == "ok" and detail.endswith("the least cosine of both is 1.0000, 0.999 is needed")
     noise[0] = 0.1
+    assert ask_the_doctor(monkeypatch)[0] == "bad"
     other = CliRunner().invoke(command_line, [*given, "--json"])
     assert other.exit_code == 1 and not json.loads(other.stdout)["same"]
+    away = "http://127.0.0.1:9"
+    assert ask_the_doctor(monkeypatch, IMMICH_UPSTREAM=away)[1].startswith(f"{away} does not answer: ")
+    monkeypatch.delenv("PICTOGLOT_IMMICH_UPSTREAM")
     assert CliRunner().invoke(command_line, ["immich", "check"]).exit_code == 2
+
+
+def ask_the_doctor(monkeypatch: pytest.MonkeyPatch, **settings: str) -> tuple[str, str]:
+    """Return what it finds, from now on with these settings, too."""
+    for name, value in settings.items():
+        monkeypatch.setenv(f"PICTOGLOT_{name}", value)
+    checkup = Checkup(Settings())
+    assert checkup.check("service") is not None
+    found = checkup.check("immich")
+    assert found is not None
+    return found.outcome, found.detail
 
 
 def make_picture(form: Any, site: Service) -> list[float]:

@@ -25,6 +25,7 @@ from service.settings import Settings
 from store.registry import open_registry
 from tests.index.world import World, put
 from tests.patience import PATIENCE
+from tests.service.processes import clean_environment
 
 WITH_OPENVINO = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
 COMMAND = (sys.executable, "-c", "from client.main import main; main()")
@@ -57,16 +58,20 @@ class Up:
     """A running `pictoglot up`, or `demo up`."""
 
     def __init__(self, home: Path, *command: str, **settings: object) -> None:
-        self.output = home / "output.txt"
+        self.output, self.log = home / "output.txt", home / "log.txt"
         given = make_environment(home, **settings)
-        with self.output.open("wb") as output:
-            self.process = subprocess.Popen([*COMMAND, *(command or ("up",))], env=given, stdout=output, stderr=output)
+        with self.output.open("wb") as output, self.log.open("wb") as log:
+            self.process = subprocess.Popen([*COMMAND, *(command or ("up",))], env=given, stdout=output, stderr=log)
+
+    def read(self) -> str:
+        """Return all that it and its children have written."""
+        return self.output.read_text() + self.log.read_text()
 
     def said(self, wanted: str, seconds: float = PATIENCE) -> str:
         """Wait for `wanted`, and return the rest of its line."""
-        wait_until(lambda: wanted in self.output.read_text() or self.process.poll() is not None, seconds)
-        assert wanted in self.output.read_text(), self.output.read_text()
-        return self.output.read_text().split(wanted, 1)[1].splitlines()[0].strip()
+        wait_until(lambda: wanted in self.read() or self.process.poll() is not None, seconds)
+        assert wanted in self.read(), self.read()
+        return self.read().split(wanted, 1)[1].splitlines()[0].strip()
 
     def child(self, module: str) -> psutil.Process | None:
         children = psutil.Process(self.process.pid).children()
@@ -96,7 +101,13 @@ def test_up_prints_address_and_key_starts_a_dead_child_again_and_ctrl_c_stops_al
         address, key = running.said("Address"), running.said("Admin key")
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", address)
         assert key == (tmp_path / "admin.key").read_text()
-        assert '"message": "request"' in running.output.read_text(), "a file has the line of every request"
+        assert '"message": "request"' in running.log.read_text(), "a file has the line of every request"
+        found = look_at_a_running_service(tmp_path, address)
+        assert found["settings"].startswith("the environment of the running service, process ")
+        assert found["data root"].startswith(f"{tmp_path}, ") and found["service"].startswith(f"{address} serves")
+        other = Checkup(Settings(home=tmp_path / "other"), url=address).check("data root")
+        assert other is not None and other.outcome == "note"
+        assert other.detail.endswith(f"The service that runs here has another one: {tmp_path}")
         worker = running.child("worker")
         assert worker is not None
         worker.kill()
@@ -108,7 +119,25 @@ def test_up_prints_address_and_key_starts_a_dead_child_again_and_ctrl_c_stops_al
         assert running.process.wait(PATIENCE) == 0
         assert psutil.wait_procs(everything, timeout=PATIENCE)[1] == []
         assert running.said("Stopped.") == ""
-        assert "Traceback" not in running.output.read_text()
+        lines = [json.loads(line) for line in running.log.read_text().splitlines()]  # all lines of a log are JSON
+        assert {"pictoglot.access", "worker.celery_app", "pictoglot.up"} <= {line["logger"] for line in lines}
+        assert not [line for line in lines if "stack" in line]
+
+
+def look_at_a_running_service(home: Path, address: str) -> dict[str, str]:
+    """Return what `doctor` says in a second terminal, which knows the port alone, and has another folder."""
+    folder = home / "second terminal"
+    folder.mkdir()
+    done = subprocess.run(
+        [*COMMAND, "doctor", "--json"],
+        env=clean_environment() | {"PICTOGLOT_PORT": address.rpartition(":")[2]},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    return {finding["what"]: finding["detail"] for finding in json.loads(done.stdout)["findings"]}
 
 
 def test_on_a_terminal_no_line_for_each_request_pushes_address_and_key_away(tmp_path: Path) -> None:
@@ -143,7 +172,7 @@ def test_the_demo_fills_its_gallery_and_after_a_fill_that_was_killed_the_next_st
                 fill = running.child("fill")
                 assert fill is not None
                 fill.kill()
-                running.said("The gallery could not be filled; the next start continues.")
+                running.said("The gallery could not be filled; the next start continues")
         assert not (tmp_path / "demo.filled").exists()
 
 
