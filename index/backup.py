@@ -141,7 +141,7 @@ def take(
         except BaseException:
             shutil.rmtree(staged, ignore_errors=True)
             raise
-        if not manifest["missing_count"]:  # the last whole one stays
+        if not (manifest["missing_count"] or manifest["damaged"]):  # the last whole one stays
             for old in [each for each in list_folders(place) if each != final][: 1 - keep or None]:
                 files.remove(old)
     return Backup(final, manifest)
@@ -205,7 +205,8 @@ def _fill(settings: CommonSettings, staged: Path, earlier: Backup | None, ask: A
         answer = answers.get((question["language"], question["text"]))
         if answer is not None and ask(question) == answer:
             question["answer"] = answer
-    facts |= {"missing": missing[:_NAMED], "missing_count": len(missing), "new_bytes": copier.new_bytes}
+    facts |= {"missing": missing[:_NAMED], "missing_count": len(missing), "damaged": copier.damaged[:_NAMED]}
+    facts["new_bytes"] = copier.new_bytes
     files.write_manifest(staged, facts, copier.files)
     return {**facts, "files": copier.files}
 

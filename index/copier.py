@@ -1,11 +1,14 @@
 """The files of a data root in a backup: linked or copied, each with its sha256, whoever removes files meanwhile.
 
 A file that cannot change any more is linked, where data root and backup are on one file system. Others, and all of them
-elsewhere, are copied once, and linked to the backup before while they stay the same.
+elsewhere, are copied once, and linked to the backup before while they stay the same. Each day some of these links are
+read and compared.
 """
 
 import os
 import shutil
+import time
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,6 +27,7 @@ from store.settings import CommonSettings
 HOME = "home"  # the files of the data root, in a backup
 LEFT_OUT = ("verified", "compiled", "teacher", "uploads")  # folders of the data root that are made again
 _UNCHANGED = (PICTURES, "segments", "versions")  # folders whose files are never written to again
+_DAYS = 14  # as many as backups are kept
 _SQLITE = ("", "-wal", "-shm", "-journal")
 
 
@@ -37,6 +41,9 @@ class Copier:
     known: Mapping[str, Mapping[str, Any]]  # files of the backup before, as in its manifest
     files: dict[str, dict[str, Any]] = field(default_factory=dict)  # as in the manifest
     new_bytes: int = 0  # that the backup before has not
+    damaged: list[str] = field(
+        default_factory=list
+    )  # files of the data root that nobody has changed, and are otherwise
 
     def copy_all(self) -> None:
         """Copy what is there, but temporary files and what is left out; called again, add what came meanwhile."""
@@ -89,7 +96,7 @@ class Copier:
         facts = path.stat()
         self.new_bytes += 0 if sha256 else facts.st_size
         self.files[key] = {
-            "sha256": sha256 or files.hash_file(path, lambda _: None),  # searches need the page cache
+            "sha256": sha256 or _hash(path),
             "size": facts.st_size,
             "modified": facts.st_mtime_ns if modified is None else modified,  # nanoseconds
         }
@@ -107,7 +114,19 @@ class Copier:
             sha256 = known["sha256"]
         target.unlink(missing_ok=True)
         is_link = place_file(name, source, target, before if sha256 else None)
+        if is_link and sha256 and self._is_due(key) and _hash(target) != sha256:
+            target.unlink()  # linked from one backup to the next, it would be damaged in all of them
+            shutil.copy2(source, target)
+            is_link = False
         self.note_file(key, sha256 if is_link else "", facts.st_mtime_ns)
+        if sha256 and self.files[key]["sha256"] != sha256:
+            self.damaged.append(name)
+            self.files[key]["sha256"] = sha256  # `verify` then says it, too
+
+    @staticmethod
+    def _is_due(key: str) -> bool:
+        """Tell whether a file that nobody has changed is read today: each is, once in so many days."""
+        return zlib.crc32(key.encode()) % _DAYS == int(time.time() // 86_400) % _DAYS
 
     def _find_before(self, name: str) -> Path | None:
         """Return the path of a file or folder in the backup before, if it is there."""
@@ -119,6 +138,10 @@ class Copier:
         shutil.rmtree(self.staged / prefix, ignore_errors=True)
         for key in [key for key in self.files if key.startswith(f"{prefix}/")]:
             del self.files[key]
+
+
+def _hash(path: Path) -> str:
+    return files.hash_file(path, lambda _: None)  # searches need the page cache
 
 
 def _is_same(known: Mapping[str, Any] | None, facts: os.stat_result) -> bool:

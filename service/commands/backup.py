@@ -78,15 +78,20 @@ def _take(folder: Path, keep: int, as_json: bool) -> None:
     manifest = made.manifest
     noted = sum(question["answer"] is not None for question in manifest["questions"])
     document = {"backup": str(made.folder), **_describe(made), "answers": noted}
-    document |= {name: manifest[name] for name in ("new_bytes", "missing", "missing_count")}
-    missing = format_count(manifest["missing_count"], "file")
+    document |= {name: manifest[name] for name in ("new_bytes", "missing", "missing_count", "damaged")}
     sentence = (
         f"{_tell(made)} is backed up in {made.folder}: {format_size(made.size)}, "
         f"{format_size(manifest['new_bytes'])} of it new; {format_count(noted, 'answer')} noted"
-        + (f"; {missing} that the registry names was not there: see `pictoglot verify`" if manifest["missing"] else "")
     )
+    if not noted:
+        sentence += ", since no service answered, or what it finds was changing: `verify` has nothing to compare"
+    for count, what in (
+        (manifest["missing_count"], "that the registry names was not there"),
+        (len(manifest["damaged"]), "of the data root is damaged"),
+    ):
+        sentence += f"; {format_count(count, 'file')} {what}: see `pictoglot verify`" if count else ""
     print_result(document, as_json, f"{sentence}.")
-    if manifest["missing_count"]:
+    if manifest["missing_count"] or manifest["damaged"]:
         raise typer.Exit(FAILED)
 
 

@@ -154,6 +154,39 @@ def test_what_the_backup_before_has_is_not_copied_again(service: Service, small_
         assert backup.list_folders(place) == [second.folder, third.folder]
 
 
+def test_a_damaged_file_is_not_linked_from_one_backup_to_the_next(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("index.copier._DAYS", 1)  # so that each file is due
+    shutil.copytree(service.home, tmp_path / "home")
+    settings, place = Settings(home=tmp_path / "home"), tmp_path / "backups"
+    first = take(settings, place)
+    damage_secretly(next(file for file in (first.folder / "home/expansions").rglob("*") if file.is_file()))
+    second = take(settings, place)
+    second.verify()
+    with pytest.raises(BackupFailed, match="differs from its manifest"):
+        first.verify()
+    shown = next((tmp_path / "home/pictures").rglob("*.thumb.jpg"))
+    damage_secretly(shown)
+    third = take(settings, place, keep=1)
+    assert third.manifest["damaged"] == [shown.relative_to(tmp_path / "home").as_posix()]
+    with pytest.raises(BackupFailed, match="differs from its manifest"):
+        third.verify()
+    told = run(service, "backup", str(place), HOME=str(tmp_path / "home"), PORT="1")
+    assert told.exit_code == 1 and "1 file of the data root is damaged" in told.output
+    assert "0 answers noted, since no service answered" in told.output
+    assert len(backup.list_folders(place)) == 4, "the last whole one stays"
+
+
+def damage_secretly(file: Path) -> None:
+    """Change a byte, as a disk does: neither size nor time tells."""
+    facts, data = file.stat(), bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    with file.open("r+b") as stream:
+        stream.write(data)
+    os.utime(file, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
 @pytest.mark.parametrize("small_disk", ["300k"], indirect=True)
 def test_a_full_disk_leaves_no_half_of_a_backup(service: Service, small_disk: Path) -> None:
     failed = run(service, "backup", str(small_disk))

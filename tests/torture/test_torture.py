@@ -6,8 +6,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,8 @@ import pytest
 
 from tests.torture.contents import IDS, draw_picture
 from tests.torture.deployment import ROOT
-from tests.torture.draws import FAULTS, draw
+from tests.torture.draws import FAULTS
+from tests.torture.drills import run_drills
 from tests.torture.histories import run_deployment
 from tests.torture.ledger import Ledger, Violation, Write
 from tests.torture.steps import Runner
@@ -49,15 +48,9 @@ def runner() -> Iterator[Runner]:
 @pytest.mark.nightly
 @pytest.mark.row("F10")
 @pytest.mark.parametrize("database", ["sqlite", "postgresql", "store"])
-def test_every_restore_is_what_its_backup_was_taken_of(database: str) -> None:
-    drills = int(os.environ.get("DRILLS", "50"))
-    with run_deployment(database, 24) as deployment:
-        runner = Runner(deployment, Ledger(), Counter())
-        runner.begin()
-        for number in range(drills):
-            for kind in ("teach", "backup") if number % 5 == 0 else ("backup",):
-                runner.do(next(step for step in map(partial(draw, number), count()) if step["step"] == kind))
-        assert runner.counts["restored copies"] == drills
+def test_every_restore_is_what_its_backup_was_taken_of(database: str, tmp_path: Path) -> None:
+    drills = run_drills(database, int(os.environ.get("DRILLS", "50")), tmp_path / "drills.jsonl")
+    assert [drill["difference"] for drill in drills if drill["difference"]] == []
 
 
 def broken(kind: str) -> Any:
