@@ -101,7 +101,7 @@ $(VENV)/.run: $(BIN)/pip pyproject.toml requirements.lock
 	@echo "Installing what pictoglot needs into $(VENV): about a minute, longer where the network is slow ..."
 	@$(PIP) $(TORCH)
 ifeq ($(LOCK),0)
-	@$(PIP) -e '.[demo,postgres,s3,openvino,large]'
+	@$(PIP) -e '.[demo,postgres,s3,openvino,large,otel]'
 else
 	@$(PIP) --no-deps --require-hashes -r requirements.lock
 	@$(PIP) --no-deps -e .
@@ -111,7 +111,7 @@ endif
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	@echo "Installing what the tests need beside it: about half a minute ..."
 ifeq ($(LOCK),0)
-	@$(PIP) -e '.[demo,postgres,s3,openvino,large,test,benchmark,milvus,docs,mcp]'
+	@$(PIP) -e '.[demo,postgres,s3,openvino,large,otel,test,benchmark,milvus,docs,mcp]'
 else
 	@$(PIP) --no-deps --require-hashes -r requirements-dev.lock
 endif

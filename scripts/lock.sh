@@ -19,6 +19,7 @@ write() {
 }
 
 # What is tested first: what runs is a part of it, so that a tool of the tests may hold a library back for both.
-write requirements-dev.lock --extra demo --extra postgres --extra s3 --extra openvino --extra large --extra test \
+write requirements-dev.lock --extra demo --extra postgres --extra s3 --extra openvino --extra large --extra otel --extra test \
     --extra benchmark --extra milvus --extra docs --extra mcp
-write requirements.lock --constraint requirements-dev.lock --extra demo --extra postgres --extra s3 --extra openvino --extra large
+write requirements.lock --constraint requirements-dev.lock --extra demo --extra postgres --extra s3 --extra openvino --extra large \
+    --extra otel

@@ -13,7 +13,7 @@ import re
 import secrets
 import time
 from collections.abc import Coroutine, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
 from fastapi import Request
@@ -36,7 +36,11 @@ from service.problems import (
     make_invalid_request,
     make_problem_response,
 )
+from store import traces
 from store.errors import FieldError, InvalidFilter, InvalidInput, PictoglotError, Unavailable
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 JSON, MERGE_PATCH, MULTIPART = "application/json", "application/merge-patch+json", "multipart/form-data"
 MAX_HEADER_BYTES = 64 << 10  # path, query and header fields
@@ -88,6 +92,13 @@ class RequestMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        # no spans of the page's files, nor of who looks after the service each second
+        if traces.tracer is None or not scope["path"].startswith("/v1/"):
+            return await self._answer(scope, receive, send)
+        with traces.open_span(scope["method"], Headers(scope=scope), is_server=True) as span:
+            await self._answer(scope, receive, send, span)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, span: "Span | None" = None) -> None:
         method, server = scope["method"], scope["app"].state
         if method == "HEAD" and can_answer_head(scope):
             scope = {**scope, "method": "GET"}  # the server keeps the original scope and sends only the headers
@@ -135,9 +146,11 @@ class RequestMiddleware:
             await make_problem_response(request_id, make_internal_error())(scope, receive, answer)
         finally:
             context.requests -= 1
-            self._record(scope, method, request_id, status, time.perf_counter() - started)
+            self._record(scope, method, request_id, status, time.perf_counter() - started, span)
 
-    def _record(self, scope: Scope, method: str, request_id: str, status: int, seconds: float) -> None:
+    def _record(
+        self, scope: Scope, method: str, request_id: str, status: int, seconds: float, span: "Span | None"
+    ) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
         method = method if method in _METHODS else "OTHER"
         metrics: Metrics = scope["app"].state.context.metrics
@@ -147,6 +160,13 @@ class RequestMiddleware:
             timing.record("send")
             for part, spent in timing.seconds.items():
                 metrics.label_part(part).observe(spent)
+        if span is not None:
+            span.update_name(f"{method} {route}")
+            told = {"http.request.method": method, "http.route": route, "http.response.status_code": status}
+            span.set_attributes({**told, "pictoglot.request_id": request_id})
+            traces.add_parts(timing.seconds)
+            if status >= 500:
+                traces.fail(span, str(status))
         if not _log.isEnabledFor(logging.INFO):
             return
         principal = scope["state"].get("principal")

@@ -28,6 +28,7 @@ from store.errors import (
     RegistryOutdated,
 )
 from store.settings import MISCONFIGURED, SettingsError
+from store.traces import export_spans
 
 _FAILED = 1
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)  # what writing says where it is not allowed
@@ -165,7 +166,8 @@ def _serve(settings: Settings, bound: socket.socket) -> None:
         lines.append(f"admin key: {load_admin_key(settings)}")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
-    asyncio.run(Server(make_uvicorn_config(app, settings), app, settings.drain_seconds).serve([bound]))
+    with export_spans("pictoglot"):
+        asyncio.run(Server(make_uvicorn_config(app, settings), app, settings.drain_seconds).serve([bound]))
 
 
 def _fail(sentence: str, status: int) -> int:

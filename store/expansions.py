@@ -78,6 +78,7 @@ class Expansion:
     cancel_requested: bool
     actor: str
     terms: int | None
+    trace: str | None
 
     @property
     def is_of_words(self) -> bool:

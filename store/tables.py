@@ -21,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from store.clock import Instant, now
+from store.traces import find_parent
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -168,6 +169,7 @@ class ExpansionRow(RegistryRow):
     dataset_bytes: Mapped[int | None] = mapped_column(BigInteger)
     actor: Mapped[str]
     terms: Mapped[int | None]
+    trace: Mapped[str | None] = mapped_column(default=find_parent)  # the header `traceparent` of who queued it
     created_at: Mapped[datetime] = mapped_column(default=now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

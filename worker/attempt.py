@@ -30,6 +30,7 @@ from store.errors import BaseMoved, DatasetInvalid, PictoglotError, RegistryUnav
 from store.expansions import Expansion
 from store.leases import Lease
 from store.registry import Registry
+from store.traces import open_span
 from worker.settings import WorkerSettings
 from worker.supervisor import pulse
 
@@ -133,7 +134,8 @@ class Attempt:
         files.pass_fault_point(f"phase.{name}")
         self._phase, self._first, self._share, self._eta = name, -1, 0.0, None
         self._write_progress()
-        yield
+        with open_span(name):
+            yield
 
     def record_durable_progress(self) -> None:
         """Record at once, since this attempt may die any moment, that something is newly durable."""

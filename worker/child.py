@@ -22,6 +22,7 @@ from store.errors import (
 )
 from store.leases import Lease
 from store.registry import open_registry
+from store.traces import export_spans, open_span
 from worker.attempt import Attempt, Stopped
 from worker.evaluate import assess
 from worker.gate import GateFailed
@@ -34,7 +35,6 @@ from worker.supervisor import RESUMABLE, begin_child, pulse
 _BY_KIND = {"learn": learn, "assess": assess, "import": import_language, "rebuild": rebuild, "base": move}
 _PAUSE_SECONDS = 5.0  # seconds between tries while there is no space, no registry or no store
 _MOST_UNREAD = 3  # times that a disk may not give a version's files until they count as damaged
-_LOST = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 _log = logging.getLogger("worker.child")
 
 
@@ -50,7 +50,8 @@ def main(arguments: list[str]) -> int:
     if attempt is None:
         return RESUMABLE
     try:
-        return _run_to_status(attempt)
+        with export_spans("pictoglot-worker"):
+            return _run_to_status(attempt)
     finally:
         attempt.registry.close()
 
@@ -69,8 +70,15 @@ def _open_attempt(settings: WorkerSettings, lease: Lease, stop: Event) -> Attemp
 
 def _run_to_status(attempt: Attempt) -> int:
     """Run the attempt, and return what ends it as an exit status."""
+    expansion, parent = attempt.expansion, {"traceparent": attempt.expansion.trace or ""}
+    about: dict[str, str | int] = {
+        "pictoglot.expansion": expansion.id,
+        "pictoglot.language": expansion.language,
+        "pictoglot.attempt": expansion.attempt,
+    }
     try:
-        run_patiently(attempt)
+        with open_span(expansion.kind, parent, about):
+            run_patiently(attempt)
         return 0
     except Stopped:
         _log.info("stopped on request; a later attempt goes on from here")
@@ -120,9 +128,9 @@ def run_patiently(attempt: Attempt) -> None:
 
 
 def _is_unread(error: BaseException) -> bool:
-    """Tell whether reading failed, which may pass; what is lost, or differs from its hash, stays so."""
-    cause = error.__cause__  # of safetensors' own there is no number
-    return cause is not None and ((isinstance(cause, OSError) and cause.errno not in _LOST) or _is_unread(cause))
+    """Tell whether reading failed, which may pass; what differs from its hash stays so."""
+    cause = error.__cause__
+    return cause is not None and ((isinstance(cause, OSError) and cause.errno == errno.EIO) or _is_unread(cause))
 
 
 if __name__ == "__main__":

@@ -121,6 +121,7 @@ def test_a_registry_of_the_first_revision_gets_what_came_since(database_url: str
             session.execute(text(f"DROP TABLE {table}"))
         for table in ("expansions", "versions"):
             session.execute(text(f"ALTER TABLE {table} DROP COLUMN terms"))
+        session.execute(text("ALTER TABLE expansions DROP COLUMN trace"))
         session.execute(text("UPDATE alembic_version SET version_num = '0017'"))
     with closing(open_registry(database_url)) as later, later.engine.connect() as connection:
         options = {"include_name": lambda name, kind, parents: not str(name).startswith("picture_terms")}
