@@ -35,6 +35,7 @@ from worker.supervisor import RESUMABLE, begin_child, pulse
 _BY_KIND = {"learn": learn, "assess": assess, "import": import_language, "rebuild": rebuild, "base": move}
 _PAUSE_SECONDS = 5.0  # seconds between tries while there is no space, no registry or no store
 _MOST_UNREAD = 3  # times that a disk may not give a version's files until they count as damaged
+_LOST = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 _log = logging.getLogger("worker.child")
 
 
@@ -128,9 +129,9 @@ def run_patiently(attempt: Attempt) -> None:
 
 
 def _is_unread(error: BaseException) -> bool:
-    """Tell whether reading failed, which may pass; what differs from its hash stays so."""
-    cause = error.__cause__
-    return cause is not None and ((isinstance(cause, OSError) and cause.errno == errno.EIO) or _is_unread(cause))
+    """Tell whether reading failed, which may pass; what is lost, or differs from its hash, stays so."""
+    cause = error.__cause__  # of safetensors' own there is no number
+    return cause is not None and ((isinstance(cause, OSError) and cause.errno not in _LOST) or _is_unread(cause))
 
 
 if __name__ == "__main__":
