@@ -109,7 +109,10 @@ class Client(Operations, httpx.Client):
             method in ("GET", "PUT", "DELETE") or "Idempotency-Key" in sent or path.startswith(_REPEATABLE)
         )
         params = {name: value for name, value in (query or {}).items() if value is not None}
-        encoded, tries = _encode_body(body, form), 0
+        encoded: dict[str, Any] = {} if body is None else {"json": body}
+        if body is not None and (form or any(map(_is_file, body.values()))):
+            encoded = {"files": encode_form(body)}
+        tries = 0
 
         def send() -> httpx.Response:
             nonlocal tries
@@ -199,12 +202,6 @@ def encode_form(body: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 def _is_file(value: object) -> bool:
     return isinstance(value, bytes | tuple) or hasattr(value, "read")
-
-
-def _encode_body(body: Mapping[str, Any] | None, form: bool) -> dict[str, Any]:
-    if body is None:
-        return {}
-    return {"files": encode_form(body)} if form or any(map(_is_file, body.values())) else {"json": body}
 
 
 def read_problem(response: httpx.Response) -> str:

@@ -7,20 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .commands import (
-    admin,
-    export,
-    gallery,
-    language_file,
-    languages,
-    learn,
-    mcp,
-    search,
-    terms,
-    versions,
-    withdraw,
-    words,
-)
+from .commands import admin, export, gallery, language_file, languages, learn, mcp, search, terms, versions
 from .importing.command import import_pictures
 from .output import INTERRUPTED, read_version, say
 
@@ -36,10 +23,11 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "export": export.export,
     },
     "Languages": {
-        "languages": languages.list_languages, "words": words.list_words, "learn": learn.learn, "assess": learn.assess,
+        "languages": languages.list_languages, "words": languages.list_words,
+        "learn": learn.learn, "assess": learn.assess,
         "expansions": languages.list_expansions, "versions": versions.list_versions, "releases": versions.list_releases,
         "rollback": versions.roll_back, "terms": terms.show_terms,
-        "withdraw": withdraw.withdraw, "prune": versions.prune, "audit": admin.list_acts,
+        "withdraw": versions.withdraw, "prune": versions.prune, "audit": admin.list_acts,
     },
 }  # fmt: skip
 for panel, commands in _PANELS.items():

@@ -32,6 +32,7 @@ Collection = Annotated[str | None, typer.Option(help="Only pictures in this coll
 Filter = Annotated[
     str | None, typer.Option("--filter", help='JSON, such as {"must": [{"key": "tags", "match": {"value": "x"}}]}.')
 ]
+FILE: dict[str, Any] = {"exists": True, "dir_okay": False, "readable": True}  # of an option with a file to read
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal, nothing is asked.")]
 
 

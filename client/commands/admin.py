@@ -82,16 +82,12 @@ def list_acts(
     given: Any = {"actor": actor, "act": act, "target": target, "since": since, "until": until}
     with open_service() as client:
         items = [*client.iterate_acts(limit=limit, **{name: text for name, text in given.items() if text})]
-    rows = [
-        (format_time(item["at"]), item["label"] or item["actor"], item["act"], _list_targets(item["targets"]))
-        for item in items
-    ]
+    rows = []
+    for item in items:
+        targets = [f"{name} {became}".strip() for name, became in item["targets"].items()]
+        what = ", ".join(targets[:_SHOWN_TARGETS] + ["…"] * (len(targets) > _SHOWN_TARGETS))
+        rows.append((format_time(item["at"]), item["label"] or item["actor"], item["act"], what))
     print_listing({"items": items}, as_json, ("when (UTC)", "who", "act", "what"), rows)
-
-
-def _list_targets(targets: dict[str, str]) -> str:
-    shown = [f"{name} {became}".strip() for name, became in [*targets.items()][:_SHOWN_TARGETS]]
-    return ", ".join([*shown, "…"] if len(targets) > _SHOWN_TARGETS else shown)
 
 
 @base.command("move")

@@ -162,20 +162,14 @@ def _export_languages(client: Client, folder: Path) -> tuple[list[dict[str, Any]
         path = f"datasets/{_check_name(f'{place:03}-{language}')}"
         download(client, build_path(f"/v1/versions/{number}/datasets", dataset["expansion"]), folder / path)
         settings = json.dumps(dataset["settings"])
-        terms = _write_terms(folder / f"{path}-terms.json", dataset["terms"])
+        terms = None if dataset["terms"] is None else f"{path}-terms.json"
+        if terms is not None:
+            kept = {name: value for name, value in (dataset["terms"] or {}).items() if name != "set_at"}
+            _write(folder / terms, iter([json.dumps(kept, ensure_ascii=False, indent=2).encode() + b"\n"]))
         of = {"settings": settings, "pivot": dataset["pivot"], "version": number}  # pivot: of a dictionary
-        of["imported"] = dataset["imported"]
-        rows.append({"language": language, "dataset": path, "terms": f"{path}-terms.json" if terms else None, **of})
+        rows.append({"language": language, "dataset": path, "terms": terms, **of, "imported": dataset["imported"]})
     _write(folder / LANGUAGES, (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
     return rows, gone
-
-
-def _write_terms(file: Path, terms: Mapping[str, Any] | None) -> bool:
-    """Write the terms with which a dataset was sent; returns whether there are any."""
-    if terms is not None:
-        kept = {name: value for name, value in terms.items() if name != "set_at"}
-        _write(file, iter([json.dumps(kept, ensure_ascii=False, indent=2).encode() + b"\n"]))
-    return terms is not None
 
 
 def _check_name(name: str) -> str:

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from ..client import build_path, open_service
-from ..output import AsJson, format_size, print_json, print_result, say
+from ..output import FILE, AsJson, format_size, print_json, print_result, say
 from .export import download
 from .languages import conclude, watch_expansion
+from .learn import Force
 from .terms import Tag, summarize_terms
 
 language = typer.Typer(help="Take a taught language elsewhere: as a file, and from one.", no_args_is_help=True)
@@ -33,12 +34,10 @@ def export_language(
 
 @language.command("import")
 def import_language(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A file of `export`.")],
+    file: Annotated[Path, typer.Argument(help="A file of `export`.", **FILE)],
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show the progress until it ends.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is in the file.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Serve the language even if it is read worse than before.")
-    ] = False,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Import a language from a file: it is measured here, and served if it passes the gate."""

@@ -1,6 +1,8 @@
-"""`languages` and `expansions`: what is known, and what the worker does or did."""
+"""`languages`, `words`, `expansions`: what is known, what is asked for, and what the worker does or did."""
 
+import csv
 from collections.abc import Mapping
+from pathlib import Path
 from time import monotonic, sleep
 from typing import Annotated, Any
 
@@ -16,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ..api import ENDED, Client
+from ..api import ENDED, PATIENCE, Client
 from ..client import open_service
 from ..output import (
     FAILED,
@@ -26,6 +28,7 @@ from ..output import (
     errors,
     format_count,
     format_recall,
+    format_share,
     note,
     print_json,
     print_listing,
@@ -34,9 +37,10 @@ from ..output import (
     stop,
 )
 from .admin import show_move
-from .terms import summarize_terms
+from .terms import Tag, summarize_terms
 
 FEW = 20  # held-out captions, of which a single one is 5 points
+_WORD_COLUMNS = ("english", "caption", "pictures")
 _MISSED = 10  # test words that are named
 _PAUSE = 1.0  # seconds until a broken stream of events is opened again
 _PATIENCE = 60.0  # seconds without an event until watching ends
@@ -49,7 +53,10 @@ def list_languages(
     """List languages that are taught, built into the base or assessed, with versions and R@1."""
     with open_service() as client:
         if find:
-            _suggest_languages(client.suggest_languages(query=find), as_json)
+            found: Any = client.suggest_languages(query=find)
+            names = ("language", "name", "native_name", "iso639_3", "matched")
+            rows = [[item[name] for name in names] for item in found["items"]]
+            print_listing(found, as_json, ("tag", "name", "native name", "ISO 639-3", "matched"), rows)
             return
         listing: Any = client.list_languages()
     items = listing["items"]
@@ -77,10 +84,58 @@ def list_languages(
     note(f"Release {listing['release']} serves; the shared table is version {listing['shared_version']}.")
 
 
-def _suggest_languages(found: Mapping[str, Any], as_json: bool) -> None:
-    columns = ("tag", "name", "native name", "ISO 639-3", "matched")
-    names = ("language", "name", "native_name", "iso639_3", "matched")
-    print_listing(found, as_json, columns, [[item[name] for name in names] for item in found["items"]])
+def list_words(
+    tag: Tag,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=1_000, help="Words at most.")] = 200,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", dir_okay=False, help="Write a table to fill in, for `learn`.")
+    ] = None,
+    teach: Annotated[bool, typer.Option("--teach", help="Teach what was answered on the page or over HTTP.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="With --teach: show the progress until it ends.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the words that your pictures ask a speaker for, the most useful ones first."""
+    with open_service(patience=PATIENCE) as client:
+        if teach:
+            expansion: Any = client.teach_language({"language": tag, "words": True})
+            expansion = expansion["expansion"]
+            conclude(watch_expansion(client, expansion, quiet=as_json) if watch else expansion, watch, as_json)
+            return
+        asked: Any = client.list_words(tag, count=count)
+    if out is not None:
+        _write_words(out, asked["items"])
+    if as_json:
+        print_json(asked)
+        return
+    if out is None:
+        print_table(("word", "pictures"), [_describe_word(item) for item in asked["items"]])
+    else:
+        say(f"{format_count(len(asked['items']), 'word')} to fill in: {out}. Then: `pictoglot learn {tag} {out}`")
+    if asked["covered"] is not None:
+        note(f"{format_share(asked['covered'])} % of the pictures have a word already.")
+    if answered := asked["answered"]:
+        left = asked["needed"] - answered
+        then = f"{left} more and it can be taught" if left > 0 else f"`pictoglot words {tag} --teach` teaches them"
+        note(f"{format_count(answered, 'answer is', 'answers are')} kept; {then}.")
+
+
+def _describe_word(item: dict[str, Any]) -> tuple[str, str]:
+    if item["word"]:
+        return f"{item['word']} = ?", f"in {format_count(item['asked_for'], 'search', 'searches')}, not understood"
+    return item["english"], ", ".join(item["pictures"])
+
+
+def _write_words(file: Path, items: list[dict[str, Any]]) -> None:
+    """Write the table; spreadsheets take it for UTF-8 by its first character."""
+    try:
+        with file.open("w", encoding="utf-8-sig", newline="") as stream:
+            table = csv.writer(stream)
+            table.writerow(_WORD_COLUMNS)
+            table.writerows((item["english"], item["word"] or "", " ".join(item["pictures"])) for item in items)
+    except OSError as error:
+        stop(f"{file} cannot be written: {error.strerror}.")
 
 
 def list_expansions(

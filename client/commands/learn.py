@@ -13,6 +13,7 @@ import typer
 from ..api import Client
 from ..client import build_path, format_lines, format_row, list_faults, open_service
 from ..output import (
+    FILE,
     REFUSED,
     AsJson,
     Yes,
@@ -21,7 +22,6 @@ from ..output import (
     format_count,
     may_ask,
     note,
-    print_json,
     print_result,
     say,
     stop,
@@ -36,6 +36,7 @@ Captions = Annotated[
     bool, typer.Option("--captions", help="In place of FILE: the pictures' captions in this language.")
 ]
 Swap = Annotated[bool, typer.Option("--swap", help="Swap the columns: what stands for captions are the texts.")]
+Force = Annotated[bool, typer.Option("--force", help="Serve the language even if it is read worse than before.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only check the file.")]
 
 
@@ -43,34 +44,24 @@ def learn(
     tag: Tag,
     file: Annotated[
         Path | None,
-        typer.Argument(exists=True, dir_okay=False, readable=True, help="Dataset: a spreadsheet, CSV, JSON lines …"),
+        typer.Argument(help="Dataset: a spreadsheet, CSV, JSON lines …", **FILE),
     ] = None,
     dictionary: Annotated[
         Path | None,
         typer.Option(
-            exists=True,
-            dir_okay=False,
-            readable=True,
             help="A dictionary in place of FILE: two columns, DICT (its .index), StarDict (its .ifo), FreeDict TEI, "
             "Wiktextract, WordNet LMF, CLDR annotations.",
+            **FILE,
         ),
     ] = None,
     pivot: Annotated[str | None, typer.Option(help="Language of the dictionary's glosses, if not English.")] = None,
     english: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            dir_okay=False,
-            readable=True,
-            help="The same file of English, for a WordNet or CLDR annotations.",
-        ),
+        Path | None, typer.Option(help="The same file of English, for a WordNet or CLDR annotations.", **FILE)
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show the progress until it ends.")] = False,
     dry_run: DryRun = False,
     settings: Annotated[str, typer.Option(help='Training settings as JSON, such as {"epochs": 5}.')] = "",
-    force: Annotated[
-        bool, typer.Option("--force", help="Serve the language even if it is read worse than before.")
-    ] = False,
+    force: Force = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Use only this dataset; discard the earlier ones.")
     ] = False,
@@ -123,10 +114,7 @@ def _pack_dictionary(file: Path, tag: str, english: Path | None) -> Iterator[IO[
 
 def assess(
     tag: Tag,
-    file: Annotated[
-        Path,
-        typer.Argument(exists=True, dir_okay=False, readable=True, help="Dataset, as for `learn`."),
-    ],
+    file: Annotated[Path, typer.Argument(help="Dataset, as for `learn`.", **FILE)],
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Wait for the result.")] = False,
     dry_run: DryRun = False,
     without_missing: WithoutMissing = False,
@@ -139,7 +127,7 @@ def assess(
 
 
 def _submit(
-    form: dict[str, Any],
+    form: Any,
     name: str,
     stream: IO[bytes] | None,
     *,
@@ -155,12 +143,14 @@ def _submit(
     form = form if stream is None else {**form, "dataset": (name, stream)}
     with open_service(upload=True) as client:
         if dry_run:
-            _show_check(_teach(client, form | {"dry_run": True}), name, assess="assess" in form, as_json=as_json)
+            checked: Any = client.teach_language(form | {"dry_run": True})
+            lines = (*_summarize(checked, name, "assess" in form), *_list_sample(checked))
+            print_result(checked, as_json, "\n".join(lines))
             return
         if asks:
             form = _confirm_rows(client, form) if stream is not None else form
             form |= {} if "terms" in form else _ask_terms(client, form["language"])
-        accepted = _teach(client, form)
+        accepted: Any = client.teach_language(form)
         if waiting := accepted.get("waiting"):
             print_result(accepted, as_json, _describe_waiting(waiting, form["language"]))
             return
@@ -175,17 +165,11 @@ def _submit(
     conclude(expansion, watch, as_json)
 
 
-def _teach(client: Client, form: Any) -> dict[str, Any]:
-    """Post the form that teaches; its file is sent from its beginning."""
-    return {**client.teach_language(form)}
-
-
-def _confirm_rows(client: Client, form: dict[str, Any]) -> dict[str, Any]:
+def _confirm_rows(client: Client, form: Any) -> Any:
     """Return the form that a person says is right, perhaps with its columns swapped; exits when nothing is."""
     while True:
-        checked = _teach(client, form | {"dry_run": True})
-        for line in _list_sample(checked):
-            say(line)
+        checked: Any = client.teach_language(form | {"dry_run": True})
+        say("\n".join(_list_sample(checked)))
         is_doubted = any(doubt["code"] == "columns_swapped" for doubt in checked["doubts"])
         answer = typer.prompt(f"Is that right? [y/N{'/swap' if is_doubted else ''}]", "n", show_default=False)
         if answer.strip().lower() in ("y", "yes"):
@@ -217,14 +201,6 @@ def _describe_waiting(waiting: Mapping[str, int], tag: str) -> str:
         f"{rows} of {needed} {kept}: {needed - rows} more of {_name_language(tag)} and it is taught. "
         "The next file joins them."
     )
-
-
-def _show_check(checked: Mapping[str, Any], name: str, *, assess: bool, as_json: bool) -> None:
-    if as_json:
-        print_json(checked)
-        return
-    for line in (*_summarize(checked, name, assess), *_list_sample(checked)):
-        say(line)
 
 
 def _list_sample(checked: Mapping[str, Any]) -> Iterator[str]:

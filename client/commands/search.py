@@ -88,7 +88,9 @@ def search(
     )
     if captions and (body.keys() - {"filter"} or (file is None and like is None)):
         stop("--captions needs a picture; with it go --language, --limit, --filter and --collection.", REFUSED)
-    body |= _drop_none(picture=like if file is None else _read_picture(file), limit=limit)
+    kind = mimetypes.guess_type(file.name)[0] if file else None
+    sent = (file.name, file.read_bytes(), kind or "application/octet-stream") if file else like
+    body |= _drop_none(picture=sent, limit=limit)
     with open_service() as client:
         if captions:
             languages = {"languages": [language]} if is_tag else {}
@@ -166,10 +168,6 @@ def _combine_filters(given: str | None, collection: str | None) -> dict[str, Any
     if collection is None:
         return filter
     return {"must": [{"key": "collection", "match": {"value": collection}}, *([filter] if filter else [])]}
-
-
-def _read_picture(file: Path) -> tuple[str, bytes, str]:
-    return file.name, file.read_bytes(), mimetypes.guess_type(file.name)[0] or "application/octet-stream"
 
 
 def _show_captions(result: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..client import open_service
-from ..output import REFUSED, AsJson, print_json, say, stop
+from ..output import FILE, REFUSED, AsJson, print_json, say, stop
 
 Tag = Annotated[str, typer.Argument(help="BCP 47 tag, such as cy or pt-BR.")]
 _TEXTS = ("owner", "contact", "licence", "statement")
@@ -17,10 +17,8 @@ TermsFile = Annotated[
     Path | None,
     typer.Option(
         "--terms",
-        exists=True,
-        dir_okay=False,
-        readable=True,
         help="JSON with `owner`, `contact`, `licence`, `statement`, `labels`; or a project of Local Contexts' hub.",
+        **FILE,
     ),
 ]
 
@@ -34,10 +32,7 @@ def show_terms(
     ] = None,
     statement: Annotated[str | None, typer.Option(help="What the community says.")] = None,
     labels: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True, dir_okay=False, readable=True, help="A project of Local Contexts' hub, downloaded as JSON."
-        ),
+        Path | None, typer.Option(help="A project of Local Contexts' hub, downloaded as JSON.", **FILE)
     ] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Take all terms away.")] = False,
     as_json: AsJson = False,
@@ -56,8 +51,7 @@ def show_terms(
     if as_json:
         print_json(terms)
         return
-    for line in describe_terms(terms) if terms else ("Nothing is said of this language.",):
-        say(line)
+    say("\n".join(describe_terms(terms)) if terms else "Nothing is said of this language.")
 
 
 def read_terms(file: Path, *, only_labels: bool = False) -> dict[str, Any]:

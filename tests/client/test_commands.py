@@ -1,7 +1,6 @@
 """The client commands against a real server: messages, JSON output, exit statuses."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,13 +46,6 @@ def run_json(service: Service, *arguments: str) -> Any:
 
 def make_rows(count: int) -> str:
     return "".join(json.dumps({"caption": f"afal {n}", "english": f"apple {n}"}) + "\n" for n in range(count))
-
-
-def test_help_needs_nothing_heavy() -> None:
-    heavy = ("torch", "faiss", "numpy", "fastapi", "sqlalchemy", "celery", "pydantic")
-    code = f"import sys, client.main; sys.exit(' '.join(name for name in {heavy!r} if name in sys.modules) or 0)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_search_shows_captions_in_the_language_that_was_used(service: Service) -> None:

@@ -10,9 +10,9 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import httpx
 import pytest
 
+from client.api import Client
 from client.commands.mcp import make_server
 from tests.patience import PATIENCE
 from tests.service.harness import ADMIN_KEY, Service, running, wait_until
@@ -37,8 +37,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @contextlib.asynccontextmanager
 async def connect(site: Service, key: str = ADMIN_KEY, *, writes: bool = True) -> AsyncIterator[Any]:
-    headers = {"Authorization": f"Bearer {key}"}
-    with httpx.Client(base_url=site.url, headers=headers, timeout=PATIENCE) as service:
+    with Client(site.url, key, timeout=PATIENCE) as service:
         async with mcp.Client(make_server(service, writes=writes)) as client:
             yield client
 
@@ -77,7 +76,7 @@ def test_what_the_service_refuses_is_told_as_an_error_of_the_tool(site: Service)
             for tool, given, sentence in (
                 ("get_picture", {"id": "nothing"}, "Picture not found"),
                 ("get_picture", {"id": "../keys"}, "Picture not found"),
-                ("get_picture", {"id": ".."}, "is no id"),
+                ("get_picture", {"id": ".."}, "not a valid name"),
                 ("search_pictures", {"text": "", "language": "en"}, "text"),
                 ("search_pictures", {"text": "x", "language": "fr"}, "language not available"),
             ):

@@ -105,7 +105,7 @@ LIGHT = [
     ("store.registry", TRAINING),
     ("model.pictures.decoder", TRAINING),
     ("service.app", ("model.training", "celery")),
-    ("client.main", ("torch", "faiss")),
+    ("client.main", ("torch", "faiss", "numpy", "fastapi", "sqlalchemy", "celery", "pydantic")),  # help needs none
     ("worker.celery_app", HTTP),
     ("worker.child", HTTP),
 ]
