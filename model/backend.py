@@ -182,16 +182,12 @@ def is_faster_in_bfloat16(backend: str, device: "torch.device") -> bool:
     if has_instructions("amx_bf16") and is_any_allowed("AMX"):
         return True
     # AVX-512 BF16 is twice as fast as float32 on some processors, and slower on others (decision 25)
-    return has_bfloat16_instructions(backend, device) and _try_bfloat16() >= _CLEARLY
-
-
-def _try_bfloat16() -> float:
     try:
         from model.openvino import measure_bfloat16_gain
 
-        return measure_bfloat16_gain()
+        return has_bfloat16_instructions(backend, device) and measure_bfloat16_gain() >= _CLEARLY
     except (ImportError, OSError, RuntimeError):  # no import, or OpenVINO compiles nothing: `open_towers` says so
-        return 0.0
+        return False
 
 
 def has_bfloat16_instructions(backend: str, device: "torch.device") -> bool:

@@ -103,7 +103,8 @@ def select_ngrams(text: str) -> list[str]:
 
 def list_ngrams(text: str) -> Iterator[str]:
     """List character 1- to 4-grams of each word with its borders, and the word; digits and punctuation are ignored."""
-    for word in _split_words(text.lower()):
+    letters = (c if unicodedata.category(c)[0] in "LM" or c in "\u200c\u200d" else " " for c in text.lower())
+    for word in "".join(letters).split():
         bordered = f" {word} "
         for length in range(1, _LONGEST + 1):
             for start in range(len(bordered) - length + 1):
@@ -112,7 +113,3 @@ def list_ngrams(text: str) -> Iterator[str]:
                     yield gram
         if len(bordered) > _LONGEST:
             yield bordered
-
-
-def _split_words(text: str) -> list[str]:
-    return "".join(c if unicodedata.category(c)[0] in "LM" or c in "\u200c\u200d" else " " for c in text).split()

@@ -4,7 +4,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from itertools import islice
 from typing import Literal
 
@@ -138,11 +138,7 @@ def find_special_letters(texts: Iterable[str]) -> list[str]:
     counts = Counter(letter for text in islice(texts, _SAMPLE) for letter in _LETTER.findall(text.lower()))
     least = counts.total() / _RARE
     found = [letter for letter, count in counts.items() if not letter.isascii() and count > least]
-    return sorted(found, key=_make_sort_key) if len(found) <= _ROW else []
-
-
-def _make_sort_key(letter: str) -> str:
-    return unicodedata.normalize("NFD", letter)
+    return sorted(found, key=partial(unicodedata.normalize, "NFD")) if len(found) <= _ROW else []
 
 
 def can_read(languages: Collection[str], tag: str) -> bool:

@@ -36,7 +36,9 @@ def copy_tower(base: Base, kind: torch.dtype) -> Any:
     Their `attn` are `Attention`. The base's tower has to be one of open_clip's plain blocks.
     """
     tower: Any = getattr(base.model, "text", base.model)
-    blocks = [_copy_block(block, kind) for block in tower.transformer.resblocks]
+    blocks = [copy.deepcopy(block) for block in tower.transformer.resblocks]
+    for block in blocks:  # attention and perceptron compute in `kind`, and take and give float32
+        block.attn, block.mlp = Attention(block.attn, kind), _Perceptron(block.mlp, kind)
     others = ("attn_mask", "positional_embedding", "ln_final", "text_projection")
     transformer = SimpleNamespace(resblocks=blocks, batch_first=True)
     return SimpleNamespace(transformer=transformer, **{name: getattr(tower, name) for name in others})
@@ -45,13 +47,6 @@ def copy_tower(base: Base, kind: torch.dtype) -> Any:
 def _compute_in_autocast(base: Base, embedded: Tensor, last: Tensor) -> Tensor:
     with torch.autocast(base.device.type, _HALF):
         return base.compute_text_features(embedded, last).float()
-
-
-def _copy_block(block: ResidualAttentionBlock, kind: torch.dtype) -> ResidualAttentionBlock:
-    """Copy a block, so that attention and perceptron compute in `kind`, and take and give float32."""
-    copied = copy.deepcopy(block)
-    copied.attn, copied.mlp = Attention(copied.attn, kind), _Perceptron(copied.mlp, kind)
-    return copied
 
 
 class _Perceptron(nn.Module):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -146,8 +147,11 @@ def map_table(name: str, pretrained: str, rows: Tensor) -> Tensor:
     """
     if 4 * rows.numel() < _LARGE:
         return rows
-    path = Path(pretrained) if Path(pretrained).is_file() else _find_download(name, pretrained)
-    if path is None or path.suffix != ".safetensors":
+    path = Path(pretrained)
+    if not path.is_file():
+        with suppress(*_AWAY):
+            path = Path(open_clip.download_pretrained(open_clip.get_pretrained_cfg(name, pretrained)))
+    if path.suffix != ".safetensors":
         return rows
     with safe_open(path, framework="pt") as file:
         for key in {*file.keys()} & {*_TABLES}:
@@ -158,10 +162,3 @@ def map_table(name: str, pretrained: str, rows: Tensor) -> Tensor:
             ):
                 return mapped
     return rows
-
-
-def _find_download(name: str, tag: str) -> Path | None:
-    try:
-        return Path(open_clip.download_pretrained(open_clip.get_pretrained_cfg(name, tag)))
-    except _AWAY:
-        return None

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import Event
@@ -38,26 +38,15 @@ PROGRESS_SECONDS = 1.0  # between two writes of progress
 _STEPS_OF_SET = 1000  # parts of one vector set, for the progress
 # where each phase stands in the whole, from measured expansions: training is most of it
 _SHARES = {
-    "prepare": (0.0, 0.15),
-    "train": (0.15, 0.85),
-    "evaluate": (0.85, 0.92),
-    "package": (0.92, 0.93),
-    "encode": (0.93, 0.98),
-    "promote": (0.98, 1.0),
-}
-_ASSESSING = {"prepare": (0.0, 0.2), "evaluate": (0.2, 1.0)}
+    "prepare": (0.0, 0.15), "train": (0.15, 0.85), "evaluate": (0.85, 0.92), "package": (0.92, 0.93),
+    "encode": (0.93, 0.98), "promote": (0.98, 1.0),
+}  # fmt: skip
 # of a round of a move to another base: all pictures, then each language, then all captions and old against new
 _MOVING = {
-    "prepare": (0.0, 0.1),
-    "train": (0.1, 0.75),
-    "evaluate": (0.75, 0.85),
-    "package": (0.85, 1.0),
-    "pictures": (0.0, 1.0),
-    "encode": (0.0, 0.6),
-    "compare": (0.6, 0.95),
-    "promote": (0.95, 1.0),
-}
-_BY_KIND = {"assess": _ASSESSING, "base": _MOVING}
+    "prepare": (0.0, 0.1), "train": (0.1, 0.75), "evaluate": (0.75, 0.85), "package": (0.85, 1.0),
+    "pictures": (0.0, 1.0), "encode": (0.0, 0.6), "compare": (0.6, 0.95), "promote": (0.95, 1.0),
+}  # fmt: skip
+_BY_KIND = {"assess": {"prepare": (0.0, 0.2), "evaluate": (0.2, 1.0)}, "base": _MOVING}
 
 
 class Stopped(Exception):
@@ -243,9 +232,8 @@ def open_context(attempt: Attempt) -> TrainingContext:
     if registry.versions.trace_lineage(parent)[-1].number != encoder.base_view.version:
         raise BaseMoved("Another base serves now than when this began: begin anew.")
     views, earlier = Views(encoder, registry, attempt.root), tuple(map(registry.expansions.get, plan["before"]))
-    view, replaced, imported = views.open(parent), plan["replaced"], tuple(plan.get("imported", ()))
-    context = TrainingContext(attempt, encoder, attempt.gallery, parent, view, views, None, earlier, replaced, imported)
-    return replace(context, is_apart=plan.get("apart", False))
+    plans = None, earlier, plan["replaced"], tuple(plan.get("imported", ())), plan.get("apart", False)
+    return TrainingContext(attempt, encoder, attempt.gallery, parent, views.open(parent), views, *plans)
 
 
 def _make_plan(attempt: Attempt) -> dict[str, Any]:

@@ -4,7 +4,7 @@ An assessment measures how well a language is read already, and makes no version
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from index.coverage import find_nearest_words, find_taught_stems
 from model.detection import Detector, count_ngrams, select_ngrams
 from model.encoder import VersionFolder
 from model.evaluation import compute_average_accuracy, compute_forgetting, compute_ranks, measure_gain, measure_recalls
@@ -19,6 +20,7 @@ from model.languages import ENGLISH
 from model.segmentation import is_spaced
 from model.table import View
 from model.version import read
+from model.vocabulary import Vocabulary
 from store.errors import NothingHeldOut, VersionCorrupt
 from store.versions import Version
 from worker.attempt import Attempt, TrainingContext, open_context
@@ -31,7 +33,6 @@ from worker.gate import (
     describe_test,
 )
 from worker.prepare import TrainingData, prepare
-from worker.reach import measure_coverage
 from worker.validation import (
     MAX_CANDIDATES,
     Candidates,
@@ -149,32 +150,31 @@ def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[s
     validation = sets[parts.index(own)]
     earlier = {ENGLISH: choose_english(context, data)}
     for tag, number in sorted(served.items()):
-        if tag in (ENGLISH, data.language):
-            continue
-        if (earlier_set := find_validation(attempt.root, versions.get(number).dataset_expansions)) is not None:
-            earlier[tag] = earlier_set
+        kept = find_validation(attempt.root, versions.get(number).dataset_expansions)
+        if kept is not None and tag not in (ENGLISH, data.language):
+            earlier[tag] = kept
     base, candidates = context.encoder.base_view, encode_candidates(context, data, earlier[ENGLISH])
     english = describe(base, earlier[ENGLISH], candidates, measure(context, base, earlier[ENGLISH], candidates))
-    about = data.report.dump()
+    about, taught = data.report.dump(), data.training_rows
+    words = sum(row in data.listed_rows or is_word(row) for row in taught)
     report = {
         **own,
         **({"dictionary": about.pop("dictionary")} if "dictionary" in about else {}),
         "dataset": about,
         "english": english,
-        "rows": _count_rows(data),
+        "rows": {"captions": len(taught) - words, "words": words},  # of all datasets together
         "new": _choose_new(context, data, served),
         "shared": {"parent": context.parent, **_measure_shared(context, data, view, earlier, served, english)},
         "detected": _count_detected(context, data.language, view, {data.language: validation, **earlier}, served),
     }
     if attempt.expansion.is_of_answers:
-        report["covered"] = measure_coverage(context, data, sources)
+        report["covered"] = _measure_coverage(context, data, sources)
     if others:
         report["others"] = others
         report["gain"] = next((each["gain"] for each in others if not each["gain"]["enough"]), own["gain"])
     if context.earlier_expansions:
-        more = len(data.rows) - len(data.own_rows)
-        datasets = len(context.earlier_expansions)
-        report["joined"] = {"datasets": datasets, "rows": more, "train": len(data.training_rows)}
+        more, datasets = len(data.rows) - len(data.own_rows), len(context.earlier_expansions)
+        report["joined"] = {"datasets": datasets, "rows": more, "train": len(taught)}
     if context.replaced_count:
         sets = load_validations(attempt.root, sources)
         kinds = [f"{CAPTION_KINDS[each.against]} from the replaced datasets" for each in sets]
@@ -184,12 +184,6 @@ def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[s
     lineage = [*reversed(versions.trace_lineage(context.parent))]
     report["shared"]["so_far"] = measure_chain(lineage, data.language, report)
     return report
-
-
-def _count_rows(data: TrainingData) -> dict[str, int]:
-    """Count what the language is taught from, all datasets together: single words, and the `captions` beside them."""
-    words = sum(row in data.listed_rows or is_word(row) for row in data.training_rows)
-    return {"captions": len(data.training_rows) - words, "words": words}
 
 
 def _choose_new(context: TrainingContext, data: TrainingData, served: Mapping[str, int]) -> list[str]:
@@ -286,11 +280,7 @@ def _count_detected(
             content, _ = read(folder.path, folder.manifest_sha256, proof=True)
             detector = detector.replace_counts(tag, content.ngrams, grams)
     detector = detector.replace_counts(language, view.ngrams, grams)
-    matrix: dict[str, dict[str, int]] = {}
-    for tag, texts in captions.items():
-        attempt.check_stop()
-        matrix |= count_confusion(detector, {tag: texts})
-    return matrix
+    return count_confusion(detector, captions, attempt.check_stop)
 
 
 def measure_fertility(tokens: Sequence[Sequence[int]], captions: Sequence[str]) -> dict[str, float | None]:
@@ -304,13 +294,16 @@ def measure_fertility(tokens: Sequence[Sequence[int]], captions: Sequence[str]) 
     }
 
 
-def count_confusion(detector: Detector, captions: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
+def count_confusion(
+    detector: Detector, captions: Mapping[str, Sequence[str]], check_stop: Callable[[], None] = lambda: None
+) -> dict[str, dict[str, int]]:
     """Count for each language how many of its captions are taken for which one, the most frequent first.
 
-    The detector chooses among all its languages, as in a search.
+    The detector chooses among all its languages, as in a search. `check_stop` runs before each of them.
     """
     matrix: dict[str, dict[str, int]] = {}
     for language, texts in captions.items():
+        check_stop()
         guesses = (detector.guess(text, detector.counts).language for text in texts)
         matrix[language] = dict(Counter(guess or UNSURE for guess in guesses).most_common())
     return matrix
@@ -350,3 +343,18 @@ def _get_past_recall(step: Version, other: Version, now: Mapping[str, Any], befo
         return float(now[other.language]["before"][_FIGURE]) if last else before
     measured = step.report.get("shared", {}).get("languages", {}).get(other.language)
     return float(measured["after"][_FIGURE]) if measured else before
+
+
+def _measure_coverage(context: TrainingContext, data: TrainingData, before: tuple[str, ...]) -> dict[str, Any]:
+    """Return the share of the pictures that have a word with these datasets, and that with those of expansions before.
+
+    None where there is no picture.
+    """
+    attempt, encoder = context.attempt, context.encoder
+    expansions = attempt.registry.expansions.list_with_datasets(before)
+    known, more = (find_taught_stems(attempt.root, each) for each in (expansions, data.expansions))
+    vocabulary = Vocabulary(encoder, attempt.settings.home)
+    nearest = find_nearest_words(
+        attempt.gallery, encoder.image_fingerprint, vocabulary, sorted(known | more), check=attempt.check_stop
+    )
+    return {"before": nearest.measure_covered(known), "after": nearest.measure_covered(more)}

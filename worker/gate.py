@@ -157,12 +157,9 @@ def describe_reading(language: str, report: Mapping[str, Any], min_recall: float
     basis = f"on {pairs} held-out captions; chance gives {_format_percent(chance)}"
     at_all = reached > chance + 2 * math.sqrt(chance * (1 - chance) / pairs)
     reads = at_all and reached >= needed
-    if reads:
-        sentence = f"This base already reads {name} at R@{k} {_format_percent(reached)} ({basis})."
-    elif at_all:
-        sentence = f"This base reads {name} a little: R@{k} is {_format_percent(reached)} ({basis})."
-    else:
-        sentence = f"This base does not read {name}: R@{k} is {_format_percent(reached)} ({basis})."
+    little = f"reads {name} a little" if at_all else f"does not read {name}"
+    said = f"already reads {name} at R@{k}" if reads else f"{little}: R@{k} is"
+    sentence = f"This base {said} {_format_percent(reached)} ({basis})."
     if (taught := report["taught"]) is not None:
         recall = _format_percent(taught["t2i"][f"R@{k}"])
         sentence += f" Version {taught['version']}, which was taught, reads it at {recall}."

@@ -74,7 +74,11 @@ def _choose_test(context: TrainingContext, test: dict[str, Any] | None) -> Valid
 
 def _evaluate(context: TrainingContext, content: VersionContent, proof: VersionContent) -> dict[str, Any]:
     """Measure the proof that came with the file; of single words also whether what was taught is found."""
-    data, settings = _make_data(context), context.attempt.expansion.settings
+    expansion, nothing = context.attempt.expansion, torch.empty((0, context.encoder.dimension))
+    data, settings = (
+        TrainingData((expansion,), _NO_DATASET, {ENGLISH: context.base_version}, nothing, nothing),
+        expansion.settings,
+    )
     validation = decide_validation(context, data)
     report, by = evaluate(context, data, _extend(context, context.proof_view, proof)), "test"
     del report["dataset"]
@@ -85,7 +89,7 @@ def _evaluate(context: TrainingContext, content: VersionContent, proof: VersionC
     if validation.against == "pictures":
         by = "captions"
     if not report["pairs"]:
-        if context.attempt.expansion.language in context.served_versions and not settings.get("force"):
+        if expansion.language in context.served_versions and not settings.get("force"):
             raise GateFailed(
                 "This language is served here, and nothing here can measure what the file brings: add captions in it, "
                 "or use `--force` to serve it anyway."
@@ -104,22 +108,3 @@ def _evaluate(context: TrainingContext, content: VersionContent, proof: VersionC
 
 def _extend(context: TrainingContext, onto: View, content: VersionContent) -> View:
     return context.encoder.extend(onto, context.parent, context.attempt.expansion.language, content)
-
-
-def _make_data(context: TrainingContext) -> TrainingData:
-    """Return that nothing is taught here."""
-    nothing = torch.empty((0, context.encoder.dimension))
-    return TrainingData(
-        expansions=(context.attempt.expansion,),
-        rows=(),
-        own_rows=(),
-        training_rows=(),
-        listed_rows=frozenset(),
-        proof_rows=(),
-        report=_NO_DATASET,
-        pivot_versions={ENGLISH: context.base_version},
-        pivot_places={},
-        features=nothing,
-        picture_places={},
-        pictures=nothing,
-    )

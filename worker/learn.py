@@ -93,7 +93,12 @@ def make_version(context: TrainingContext, data: TrainingData) -> tuple[VersionC
         held_out = encode_held_out(context, view, expansions, data.proof_rows)
         captions = [row.caption for row in data.training_rows]
         report = {**report, "letters": find_special_letters(captions)}
-        facts = _describe(context, data, captions)
+        settings = _choose_settings(data).resolve(captions, context.view.tokenizer.new_row_kind)
+        facts = {
+            "datasets_sha256": [expansion.dataset_sha256 for expansion in data.expansions],
+            "settings": asdict(settings),
+            "bfloat16": settings.can_use_bfloat16(context.encoder.base.device),
+        }
         version = package(context, data.language, content, proof, held_out, report, facts, expansions)
         # what is registered is what serves, and an earlier attempt may have written it: from here on only that is used
         content, _ = version_files.read(attempt.root.locate(str(version.folder)), version.manifest_sha256)
@@ -123,9 +128,8 @@ def _train(context: TrainingContext, data: TrainingData) -> tuple[VersionContent
     corpus = make_corpus(data, rows, context.base_version)
     content = _learn(attempt, Trainer(encoder, context.view, corpus, checkpoints / "whole", whole, proof), steps, of)
     taught = [row.caption for row in data.training_rows]
-    return replace(
-        content, ngrams=count_ngrams(taught), lexicon=collect_words(taught) if content.lexicon else ()
-    ), proof
+    words = collect_words(taught) if content.lexicon else ()
+    return replace(content, ngrams=count_ngrams(taught), lexicon=words), proof
 
 
 def _plan_refit(data: TrainingData, settings: LearnSettings) -> tuple[LearnSettings, Sequence[Row]]:
@@ -171,16 +175,6 @@ def make_corpus(data: TrainingData, rows: Sequence[Row], base: int) -> Corpus:
     return Corpus(
         data.language, captions, features[torch.tensor(places)], data.pictures, torch.tensor(pictures), texts, others
     )
-
-
-def _describe(context: TrainingContext, data: TrainingData, captions: Sequence[str]) -> dict[str, Any]:
-    """Return how the language was taught these captions, for the manifest."""
-    settings = _choose_settings(data).resolve(captions, context.view.tokenizer.new_row_kind)
-    return {
-        "datasets_sha256": [expansion.dataset_sha256 for expansion in data.expansions],
-        "settings": asdict(settings),
-        "bfloat16": settings.can_use_bfloat16(context.encoder.base.device),
-    }
 
 
 def package(

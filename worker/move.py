@@ -293,10 +293,8 @@ class _Mover:
         new_context = replace(self.context, moved_versions=dict(self.languages))
 
         def measure_both() -> dict[str, Any] | None:
-            if tag == ENGLISH:
-                validation: Validation | None = choose_english_to_compare(new_context, sources)
-            else:
-                validation = find_validation(self.attempt.root, [each.id for each in sources])
+            kept = find_validation(self.attempt.root, [each.id for each in sources])
+            validation = choose_english_to_compare(new_context, sources) if tag == ENGLISH else kept
             if validation is None or not validation.captions:
                 return None
             return compare_versions((self._old_context, old), (new_context, new), validation)
@@ -328,9 +326,10 @@ def compare_versions(
     before, after = sides
     if before is None or after is None:
         return None
+    recalls = [{way: side.figures[way] for way in ("t2i", "i2t")} for side in (before, after)]
     return {
-        "before": {way: before.figures[way] for way in ("t2i", "i2t")},
-        "after": {way: after.figures[way] for way in ("t2i", "i2t")},
+        "before": recalls[0],
+        "after": recalls[1],
         "pairs": len(before.ranks),
         "candidates": len(places),
         "against": validation.against,

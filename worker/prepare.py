@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
@@ -55,17 +55,17 @@ class TrainingData:
     """
 
     expansions: tuple[Expansion, ...]  # those with the datasets; the last one says how to learn
-    rows: tuple[Row, ...]  # of all datasets
-    own_rows: tuple[Row, ...]  # of the expansion's own dataset, which `report` is about; all rows if it brought none
-    training_rows: tuple[Row, ...]  # what serves is taught them all
-    listed_rows: frozenset[Row]  # those of dictionaries
-    proof_rows: tuple[Row, ...]  # those of them that what is measured is taught, before; empty where nothing is trained
     report: DatasetReport
     pivot_versions: Mapping[str, int]  # which version reads each language of a pivot
-    pivot_places: dict[Pivot, int]
     features: Tensor  # (count, dimension) of the pivots, not normalised; empty where nothing is trained
-    picture_places: dict[str, int]
     pictures: Tensor  # (count, dimension), the gallery's unit vectors
+    rows: tuple[Row, ...] = ()  # of all datasets
+    own_rows: tuple[Row, ...] = ()  # of the own dataset, which `report` is about; all rows if it brought none
+    training_rows: tuple[Row, ...] = ()  # what serves is taught them all
+    listed_rows: frozenset[Row] = frozenset()  # those of dictionaries
+    proof_rows: tuple[Row, ...] = ()  # those of them that what is measured is taught, before; empty for an assessment
+    pivot_places: Mapping[Pivot, int] = field(default_factory=dict)
+    picture_places: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def expansion(self) -> Expansion:

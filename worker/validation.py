@@ -80,14 +80,9 @@ def load_validation(root: DataRoot, expansion: str) -> Validation | None:
     return Validation(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
-def find_validation(
-    root: DataRoot, expansions: Sequence[str], against: CandidateKind | None = None
-) -> Validation | None:
-    """Load and join the sets of these expansions that are ranked `against` one kind, by default that of most captions.
-
-    Returns None if none was kept.
-    """
-    return next((each for each in load_validations(root, expansions) if against in (None, each.against)), None)
+def find_validation(root: DataRoot, expansions: Sequence[str]) -> Validation | None:
+    """Return the first of the sets of these expansions; None if none was kept."""
+    return next(iter(load_validations(root, expansions)), None)
 
 
 def load_validations(root: DataRoot, expansions: Sequence[str]) -> list[Validation]:
@@ -153,13 +148,9 @@ def _choose_own_rows(context: TrainingContext, data: TrainingData) -> Validation
         return choose_validation("pictures", described, context.gallery.list_ids())
     languages = {row.pivot.language for row in data.rows if row.pivot is not None}
     against: CandidateKind = "english" if languages == {ENGLISH} else "pivots"
-    is_of_words = context.attempt.expansion.is_of_words or data.report.format == SHEET or _has_mostly_words(rows)
+    is_of_words = context.attempt.expansion.is_of_words or data.report.format == SHEET
+    is_of_words |= sum(map(is_word, rows)) >= _MOSTLY_WORDS * len(rows)  # as a list for a class
     return _choose_pairs(data, rows, "words" if is_of_words else against)
-
-
-def _has_mostly_words(rows: Sequence[Row]) -> bool:
-    """Return whether most of these rows pair single words, as a list for a class does."""
-    return sum(map(is_word, rows)) >= _MOSTLY_WORDS * len(rows)
 
 
 def is_word(row: Row) -> bool:

@@ -89,8 +89,9 @@ def find_doubts(rows: Sequence[Row], tag: str, guess: Guess) -> list[Doubt]:
     if not beside:
         return _describe_other(captions, tag, "captions")
     pairs, other = [pair for pair in pairs if pair[1].language == beside[0][0]], beside[0][0]
-    texts = _judge([(row, pivot.text) for row, pivot in pairs], other, guess)
-    if captions and captions.language == _simplify(other) and _is_swapped(pairs, tag, other, guess):
+    others = [(row, pivot.text) for row, pivot in pairs]
+    texts = _judge(others, other, guess)
+    if captions and captions.language == _simplify(other) and texts and _judge(others, tag, guess) is None:
         names = find_names(tag).name, find_names(other).name
         said = f"the columns seem to be swapped: what should be {names[0]} is {names[1]}"
         return [Doubt("columns_swapped", said, tuple(show_rows([row for row, _ in pairs])))]
@@ -112,12 +113,6 @@ def _describe_relation(pairs: Pairs) -> list[Doubt]:
 class _Verdict(NamedTuple):
     language: str | None  # what the texts seem to be in; None: nothing that was taught
     rows: tuple[Row, ...]  # those that seem so
-
-
-def _is_swapped(pairs: Pairs, tag: str, other: str, guess: Guess) -> bool:
-    """Return whether the texts beside the captions would do as captions."""
-    turned = _judge([(row, pivot.text) for row, pivot in pairs], tag, guess)
-    return turned is None and _judge([(row, pivot.text) for row, pivot in pairs], other, guess) is not None
 
 
 def _describe_other(verdict: _Verdict | None, tag: str, which: str) -> list[Doubt]:

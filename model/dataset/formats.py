@@ -6,7 +6,8 @@ names of its images, and by the annotations where these stand before the images.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
@@ -26,7 +27,6 @@ from model.dataset.tables import (
     NO_ROW,
     NOT_UTF8,
     PARTS,
-    TableRows,
     clean_header,
     is_separator_line,
     open_content,
@@ -104,10 +104,10 @@ def read_entries(path: Path) -> Iterator[Entry | RowFault]:
             refuse("wrong_columns", f"a dictionary is sent as JSON lines; write one entry in each: `{ENTRY}`", 1)
     with open_content(path) as stream:
         for number, value in _read_objects(stream):
-            if isinstance(value, dict):
-                yield Entry(number, *(value.get(key) for key in ("word", "glosses", "pos", "forms")))
+            if isinstance(value, str):
+                yield RowFault(number, value)
             else:
-                yield RowFault(number, "malformed_json")
+                yield Entry(number, *(value.get(key) for key in ("word", "glosses", "pos", "forms")))
 
 
 def _read_content(path: Path, reader: "Reader", language: str | None) -> Records:
@@ -161,20 +161,13 @@ def _recognise_json(first: bytes, head: bytes) -> str:
     return "coco" if "annotations" in keys else "xm3600" if "image/key" in keys else "jsonl"
 
 
-def _read_jsonl(stream: BufferedReader, language: str | None) -> Records:
-    for number, value in _read_objects(stream):
-        if isinstance(value, dict):
-            yield _make_record(number, value)
-        else:
-            yield RowFault(number, "malformed_json")
-
-
-def _read_objects(stream: BufferedReader) -> Iterator[tuple[int, Any]]:
+def _read_objects(stream: BufferedReader) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Yield the object of each line; where there is none, the kind of that fault."""
     for number, line in read_lines(stream):
-        try:
-            yield number, json.loads(line)
-        except (ValueError, RecursionError):
-            yield number, None
+        value = None
+        with suppress(ValueError, RecursionError):
+            value = json.loads(line)
+        yield number, value if isinstance(value, dict) else "malformed_json"
 
 
 def _read_xm3600(stream: BufferedReader, language: str | None) -> Records:
@@ -183,8 +176,7 @@ def _read_xm3600(stream: BufferedReader, language: str | None) -> Records:
     Its English was written by others about the same picture and translates nothing, so it is not taken as a pair.
     """
     for number, value in _read_objects(stream):
-        key = value.get("image/key") if isinstance(value, dict) else None
-        if key is None:
+        if isinstance(value, str) or (key := value.get("image/key")) is None:
             yield RowFault(number, "malformed_json")
             continue
         if value.keys() & {"pivot", *CELLS}:
@@ -249,27 +241,25 @@ def _read_parallel(stream: BufferedReader, language: str | None) -> Records:
         yield Record(number, cells[1], cells[0]) if len(cells) == 2 else RowFault(number, "wrong_field_count")
 
 
-def _read_table(rows: TableRows) -> Records:
+def _read_table(rows: Iterable[tuple[int, Mapping[str, Any] | str]], *, may_ask: bool = False) -> Records:
+    """Read rows of a table; it `may_ask` for words of a gallery, whose pictures were shown, and no more."""
     for line, row in rows:
-        yield RowFault(line, row) if isinstance(row, str) else _make_record(line, row)
+        if isinstance(row, str):
+            yield RowFault(line, row)
+        elif may_ask and _ASKED in row and "picture" not in row:
+            yield from _split_answers(line, row)
+        else:
+            yield _make_record(line, row)
 
 
 def _read_sheet(stream: BufferedReader, language: str | None) -> Records:
-    """Read what was answered to the words of a gallery. Their pictures were shown, and no more."""
-    head = stream.peek(MAX_LINE).partition(b"\n")[0]
-    for line, row in read_tabbed(stream) if b"\t" in head else read_quoted(stream):
-        yield from [RowFault(line, row)] if isinstance(row, str) else _split_answers(line, row)
+    is_tabbed = b"\t" in stream.peek(MAX_LINE).partition(b"\n")[0]
+    yield from _read_table(read_tabbed(stream) if is_tabbed else read_quoted(stream), may_ask=True)
 
 
 def _read_spreadsheet(stream: BufferedReader, language: str | None) -> Records:
     with open_seekable(stream) as source:
-        for line, row in read_spreadsheet(source):
-            if isinstance(row, str):
-                yield RowFault(line, row)
-            elif _ASKED in row and "picture" not in row:
-                yield from _split_answers(line, row)
-            else:
-                yield _make_record(line, row)
+        yield from _read_table(read_spreadsheet(source), may_ask=True)
 
 
 def _split_answers(line: int, row: Mapping[str, str | None]) -> Records:
@@ -284,21 +274,16 @@ def _make_record(line: int, row: Mapping[str, object]) -> Record:
     return Record(line, row.get("caption"), row.get("english"), row.get("picture"), row.get("split"), pivots)
 
 
-def _read_parquet(stream: BufferedReader, language: str | None) -> Records:
-    for number, row in read_parquet(stream):
-        yield _make_record(number, row)
-
-
 Reader = Callable[[BufferedReader, str | None], Records]
 _READERS: dict[str, Reader] = {
-    "jsonl": _read_jsonl,
+    "jsonl": lambda stream, _: _read_table(_read_objects(stream)),
     "xm3600": _read_xm3600,
     "coco": _read_coco,
     "parallel": _read_parallel,
     SHEET: _read_sheet,
     "tsv": lambda stream, _: _read_table(read_tabbed(stream)),
     "csv": lambda stream, _: _read_table(read_quoted(stream)),
-    "parquet": _read_parquet,
+    "parquet": lambda stream, _: _read_table(read_parquet(stream)),
     SPREADSHEET: _read_spreadsheet,
 }
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b, sha256
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from model.dataset.formats import Record, RowFault
 from model.languages import ENGLISH, canonicalize
@@ -109,7 +109,10 @@ def read_row(record: Record | RowFault) -> Row:
     picture = None if record.picture in (None, "") else _read_picture_id(record.picture)
     if english is None and other is None and picture is None:
         raise UnusableRow("missing_english_and_picture")
-    return Row(record.line, _read_text(record.caption, ""), english or other, picture, _read_split(record.split))
+    caption = _read_text(record.caption, "")
+    if record.split not in (None, "", "train", "val"):
+        raise UnusableRow("split_invalid")
+    return Row(record.line, caption, english or other, picture, cast(Split | None, record.split or None))
 
 
 def _is_absent(value: object) -> bool:
@@ -136,16 +139,6 @@ def _read_picture_id(value: object) -> str:
         return clean_picture_id(text)
     except InvalidInput as error:
         raise UnusableRow("picture_id_invalid") from error
-
-
-def _read_split(value: object) -> Split | None:
-    if value is None or value == "":
-        return None
-    if value == "train":
-        return "train"
-    if value == "val":
-        return "val"
-    raise UnusableRow("split_invalid")
 
 
 def _read_text(value: object, prefix: str) -> str:

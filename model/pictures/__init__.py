@@ -148,12 +148,12 @@ def decode(data: bytes, most: int = MAX_PIXELS, frame: Frame | None = None) -> P
     return Picture.encode(rgb, frame, size)
 
 
-def read_rgb(data: bytes, most: int = MAX_PIXELS) -> Image.Image:
+def read_rgb(data: bytes) -> Image.Image:
     """Return the picture as upright RGB on white, at most 1,024 pixels a side, not encoded; raises as `decode`.
 
     Of a file with several pages or pictures it is the first, or the one that the file says is the main one.
     """
-    return _read_rgb_and_size(data, most)[0]
+    return _read_rgb_and_size(data, MAX_PIXELS)[0]
 
 
 def _read_rgb_and_size(data: bytes, most: int) -> tuple[Image.Image, tuple[int, int]]:
@@ -166,7 +166,8 @@ def _read_rgb_and_size(data: bytes, most: int) -> tuple[Image.Image, tuple[int, 
             size = image.size  # before a draft, which makes it smaller
             is_reduced = kind in REDUCIBLE and math.prod(size) > WHOLE_PIXELS
             rgb = read_reduced(data, kind, STORED_SIDE) if is_reduced else _read_upright_rgb(image, kind)
-            return rgb, _turn_as(rgb, size)
+            is_turned = (size[0] - size[1]) * (rgb.width - rgb.height) < 0
+            return rgb, (size[1], size[0]) if is_turned else size
     except _BOMB as error:
         raise _make_refusal(most, most) from error
     except _DAMAGED as error:
@@ -235,11 +236,6 @@ def _read_upright_rgb(image: Image.Image, kind: str) -> Image.Image:
     rgb.info.clear()  # an encoder would write some of it
     rgb.thumbnail((STORED_SIDE, STORED_SIDE), Image.Resampling.HAMMING)
     return rgb.transpose(turn) if turn is not None else rgb
-
-
-def _turn_as(rgb: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
-    """Return a size with its long side where that of the upright picture is."""
-    return size if (size[0] - size[1]) * (rgb.width - rgb.height) >= 0 else (size[1], size[0])
 
 
 def _read_orientation(image: Image.Image) -> int:

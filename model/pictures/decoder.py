@@ -36,7 +36,8 @@ class Decoder:
     ) -> None:
         self._timeout = max(_SECONDS, pixels / _PIXELS_A_SECOND) if timeout is None else timeout
         arguments = memory, pixels, frame.dump_json() if frame else ""
-        self._pool = GuardedPool(processes, "model.pictures.decoder", *arguments, refuse=_make_refusal)
+        refuse = partial(PictureCorrupt, "the picture cannot be decoded within the limits on time and memory")
+        self._pool = GuardedPool(processes, "model.pictures.decoder", *arguments, refuse=refuse)
         self.close = self._pool.close
 
     def decode(self, data: bytes) -> Picture:
@@ -53,10 +54,6 @@ class Decoder:
     @property
     def pids(self) -> list[int]:
         return self._pool.pids
-
-
-def _make_refusal() -> PictureCorrupt:
-    return PictureCorrupt("the picture cannot be decoded within the limits on time and memory")
 
 
 def _decode_in(data: bytes, seconds: float, child: Child) -> Picture:
