@@ -57,14 +57,6 @@ def test_probabilities_are_those_of_eight_rounds_of_expectation_and_maximisation
     assert (np.diff(said) >= 0).all()
 
 
-def test_a_word_that_is_always_beside_another_is_told_from_it_by_the_captions_without() -> None:
-    said, meant, probability = align_tokens(
-        lines([[1, 2], [1, 2], [1, 3], [4, 2]]), [[11, 12], [11, 12], [11, 13], [14, 12]]
-    )
-    most = {f: int(meant[said == f][probability[said == f].argmax()]) for f in (1, 2, 3, 4)}
-    assert most == {1: 11, 2: 12, 3: 13, 4: 14}
-
-
 def test_of_a_very_large_corpus_only_a_part_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(teir, "_MOST", 10)
     said, _, _ = align_tokens(lines([[number, number] for number in range(100)]), [[7, 8]] * 100)

@@ -4,7 +4,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -41,14 +41,25 @@ ENCODINGS = [Encoding(backend, precision) for backend in (TORCH, OPENVINO) for p
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
-    return open_base(write_tiny_base(tmp_path_factory.mktemp("base")), "cpu")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_tiny_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def base(spec: str) -> Base:
+    return open_base(spec, "cpu")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Traces that tests share, which do not ask how those are made: it takes seconds."""
+    return tmp_path_factory.mktemp("compiled")
 
 
 @pytest.fixture(scope="module", params=ENCODINGS, ids=str)
-def encoder(request: pytest.FixtureRequest, base: Base, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+def encoder(request: pytest.FixtureRequest, base: Base, cache: Path) -> Encoder:
     encoding: Encoding = request.param
-    return Encoder(base, towers(base, encoding, tmp_path_factory.mktemp("compiled")))
+    return Encoder(base, towers(base, encoding, cache))
 
 
 def towers(base: Base, encoding: Encoding, cache: Path) -> Towers:
@@ -101,8 +112,8 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("large")
-def test_texts_of_one_batch_are_of_one_shape(base: Base, tmp_path: Path) -> None:
-    compiled = towers(base, Encoding(OPENVINO, FLOAT32), tmp_path)
+def test_texts_of_one_batch_are_of_one_shape(base: Base, cache: Path) -> None:
+    compiled = towers(base, Encoding(OPENVINO, FLOAT32), cache)
     assert compiled.independent
     batches = list(compiled.make_batches([2, 8, 9, 77, 3, *[5] * 40], most=256))
     assert sorted(place for places, _ in batches for place in places) == list(range(45))
@@ -110,9 +121,9 @@ def test_texts_of_one_batch_are_of_one_shape(base: Base, tmp_path: Path) -> None
     assert [len(places) for places, _ in compiled.make_batches([2, 3, 4], most=1)] == [1, 1, 1]
 
 
-def test_searches_of_a_small_tower_have_one_shape(base: Base, tmp_path: Path) -> None:
+def test_searches_of_a_small_tower_have_one_shape(base: Base, cache: Path) -> None:
     """Another shape takes as long as the text: short texts are filled up alike, and none waits for a batch."""
-    compiled = towers(base, Encoding(OPENVINO, FLOAT32), tmp_path)
+    compiled = towers(base, Encoding(OPENVINO, FLOAT32), cache)
     assert [length for _, length in compiled.make_batches([3, 9, 16, 17], most=256)] == [16, 24]
     seen: list[tuple[int, ...]] = []
     plain = compiled.encode_texts
@@ -129,7 +140,7 @@ def test_searches_of_a_small_tower_have_one_shape(base: Base, tmp_path: Path) ->
 
 @pytest.mark.usefixtures("large")
 def test_kernels_that_depend_on_the_batch_encode_searches_one_by_one(
-    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Base, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a processor whose kernels round differently in a larger batch."""
     compiled = openvino_backend.OpenVinoTowers
@@ -139,7 +150,7 @@ def test_kernels_that_depend_on_the_batch_encode_searches_one_by_one(
 
     plain = compiled.encode_texts
     monkeypatch.setattr(compiled, "encode_texts", differing)
-    encoder = Encoder(base, compiled(base, FLOAT32, tmp_path, 1))
+    encoder = Encoder(base, compiled(base, FLOAT32, cache, 1))
     items = [(encoder.base_view, text) for text in TEXTS[:2]]
     together = encoder.encode_texts(items, alone=True).vectors
     assert np.array_equal(together[0], encoder.encode_texts(items[:1], alone=True).vectors[0])
@@ -150,8 +161,8 @@ def test_a_fingerprint_names_the_encoding_and_that_of_torch_in_float32_is_the_we
     assert len(prints) == len(ENCODINGS)
 
 
-def test_a_base_without_its_towers_still_encodes_with_compiled_ones(base: Base, tmp_path: Path) -> None:
-    compiled = towers(base, Encoding(OPENVINO, FLOAT32), tmp_path)
+def test_a_base_without_its_towers_still_encodes_with_compiled_ones(base: Base, cache: Path) -> None:
+    compiled = towers(base, Encoding(OPENVINO, FLOAT32), cache)
     with_towers, without = Encoder(base, compiled), Encoder(base.copy_without_towers(), compiled)
     assert np.array_equal(with_towers.encode_pictures(pictures()), without.encode_pictures(pictures()))
     with pytest.raises(RuntimeError):
@@ -161,10 +172,12 @@ def test_a_base_without_its_towers_still_encodes_with_compiled_ones(base: Base, 
 # --- what is kept -----------------------------------------------------------------------------------------------------
 
 
-def test_a_tower_is_traced_once_and_a_damaged_trace_is_made_again(
+def test_a_tower_is_traced_once_and_a_damaged_trace_is_made_again_and_logging_stays_as_it_was(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    traced: list[object] = []
+    """OpenVINO's converter would silence every warning of this process."""
+    root, traced = logging.getLogger(), list[object]()
+    before = root.level, [*root.filters], [*root.handlers]
     convert = openvino_backend.openvino.convert_model
 
     def counted(*arguments: Any, **more: Any) -> Any:
@@ -181,6 +194,7 @@ def test_a_tower_is_traced_once_and_a_damaged_trace_is_made_again(
         np.testing.assert_allclose(
             Encoder(base, compiled).encode_pictures(pictures()), Encoder(base).encode_pictures(pictures()), atol=1e-5
         )
+    assert (root.level, root.filters, root.handlers) == before
 
 
 def test_a_trace_of_float32_is_not_taken_for_bfloat16_without_comparing(
@@ -208,14 +222,6 @@ def test_without_space_a_tower_is_compiled_and_not_kept(
     assert "cannot be kept" in caplog.text and not list(tmp_path.glob("*"))
 
 
-def test_a_trace_leaves_logging_as_it_was(base: Base, tmp_path: Path) -> None:
-    """OpenVINO's converter would silence every warning of this process."""
-    root = logging.getLogger()
-    before = root.level, [*root.filters], [*root.handlers]
-    towers(base, Encoding(OPENVINO, FLOAT32), tmp_path)
-    assert (root.level, root.filters, root.handlers) == before
-
-
 # --- which encoding ---------------------------------------------------------------------------------------------------
 
 
@@ -226,35 +232,46 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
     opened.close()
 
 
-def settings(tmp_path: Path, **more: str) -> CommonSettings:
-    given = {"backend": "auto", **more}  # whatever the environment says
-    return CommonSettings(home=tmp_path, base=write_tiny_base(tmp_path), **given)  # type: ignore[arg-type]
+Opening = Callable[..., Encoder]
 
 
-def test_a_new_data_root_records_its_encoding_and_auto_keeps_it(tmp_path: Path, registry: Registry) -> None:
-    made = open_encoder(settings(tmp_path), registry).encoding
+@pytest.fixture
+def opening(tmp_path: Path, spec: str, cache: Path, registry: Registry) -> Opening:
+    """Open the base of a data root, whose towers nobody has traced yet if it is `bare`."""
+
+    def open_one(*, bare: bool = False, **more: str) -> Encoder:
+        if not (bare or (tmp_path / "compiled").exists()):
+            (tmp_path / "compiled").symlink_to(cache)
+        given = {"backend": "auto", **more}  # whatever the environment says
+        return open_encoder(CommonSettings(home=tmp_path, base=spec, **given), registry)  # type: ignore[arg-type]
+
+    return open_one
+
+
+def test_a_new_data_root_records_its_encoding_and_auto_keeps_it(opening: Opening, registry: Registry) -> None:
+    made = opening().encoding
     assert made.backend == OPENVINO
     recorded = registry.encodings.find_current()
     assert recorded is not None and Encoding(recorded.backend, recorded.precision) == made and recorded.reason == ""
-    assert open_encoder(settings(tmp_path), registry).encoding == made
+    assert opening().encoding == made
 
 
-def test_an_old_data_root_stays_with_torch_under_auto(tmp_path: Path, registry: Registry) -> None:
+def test_an_old_data_root_stays_with_torch_under_auto(opening: Opening, registry: Registry) -> None:
     registry.encodings.record_first(TORCH, FLOAT32)
-    assert open_encoder(settings(tmp_path), registry).encoding == FIRST_ENCODING
+    assert opening().encoding == FIRST_ENCODING
 
 
 @pytest.mark.parametrize(("setting", "value"), [("backend", TORCH), ("precision", BFLOAT16)])
 def test_another_encoding_than_the_data_roots_is_refused(
-    tmp_path: Path, registry: Registry, setting: str, value: str
+    opening: Opening, registry: Registry, setting: str, value: str
 ) -> None:
     registry.encodings.record_first(OPENVINO, FLOAT32)
     with pytest.raises(EncodingMismatch, match=f"PICTOGLOT_{setting.upper()}.*pictoglot base move"):
-        open_encoder(settings(tmp_path, **{setting: value}), registry)
+        opening(**{setting: value})
 
 
 def test_a_compile_that_fails_falls_back_to_torch_and_is_not_tried_again(
-    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    opening: Opening, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[object] = []
 
@@ -263,29 +280,29 @@ def test_a_compile_that_fails_falls_back_to_torch_and_is_not_tried_again(
         raise RuntimeError("an operation that is not supported")
 
     monkeypatch.setattr(openvino_backend.openvino, "convert_model", fail)
-    assert open_encoder(settings(tmp_path), registry).encoding == FIRST_ENCODING
+    assert opening(bare=True).encoding == FIRST_ENCODING
     first = len(tried)
-    assert open_encoder(settings(tmp_path), registry).encoding == FIRST_ENCODING
+    assert opening(bare=True).encoding == FIRST_ENCODING
     recorded = registry.encodings.find_current()
     assert len(tried) == first in (1, 2) and recorded is not None and "OpenVINO" in recorded.reason
 
 
 def test_a_compile_that_was_asked_for_and_fails_is_refused(
-    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    opening: Opening, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openvino_backend.openvino, "save_model", lambda *_, **__: 1)
     monkeypatch.setattr(openvino_backend, "compute_text_features", lambda tower, rows, last: rows.no_such_operation())
     with pytest.raises(BackendFailed):
-        open_encoder(settings(tmp_path, backend=OPENVINO), registry)
+        opening(bare=True, backend=OPENVINO)
     assert registry.encodings.find_current() is None
 
 
 def test_a_precision_that_the_processor_lacks_is_refused(
-    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    opening: Opening, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
     with pytest.raises(BackendNotAvailable) as refused:
-        open_encoder(settings(tmp_path, backend=OPENVINO, precision=BFLOAT16), registry)
+        opening(backend=OPENVINO, precision=BFLOAT16)
     assert refused.value.setting == "PRECISION" and registry.encodings.find_current() is None
 
 
@@ -302,11 +319,8 @@ def test_bfloat16_is_for_processors_that_multiply_it_fast(base: Base, monkeypatc
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flags=flags: flags)
         assert answers() == expected
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: amx)
-    for limit, expected in (
-        ("AVX512_CORE", (False, False)),
-        ("AVX512_CORE_BF16", (False, True)),
-        ("ALL", (True, True)),
-    ):
+    allowed = {"AVX512_CORE": (False, False), "AVX512_CORE_BF16": (False, True), "ALL": (True, True)}
+    for limit, expected in allowed.items():
         monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
         assert answers() == expected
     gains[0] = 1.31  # the trial is only asked where there are instructions and no AMX
@@ -353,28 +367,28 @@ def test_the_trial_does_not_count_the_time_in_which_others_have_the_processor(mo
 
 
 def test_a_base_that_bfloat16_changes_too_much_is_computed_in_float32(
-    base: Base, tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    base: Base, opening: Opening, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not backend.has_bfloat16_instructions(OPENVINO, base.device):
         pytest.skip("this processor does not multiply bfloat16")
     monkeypatch.setattr(backend, "is_faster_in_bfloat16", lambda *_: True)
     monkeypatch.setattr(openvino_backend, "_NEAR", 1 - 1e-6)  # so near is no bfloat16
-    assert open_encoder(settings(tmp_path), registry).encoding == Encoding(OPENVINO, FLOAT32)
+    assert opening(bare=True).encoding == Encoding(OPENVINO, FLOAT32)
     current = registry.encodings.find_current()
     assert current is not None and current.reason.startswith("bfloat16 changes the features")
 
 
 def test_without_openvino_a_new_data_root_is_torchs_and_asking_for_it_is_refused(
-    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    opening: Opening, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backend, "find_spec", lambda name: None)
     with pytest.raises(BackendNotAvailable, match="not installed"):
-        open_encoder(settings(tmp_path, backend=OPENVINO), registry)
-    assert open_encoder(settings(tmp_path), registry).encoding == FIRST_ENCODING
+        opening(backend=OPENVINO)
+    assert opening().encoding == FIRST_ENCODING
 
 
 def test_of_two_first_starts_both_take_what_was_recorded_first(
-    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    opening: Opening, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def overtaken(*arguments: Any) -> Towers:
         registry.encodings.record_first(TORCH, FLOAT32)  # another process, while this one compiles
@@ -382,4 +396,4 @@ def test_of_two_first_starts_both_take_what_was_recorded_first(
 
     opened = backend.open_towers
     monkeypatch.setattr(backend, "open_towers", overtaken)
-    assert open_encoder(settings(tmp_path), registry).encoding == FIRST_ENCODING
+    assert opening().encoding == FIRST_ENCODING

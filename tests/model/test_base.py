@@ -53,19 +53,11 @@ def test_what_cannot_learn_languages_is_refused_by_name(spec: str, reason: str) 
         open_base(spec)
 
 
-@pytest.mark.parametrize(
-    ("name", "languages"),
-    [
-        ("ViT-B-16", ("en",)),
-        ("ViT-B-16-SigLIP", ("en",)),
-        ("ViT-L-14-CLIPA", ("en",)),
-        ("ViT-B-16-SigLIP2-256", ("en", MANY)),
-        ("ViT-B-16-SigLIP-i18n-256", ("en", MANY)),
-        ("ViT-H-14-worldwide-quickgelu", ("en", MANY)),
-    ],
-)
-def test_what_a_known_base_reads_is_told_by_its_name(name: str, languages: tuple[str, ...]) -> None:
-    assert list_languages(name, None) == languages
+def test_what_a_known_base_reads_is_told_by_its_name() -> None:
+    for name in ("ViT-B-16", "ViT-B-16-SigLIP", "ViT-L-14-CLIPA"):
+        assert list_languages(name, None) == ("en",)
+    for name in ("ViT-B-16-SigLIP2-256", "ViT-B-16-SigLIP-i18n-256", "ViT-H-14-worldwide-quickgelu"):
+        assert list_languages(name, None) == ("en", MANY)
 
 
 def test_a_base_declares_its_languages_without_becoming_another_base(tmp_path: Path) -> None:

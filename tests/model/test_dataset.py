@@ -19,7 +19,6 @@ from model.dataset import Dataset, read, tables, validate
 from store.errors import (
     DatasetInvalid,
     DatasetLanguageMismatch,
-    DatasetPictureNotFound,
     DatasetTooSmall,
     PictoglotError,
     UnsupportedMedia,
@@ -132,15 +131,10 @@ def test_every_format_is_told_from_its_content_and_read_whole(
     assert [row.caption for row in dataset.rows] == [item["caption"] for item in items()]
     assert all((row.english is not None) == (name in HAS_ENGLISH) for row in dataset.rows)
     assert all((row.picture is not None) == (name in HAS_PICTURE) for row in dataset.rows)
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_the_split_is_the_same_in_every_format_that_names_pictures(reader: Reader, name: str) -> None:
-    dataset = reader(FORMATS[name](items(200)))
-    assert 0 < dataset.report.val < 50
+    assert 0 < dataset.report.val < 25
     if name in HAS_PICTURE:
         sides = {row.picture: row.split for row in dataset.rows}
-        assert sides == {row.picture: row.split for row in reader(jsonl(items(200))).rows}
+        assert sides == {row.picture: row.split for row in reader(jsonl(items())).rows}, "the split is the same in all"
 
 
 def test_texts_arrive_clean(reader: Reader) -> None:
@@ -338,13 +332,6 @@ def test_a_file_of_duplicates_is_refused_with_their_first_lines(reader: Reader) 
 
 def test_captions_in_another_script_are_refused(reader: Reader) -> None:
     assert isinstance(reader.refusal(jsonl(items()), "te"), DatasetLanguageMismatch)
-
-
-def test_unknown_pictures_are_named(reader: Reader) -> None:
-    with pytest.raises(DatasetPictureNotFound) as caught:
-        validate(reader(jsonl(items(700))), "cy", lambda ids: set(ids) - {"p5", "p600"})
-    assert caught.value.extra["count"] == 2
-    assert [fault.location for fault in caught.value.errors] == ["line 6", "line 601"]
 
 
 def test_the_report_tells_which_losses_will_run(reader: Reader) -> None:

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from model.dataset.words import FAULTS, PAIR, describe_fault, explain_not_in_gallery, suggest_remedy
-from store.errors import PictoglotError
 from tests.model.test_dataset import Reader, has_no_codes, items, jsonl, zipped
 
 AFAL = b"".join(b"afal %d,apple %d\n" % (n, n) for n in range(80))
@@ -94,11 +93,3 @@ def test_one_row_is_told_as_one() -> None:
     assert explain_not_in_gallery(1, 64, ["a"], []) == (
         "1 of 64 rows names a picture that is not in the gallery. 1 picture missing, first: a"
     )
-
-
-def test_the_error_of_a_refusal_is_still_told_by_its_code(reader: Reader) -> None:
-    refused: PictoglotError = reader.refusal(TABLE + AFAL + b'"ci,dog\n' + AFAL)
-    assert [(place.location, place.code) for place in refused.errors[:2]] == [
-        ("line 82", "quote_not_closed"),
-        ("line 83", "quote_not_closed"),
-    ]

@@ -18,14 +18,8 @@ from store import files
 from store.errors import PictoglotError, VersionCorrupt
 
 WELSH = [
-    "afal coch",
-    "ci bach",
-    "y môr a'r haul",
-    "llong ar y môr",
-    "afal coch a chi bach",
-    "haul coch",
-    "ci ar y llong",
-]
+    "afal coch", "ci bach", "y môr a'r haul", "llong ar y môr", "afal coch a chi bach", "haul coch", "ci ar y llong",
+]  # fmt: skip
 HINDI = ["लाल सेब", "सर्फिंग करता आदमी", "कुत्ता और बिल्ली", "लाल कुत्ता", "आदमी और बिल्ली"]
 ENGLISH = ["a red apple", "a small dog", "the sea and the sun"]
 
@@ -156,19 +150,6 @@ def test_an_append_disturbs_no_reader_of_the_older_rows() -> None:
         assert (table.rows[torch.from_numpy(numbers).long()] == 7).all()
     assert torch.equal(held[first], torch.arange(6.0).reshape(3, 2))
     assert torch.equal(table.rows[first], held[first])
-
-
-def test_pictures_become_unit_vectors(encoder: Encoder) -> None:
-    vectors = encoder.encode_pictures([Image.new("RGB", (50, 40), colour) for colour in ("red", "blue", "white")])
-    assert vectors.shape == (3, encoder.dimension)
-    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
-    assert encoder.encode_pictures([]).shape == (0, encoder.dimension)
-
-
-def test_a_version_brings_what_detection_knows_its_language_by(encoder: Encoder, tmp_path: Path) -> None:
-    learned = taught(encoder, encoder.base_view, WELSH, 1)
-    known = VersionContent(learned.merges, learned.words, learned.rows, learned.tokenizer_sha256, {" afal ": 3})
-    assert encoder.open([written(tmp_path, known, encoder.base_fingerprint)]).ngrams == {" afal ": 3}
 
 
 @pytest.mark.row("H15")

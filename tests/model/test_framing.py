@@ -12,17 +12,8 @@ from model import base
 from model.pictures import LONGEST, SHORTEST, SQUASH, Frame
 
 SIZES = [
-    (1_024, 768),
-    (768, 1_024),
-    (333, 1_000),
-    (57, 32),
-    (32, 57),
-    (32, 32),
-    (48, 32),
-    (20, 400),
-    (9, 16),
-    (401, 30),
-]
+    (1_024, 768), (768, 1_024), (333, 1_000), (57, 32), (32, 57), (32, 32), (48, 32), (20, 400), (9, 16), (401, 30),
+]  # fmt: skip
 
 
 WAYS = [*product((SHORTEST, LONGEST, SQUASH), ("bicubic", "bilinear"), (32, (32, 48)))]

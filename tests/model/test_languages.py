@@ -17,33 +17,18 @@ from store.errors import LanguageTagInvalid
         ("mi", "mi"),
         ("quz", "quz"),
         ("x-Kichwa-Lamas", "x-kichwa-lamas"),  # a community's own
+        (" cy ", "cy"),
     ],
 )
 def test_tags_become_canonical(tag: str, expected: str) -> None:
     assert canonicalize(tag) == expected
 
 
-NONE = ["und", "mul", "zxx", "MUL", "mul-Latn"]  # of many languages, or of none
-
-
 @pytest.mark.parametrize(
     "tag",
     [
-        "en_US",
-        "xx-",
-        "xx",
-        "a" * 200,
-        "../",
-        "",
-        "e",
-        "en--us",
-        "und-x",
-        "en us",
-        "日本",
-        "x",
-        "x-",
-        "x-toolongapart",
-        *NONE,
+        *("en_US", "xx-", "xx", "a" * 200, "../", "", "e", "en--us", "und-x", "en us", "日本", "x", "x-"),
+        *("x-toolongapart", "und", "mul", "zxx", "MUL", "mul-Latn"),
     ],
 )
 def test_what_is_no_tag_is_refused(tag: str) -> None:
@@ -73,10 +58,6 @@ def test_where_no_language_is_known_none_is_suggested(text: str) -> None:
     with pytest.raises(LanguageTagInvalid) as refused:
         canonicalize(text)
     assert refused.value.detail.endswith("`zh-Hant`")
-
-
-def test_blanks_around_a_tag_do_not_count() -> None:
-    assert canonicalize(" cy ") == "cy"
 
 
 def test_names_in_their_own_script_and_direction() -> None:

@@ -1,11 +1,13 @@
-"""Both losses against loops that say in words what the formulas say."""
+"""Both losses against loops that say in words what the formulas say; and the tokens of a corpus, made once."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
-from model.objectives import Corpus, CrossLingual, CrossModal, Objective, make_objectives
+from model.objectives import Corpus, CrossLingual, CrossModal, Objective, make_objectives, tokenize_corpus
+from model.tokenizer import Tokenizer
 
 SHARED = [
     pytest.param([0, 1, 2, 3, 4], id="each caption has a picture of its own"),
@@ -80,3 +82,27 @@ def test_without_english_the_pictures_alone_teach() -> None:
     corpus = Corpus("cy", [*"abcde"], torch.full((5, 6), math.nan), pictures, torch.arange(5))
     weights = [each.weight for each in make_objectives(corpus) if isinstance(each, CrossModal)]
     assert weights == [1.0]
+
+
+@pytest.mark.parametrize("other", ["damaged", "captions", "vocabulary", "parent"])
+def test_tokens_are_kept_for_the_very_corpus_and_parent_they_were_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    captions = [f"{a} a {b}" for a in ("afal", "môr", "भाषा") for b in ("coch", "haul", "शिशु")]
+
+    def make(folder: str, parent: Tokenizer, *more: str, size: int = 300) -> tuple[str, list[list[int]]]:
+        made = tokenize_corpus(parent, [*captions, *more], size, tmp_path / folder)
+        return made.tokenizer.sha256, [ids.tolist() for ids in made.ids]
+
+    first = make("kept", Tokenizer())
+    assert first[1] == Tokenizer().grow(captions, 300).encode(captions)
+    with monkeypatch.context() as without:
+        without.setattr(Tokenizer, "grow", None)  # to call it would fail
+        assert make("kept", Tokenizer()) == first
+    if other == "damaged":
+        file = tmp_path / "kept" / "kept.safetensors"
+        file.write_bytes(file.read_bytes()[:-1] + b"\1")
+    parent = Tokenizer().grow(["llong fawr"] * 5, 300) if other == "parent" else Tokenizer()
+    more, size = (("seren",) if other == "captions" else ()), 2 if other == "vocabulary" else 300
+    made = make("kept", parent, *more, size=size)
+    assert made == make("elsewhere", parent, *more, size=size) and (made == first) == (other == "damaged")

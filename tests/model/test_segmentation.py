@@ -11,11 +11,6 @@ def test_what_stands_alone_and_in_longer_runs_is_a_word_and_compounds_are_not() 
     assert set(find_standalone_words(corpus)) == {"汽车", "苹果", "香蕉"}
 
 
-def test_a_run_counts_as_a_word_when_little_of_it_is_covered() -> None:
-    corpus = ["แอปเปิลสีแดง", "สุนัข", "และแอปเปิลสีแดง", "สุนัข และสุนัข"]
-    assert set(find_standalone_words(corpus)) == {"แอปเปิลสีแดง", "สุนัข"}
-
-
 def test_sentences_are_no_words() -> None:
     """They stand alone too, but never inside others; their number must not grow with the corpus."""
     syllables = ["กา", "ขี", "คู", "แง", "โจ", "ไช", "ซำ", "ญะ", "ดี", "ตู", "ถา", "ทำ"]
@@ -23,10 +18,6 @@ def test_sentences_are_no_words() -> None:
     assert len(find_standalone_words(sentences)) <= 4_000
     distinct = [text for text in sentences if len(text) > 24]
     assert find_standalone_words(distinct) == ()
-
-
-def test_scripts_with_spaces_have_none() -> None:
-    assert find_standalone_words(["rotes Haus", "Haustür", "लाल सेब", "красное яблоко", "تفاحة"]) == ()
 
 
 def test_the_order_does_not_depend_on_the_corpus_order() -> None:

@@ -23,7 +23,6 @@ from model.table import TokenRows
 from model.tokenizer import (
     LANGUAGE_RULE,
     SUFFIX,
-    ClipPieces,
     Tokenizer,
     build_clip_engine,
     build_clip_vocabulary,
@@ -266,11 +265,6 @@ def test_the_tokenizers_of_many_languages_read_as_one_bpe_and_alike_from_disk(
         learned, _ = version.read(tmp_path / tag)
         reloaded.append(learned.extend_tokenizer(reloaded[-1] if onto == "chain" and reloaded else base))
     assert [each.encode(texts) for each in reloaded] == read
-
-
-def test_a_bpe_of_other_merges_would_be_found() -> None:
-    grown = Tokenizer().grow(WELSH, SIZE)
-    assert reference(grown, WELSH) == spelled(grown, WELSH) != reference(Tokenizer(ClipPieces()), WELSH)
 
 
 def test_a_new_tokens_row_begins_as_the_mean_of_its_parts(tmp_path: Path) -> None:

@@ -212,26 +212,13 @@ def test_a_large_table_costs_at_most_its_own_bytes(tmp_path: Path) -> None:
 def test_name_json_says_how_pictures_are_prepared_before_any_other_file(tmp_path: Path) -> None:
     spec = write_tiny_base(tmp_path)
     plain = open_base(spec, "cpu")
-    said = {
-        "mean": [0.1, 0.2, 0.3],
-        "std": [0.5] * 3,
-        "interpolation": "bilinear",
-        "resize_mode": "longest",
-        "size": 32,
-    }
-    edit(tmp_path / f"{NAME}.json", lambda content: content.update(preprocess_cfg={**said, "fill_color": 200}))
+    how: dict[str, Any] = {"interpolation": "bilinear", "resize_mode": "longest", "fill_color": 200}
+    said = {"mean": [0.1, 0.2, 0.3], "std": [0.5] * 3, "size": 32, **how}
+    edit(tmp_path / f"{NAME}.json", lambda content: content.update(preprocess_cfg=said))
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"preprocess_cfg": {"mean": [0.9] * 3}}))
     told = open_base(spec, "cpu")
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 40, 3), dtype=np.uint8))
-    expected = image_transform(
-        32,
-        is_train=False,
-        mean=(0.1, 0.2, 0.3),
-        std=(0.5,) * 3,
-        interpolation="bilinear",
-        resize_mode="longest",
-        fill_color=200,
-    )
+    expected = image_transform(32, is_train=False, mean=(0.1, 0.2, 0.3), std=(0.5,) * 3, **how)
     assert torch.equal(told.prepare_pixels([picture])[0], expected(picture))
     assert not torch.equal(told.prepare_pixels([picture]), plain.prepare_pixels([picture]))
     assert told.image_fingerprint != plain.image_fingerprint

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
@@ -20,7 +22,8 @@ from sqlalchemy import Executable, update
 
 from index.gallery import Gallery, NewPicture
 from index.vectors import Matrix
-from model.backend import open_encoder
+from model.backend import find_recorded_encoding, open_encoder
+from model.base import measure_base
 from model.encoder import Encoder
 from store import files
 from store.clock import now
@@ -87,18 +90,51 @@ class Site:
     def __post_init__(self) -> None:
         self.home.mkdir(exist_ok=True)
         self.log_file = self.home / "worker.log"
+        compiled = self._kept / "compiled"
+        compiled.mkdir(parents=True, exist_ok=True)
+        (self.home / "compiled").symlink_to(compiled)  # shared by all sites with this base: a trace takes seconds
+        self._open()
+        self.begun_at = 0
+        self.begin_with("new", self._fill)
+        encoding, base = find_recorded_encoding(self.registry), self.registry.bases.find_serving()
+        assert encoding is not None and base is not None
+        self.image_fingerprint = encoding.compute_fingerprint(base.image_fingerprint)
+        self.text_fingerprint = encoding.compute_fingerprint(base.text_fingerprint)
+        self.dimension, _ = measure_base(self.base)
+        self.begun_at = self.gallery.read_last_change()
+
+    @property
+    def _kept(self) -> Path:
+        """The folder that all sites with this base share."""
+        return Path(self.base.partition("@")[2]).parent / "kept"
+
+    def _open(self) -> None:
         here = self.settings.get("DATABASE_URL") or make_registry(self.home / "registry.db")
         self.registry: Registry = open_registry(here)
-        compiled = Path(self.base.partition("@")[2]).parent / "compiled"
-        compiled.mkdir(exist_ok=True)
-        (self.home / "compiled").symlink_to(compiled)  # shared by all sites with this base: a trace takes seconds
+        self.gallery = Gallery(self.registry, DataRoot(self.home))
+
+    def _fill(self) -> None:
+        """Put the pictures, and record the encoding."""
         # in a precision of our choice: a trial may decide otherwise for the next site, and bits are compared
         encoder = self.open_encoder()
-        self.image_fingerprint, self.text_fingerprint = encoder.image_fingerprint, encoder.text_fingerprint
-        self.dimension = encoder.dimension
-        self.gallery = Gallery(self.registry, DataRoot(self.home))
+        self.image_fingerprint = encoder.image_fingerprint
         vectors = np.random.default_rng(0).standard_normal((self.pictures, encoder.dimension), dtype=np.float32)
         self.fill("p", vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+    def begin_with(self, name: str, work: Callable[[], object]) -> None:
+        """Do the work, or take over what came of it on another site, if both were new."""
+        if self.settings or self.registry.expansions.list() or self.gallery.read_last_change() != self.begun_at:
+            work()
+            return
+        made_by = find_recorded_encoding(self.registry) or os.environ.get("PICTOGLOT_BACKEND")
+        kept = self._kept / sha256(f"{name} {self.base} {self.pictures} {made_by}".encode()).hexdigest()
+        is_kept = kept.exists()
+        if not is_kept:
+            work()
+        self.registry.close()
+        source, target = (kept, self.home) if is_kept else (self.home, kept)
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("compiled"), dirs_exist_ok=True)
+        self._open()
 
     def open_encoder(self) -> Encoder:
         """Open the base as every process of this site does."""
@@ -278,9 +314,14 @@ def carry_out(
     return site.registry.expansions.get(expansion)
 
 
-def teach(site: Site, language: str = "cy", *, picture: bool = False) -> Expansion:
-    """Teach a toy language in this process."""
-    return carry_out(site, pairs(language, picture=picture), language)
+def teach(site: Site, *languages: str, picture: bool = False) -> Expansion:
+    """Teach toy languages in this process, Welsh if none is named; returns the last expansion."""
+    taught = languages or ("cy",)
+    site.begin_with(
+        f"{taught} {picture}",
+        lambda: [carry_out(site, pairs(each, picture=picture), each) for each in taught],
+    )
+    return site.registry.expansions.list()[0]
 
 
 def report_of(site: Site, expansion: str) -> dict[str, Any]:

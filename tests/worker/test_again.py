@@ -26,7 +26,8 @@ FIRST, SECOND = WELSH[:70], WELSH[30:]  # 40 rows are in both
 
 def taught(site: Site, rows: Rows, language: str = "cy", **settings: Any) -> str:
     """Teach the language from these rows too; returns the expansion."""
-    return carry_out(site, rows, language, **settings).id
+    site.begin_with(json.dumps([rows, language, settings]), lambda: carry_out(site, rows, language, **settings))
+    return site.registry.expansions.list()[0].id
 
 
 def taught_before(data: TrainingData) -> list[str]:

@@ -98,14 +98,8 @@ def test_a_recall_that_chance_explains_is_not_called_reading() -> None:
         "reads": True,
         "sentence": "This base already reads Welsh at R@10 71 % (on 100 held-out captions; chance gives 1 %).",
     }
-
-
-def test_below_the_floor_of_the_gate_a_language_is_read_a_little() -> None:
     said = describe_reading("cy", figures(0.2), min_recall=0.2)  # at least 20.8 % is needed
     assert said["reads"] is False and said["sentence"].startswith("This base reads Welsh a little: R@10 is 20 % (")
     assert describe_reading("cy", figures(0.21), min_recall=0.2)["reads"] is True
-
-
-def test_among_few_candidates_the_first_place_is_told() -> None:
-    said = describe_reading("cy", figures(1.0, candidates=20))["sentence"]
-    assert said == "This base already reads Welsh at R@1 50 % (on 100 held-out captions; chance gives 5 %)."
+    few = describe_reading("cy", figures(1.0, candidates=20))["sentence"]  # among so few the first place is told
+    assert few == "This base already reads Welsh at R@1 50 % (on 100 held-out captions; chance gives 5 %)."

@@ -19,20 +19,21 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "var"
 
 
-@pytest.mark.usefixtures("home")
-def test_a_check_in_an_empty_folder_creates_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "other", [None, "sqlite:///{home}/other.db", "sqlite:///{home}/other.db?timeout=5", "postgresql"]
+)
+def test_a_check_where_nothing_is_yet_creates_nothing(
+    home: Path,
+    other: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
+) -> None:
+    if other is not None:
+        url = request.getfixturevalue("postgresql_url") if other == "postgresql" else other.format(home=home)
+        monkeypatch.setenv("PICTOGLOT_DATABASE_URL", url)
     assert main(["--check"]) == 1
     assert capsys.readouterr() == ("", NO_TABLES)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("query", ["", "?timeout=5"])
-def test_a_check_of_another_file_that_does_not_exist_creates_nothing(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], query: str
-) -> None:
-    monkeypatch.setenv("PICTOGLOT_DATABASE_URL", f"sqlite:///{home / 'other.db'}{query}")
-    assert main(["--check"]) == 1
-    assert capsys.readouterr().err == NO_TABLES
     assert not home.exists()
 
 
@@ -46,15 +47,6 @@ def test_a_check_of_a_file_without_our_tables_says_so(home: Path, capsys: pytest
     connection.close()
     assert main(["--check"]) == 1
     assert capsys.readouterr().err == 2 * NO_TABLES
-
-
-@pytest.mark.usefixtures("home")
-def test_a_check_of_postgresql_without_tables_says_so(
-    postgresql_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("PICTOGLOT_DATABASE_URL", postgresql_url)
-    assert main(["--check"]) == 1
-    assert capsys.readouterr() == ("", NO_TABLES)
 
 
 def test_a_check_of_what_is_no_database_is_a_sentence(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,50 +60,42 @@ def report(own: float | None, learned: float = 0.9, **moves: tuple[float, float]
 VERSION_0 = version(0, "en")
 
 
-def test_the_first_language_averages_with_english_which_may_have_lost() -> None:
-    figures = measure_chain([VERSION_0], "de", report(0.5, learned=0.9, en=(0.9, 0.7)))
-    assert figures == {"languages": ["en", "de"], "AA": pytest.approx(0.6), "F": pytest.approx(0.2)}
+# The chain of a table, the language that is taught now with its report, and what was said of them: languages, AA, F.
+CHAINS: dict[str, tuple[list[Version], str, dict[str, Any], list[str], float, float]] = {
+    "the first language averages with English, which may have lost": (
+        [VERSION_0], "de", report(0.5, en=(0.9, 0.7)), ["en", "de"], 0.6, 0.2,
+    ),
+    "of the best past figure of each: English as by version 0, German after French; French has gained": (
+        [VERSION_0, version(1, "de", 0.6, en=0.1), version(2, "fr", 0.5, de=0.7, en=0.2)],
+        "cy", report(0.4, en=(0.8, 0.8), de=(0.7, 0.5), fr=(0.5, 0.6)),
+        ["en", "de", "fr", "cy"], (0.8 + 0.5 + 0.6 + 0.4) / 4, ((0.9 - 0.8) + (0.7 - 0.5) + (0.5 - 0.6)) / 3,
+    ),
+    "English may have been at its best in the table before": (
+        [VERSION_0, version(1, "de", 0.6, en=0.1)], "cy", report(0.4, learned=0.8, en=(0.9, 0.7), de=(0.6, 0.6)),
+        ["en", "de", "cy"], (0.7 + 0.6 + 0.4) / 3, (0.2 + 0.0) / 2,
+    ),
+    "a language outside the chain counts for nothing": (
+        [VERSION_0], "cy", report(0.5, en=(0.9, 0.9), de=(0.3, 0.1)), ["en", "cy"], 0.7, 0.0,
+    ),
+    "of a language taught twice the newer turn counts": (
+        [VERSION_0, version(1, "de", 0.9), version(2, "fr", 0.5, de=0.9), version(3, "de", 0.6, fr=0.4)],
+        "cy", report(0.4, de=(0.6, 0.6), fr=(0.4, 0.4)), ["fr", "de", "cy"], (0.4 + 0.6 + 0.4) / 3, (0.1 + 0.0) / 2,
+    ),
+    "taught again itself, a language has its turn now": (
+        [VERSION_0, version(1, "de", 0.9)], "de", report(0.5, en=(0.9, 0.9)), ["en", "de"], 0.7, 0.0,
+    ),
+    "where a step measured nothing, the figure before stands": (
+        [VERSION_0, version(1, "de", 0.6), version(2, "fr", 0.5)], "cy", report(0.4, de=(0.6, 0.5), fr=(0.5, 0.5)),
+        ["de", "fr", "cy"], (0.5 + 0.5 + 0.4) / 3, (0.1 + 0.0) / 2,
+    ),
+}  # fmt: skip
 
 
-def test_forgetting_is_from_the_best_past_figure_of_each_earlier_language() -> None:
-    chain = [VERSION_0, version(1, "de", 0.6, en=0.1), version(2, "fr", 0.5, de=0.7, en=0.2)]
-    figures = measure_chain(chain, "cy", report(0.4, learned=0.9, en=(0.8, 0.8), de=(0.7, 0.5), fr=(0.5, 0.6)))
-    assert figures["languages"] == ["en", "de", "fr", "cy"]
-    assert figures["AA"] == pytest.approx((0.8 + 0.5 + 0.6 + 0.4) / 4)
-    # English 0.9 as by version 0, though other datasets measured less; German 0.7 after French; French gained
-    assert figures["F"] == pytest.approx(((0.9 - 0.8) + (0.7 - 0.5) + (0.5 - 0.6)) / 3)
-
-
-def test_english_may_have_been_at_its_best_in_the_table_before() -> None:
-    chain = [VERSION_0, version(1, "de", 0.6, en=0.1)]
-    figures = measure_chain(chain, "cy", report(0.4, learned=0.8, en=(0.9, 0.7), de=(0.6, 0.6)))
-    assert figures["F"] == pytest.approx((0.2 + 0.0) / 2)
-
-
-def test_a_language_outside_the_chain_counts_for_nothing() -> None:
-    figures = measure_chain([VERSION_0], "cy", report(0.5, en=(0.9, 0.9), de=(0.3, 0.1)))
-    assert figures == {"languages": ["en", "cy"], "AA": pytest.approx(0.7), "F": pytest.approx(0.0)}
-
-
-def test_of_a_language_taught_twice_the_newer_turn_counts() -> None:
-    chain = [VERSION_0, version(1, "de", 0.9), version(2, "fr", 0.5, de=0.9), version(3, "de", 0.6, fr=0.4)]
-    figures = measure_chain(chain, "cy", report(0.4, de=(0.6, 0.6), fr=(0.4, 0.4)))
-    assert figures == {
-        "languages": ["fr", "de", "cy"],
-        "AA": pytest.approx((0.4 + 0.6 + 0.4) / 3),
-        "F": pytest.approx((0.1 + 0.0) / 2),
-    }
-
-
-def test_taught_again_itself_a_language_has_its_turn_now() -> None:
-    figures = measure_chain([VERSION_0, version(1, "de", 0.9)], "de", report(0.5, en=(0.9, 0.9)))
-    assert figures == {"languages": ["en", "de"], "AA": pytest.approx(0.7), "F": pytest.approx(0.0)}
-
-
-def test_where_a_step_measured_nothing_the_figure_before_stands() -> None:
-    chain = [VERSION_0, version(1, "de", 0.6), version(2, "fr", 0.5)]
-    figures = measure_chain(chain, "cy", report(0.4, de=(0.6, 0.5), fr=(0.5, 0.5)))
-    assert figures["F"] == pytest.approx((0.1 + 0.0) / 2)
+@pytest.mark.parametrize("case", CHAINS)
+def test_accuracy_and_forgetting_of_a_chain(case: str) -> None:
+    chain, language, now, languages, accuracy, forgetting = CHAINS[case]
+    figures = measure_chain(chain, language, now)
+    assert figures == {"languages": languages, "AA": pytest.approx(accuracy), "F": pytest.approx(forgetting)}
 
 
 def test_without_a_figure_of_its_own_there_is_no_average() -> None:

@@ -68,8 +68,7 @@ def read(site: Site, encoder: Encoder, tag: str, text: str) -> Matrix:
 
 
 def test_everything_is_made_anew_served_by_one_release_and_taken_back_bit_for_bit(site: Site, other_base: str) -> None:
-    for language in ("cy", "br"):
-        teach(site, language, picture=True)
+    teach(site, "cy", "br", picture=True)
     old, before = serving(site), site.registry.releases.get_serving()
     answers, query = vectors_of(site, old), read(site, old, "cy", "afal der")
     done = move(site, other_base)
@@ -136,8 +135,7 @@ def _worsen(attempt: Attempt) -> None:
 
 
 def test_what_comes_meanwhile_is_taken_in_by_another_pass(site: Site, other_base: str) -> None:
-    for language in ("cy", "br"):
-        teach(site, language, picture=True)
+    teach(site, "cy", "br", picture=True)
     expansion = submit_move(site.registry, other_base)
     with pytest.raises(ExpansionInProgress):
         site.submit(pairs("cy"), "cy")
@@ -224,14 +222,9 @@ def _opened(registry: Registry, home: Path, base: str) -> Encoder:
 
 
 POINTS = (
-    "build.shard:1",
-    "phase.train:1",
-    "phase.package:1",
-    "phase.encode:1",
-    "build.registered:2",
-    "phase.promote:1",
+    "build.shard:1", "phase.train:1", "phase.package:1", "phase.encode:1", "build.registered:2", "phase.promote:1",
     "move.committed:1",
-)
+)  # fmt: skip
 
 
 @pytest.mark.faults

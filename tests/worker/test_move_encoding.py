@@ -13,7 +13,7 @@ from index.sets import VectorSets
 from index.vectors import Identity
 from model.backend import find_recorded_encoding
 from store.bases import FIRST_ENCODING, OPENVINO, Encoding
-from store.errors import BaseMoved, BaseServes, EncodingMismatch, NoEarlierBase
+from store.errors import BaseMoved, BaseServes, EncodingMismatch
 from store.expansions import Expansion
 from tests.index.conftest import reachable
 from tests.patience import PATIENCE
@@ -96,12 +96,6 @@ def test_what_was_begun_in_another_encoding_must_begin_anew(site: Site) -> None:
         open_context(attempt)
 
 
-def test_a_root_that_never_moved_has_no_way_back(site: Site) -> None:
-    teach(site)
-    with pytest.raises(NoEarlierBase):
-        site.registry.bases.plan_undo()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["pgvector", "milvus"])
 def test_with_an_engine_they_are_made_there(
@@ -146,8 +140,7 @@ def test_what_the_workers_machine_lacks_ends_it_and_changes_nothing(
 def test_a_version_that_serves_no_longer_and_is_damaged_is_left_out_and_told(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for language in ("br", "cy"):
-        teach(site, language)
+    teach(site, "br", "cy")
     site.registry.releases.roll_back("cy", actor="test", reason="")
     (site.home / str(site.registry.versions.get(2).folder) / "rows.safetensors").write_bytes(b"damaged")
     attempt = attempt_at(site, submit_move(site.registry, site.base, **asdict(encoding := other(site))))

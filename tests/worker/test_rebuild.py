@@ -28,8 +28,7 @@ def rebuild_without(site: Site, language: str) -> Expansion:
 
 
 def test_a_rebuild_teaches_the_shared_table_again_and_leaves_what_is_served(site: Site) -> None:
-    for language in ("cy", "br"):
-        teach(site, language)
+    teach(site, "cy", "br")
     done = rebuild_without(site, "cy")
     serving = site.registry.releases.get_serving()
     assert (serving.shared, serving.languages) == (3, {"en": 0, "br": 2})
@@ -60,8 +59,7 @@ class StopsInTraining(Attempt):
 
 @pytest.mark.parametrize(("elsewhere", "pictures"), [(False, 99), (True, 98)])
 def test_a_picture_deleted_while_a_rebuild_runs_does_not_end_it(site: Site, *, elsewhere: bool, pictures: int) -> None:
-    for language in ("cy", "br"):
-        teach(site, language, picture=True)
+    teach(site, "cy", "br", picture=True)
     site.gallery.delete("p7")
     first = rebuild_of(site, "cy", StopsInTraining)
     with pytest.raises(Stopped):
@@ -79,8 +77,7 @@ def test_a_picture_deleted_while_a_rebuild_runs_does_not_end_it(site: Site, *, e
 
 
 def test_a_rebuild_that_has_no_picture_left_ranks_english_texts_and_goes_on_after_a_stop(site: Site) -> None:
-    teach(site, "cy", picture=True)
-    taught = teach(site, "br", picture=True)
+    taught = teach(site, "cy", "br", picture=True)
     kept = json.loads((site.home / "expansions" / taught.id / "validation.json").read_text())
     for number in range(100):
         site.gallery.delete(f"p{number}")

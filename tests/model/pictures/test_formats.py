@@ -113,9 +113,11 @@ def test_scans_of_one_and_of_sixteen_bits(decoder: Decoder) -> None:
     assert decoder.decode(rgb16()).rgb.getpixel((5, 5)) == (128, 128, 128)
 
 
-@pytest.mark.parametrize("kind", ["AVIF", "TIFF", "HEIF"])
+@pytest.mark.parametrize("kind", ["PNG", "AVIF", "TIFF", "HEIF", "palette"])
 def test_transparency_is_shown_on_white(kind: str, decoder: Decoder) -> None:
-    assert decoder.decode(saved(alpha(), kind)).rgb.getpixel((5, 5)) == (255, 255, 255)
+    drawn = alpha().convert("P")
+    data = saved(drawn, "PNG", transparency=drawn.getpixel((0, 0))) if kind == "palette" else saved(alpha(), kind)
+    assert decoder.decode(data).rgb.getpixel((5, 5)) == (255, 255, 255)
 
 
 @pytest.mark.row("P7")
