@@ -7,6 +7,7 @@ is its 4 x 4 pixels, so that the same motif, turned or recompressed, stays nearl
 import gc
 import hashlib
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -69,6 +70,15 @@ class WeightlessEncoder(Encoder):
     def encode_pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
         vectors = [make_picture_vector(image) for image in images]
         return np.stack(vectors) if vectors else np.empty((0, DIMENSION), dtype=np.float32)
+
+
+class HoldingEncoder(WeightlessEncoder):
+    """Holds a file open for each open version: who counts descriptors counts versions."""
+
+    def open(self, folders: Sequence[Any], onto: View | None = None) -> View:
+        view = super().open(folders, onto)
+        vars(view)["held"] = Path(os.devnull).open("rb")  # noqa: SIM115  closed with the view
+        return view
 
 
 class StalledEncoder(WeightlessEncoder):

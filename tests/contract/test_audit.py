@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from tests.contract.test_routes import NAMES
 from tests.service.harness import Service, assert_problem, picture, running
@@ -97,6 +98,17 @@ def test_every_route_that_changes_something_is_in_the_log_with_who_and_what(serv
     left_out = {"POST /v1/admin/base/undo", "POST /v1/admin/prune", "POST /v1/languages/import"}
     assert changing - walked == left_out
     assert [each for each in list_acts(service, limit="100") if each["act"] in READING] == []
+
+
+def test_what_cannot_be_entered_is_not_done(tmp_path: Path) -> None:
+    refuse = "CREATE TRIGGER refuse BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no room'); END"
+    with running(tmp_path) as service:
+        with service.context.registry.begin() as session:
+            session.execute(text(refuse))
+        assert send_picture("PUT", "/v1/pictures/a")(service.admin).status_code == 500
+        assert send("PUT", "/v1/languages/cy/terms", owner="Cymru")(service.admin).status_code == 500
+        assert service.admin.get("/v1/pictures").json()["items"] == list_acts(service) == []
+        assert service.context.registry.terms.list_current() == {}
 
 
 def test_a_worker_acts_for_whom_the_expansion_is(service: Service) -> None:

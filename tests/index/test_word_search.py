@@ -159,6 +159,7 @@ def test_words_follow_every_change_and_filters_hold(world: WordWorld) -> None:
 
 def test_captions_of_an_expansion_are_found_while_its_language_is_served(world: WordWorld) -> None:
     version = world.learnt[0]
+    assert find_ids(world, "SCHMETTERLING") == []
     world.gallery.add_captions(str(version.expansion), "de", [("p3", "Schmetterling")])
     assert find_ids(world, "SCHMETTERLING") == ["p3"]
     release = world.release

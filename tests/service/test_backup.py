@@ -145,6 +145,7 @@ def test_what_the_backup_before_has_is_not_copied_again(service: Service, small_
             == second.manifest["files"]["registry.db"]["size"]
             < first.manifest["new_bytes"]
         )
+        assert first.folder.stat().st_mode & 0o077 == 0, "keys and captions are for nobody else"
         for name in second.manifest["files"]:
             assert name == "registry.db" or (first.folder / name).samefile(second.folder / name)
         dataset = next(file for file in service.home.glob("expansions/*/**/*") if file.is_file())
@@ -188,10 +189,30 @@ def damage_secretly(file: Path) -> None:
 
 
 @pytest.mark.parametrize("small_disk", ["300k"], indirect=True)
-def test_a_full_disk_leaves_no_half_of_a_backup(service: Service, small_disk: Path) -> None:
+def test_a_full_disk_leaves_no_half_of_a_backup_or_restore(service: Service, kept: Path, small_disk: Path) -> None:
     failed = run(service, "backup", str(small_disk))
     assert failed.exit_code == 1 and f"The disk of {small_disk} is full" in failed.output
     assert [*small_disk.iterdir()] == []
+    home = small_disk / "home"
+    failed = run(service, "restore", str(kept), HOME=str(home))
+    assert failed.exit_code == 1 and f"The disk of {home} is full" in failed.output
+    assert [*home.iterdir()] == []
+
+
+def test_a_backup_that_lacks_a_file_says_so_and_takes_the_place_of_no_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "_serve", serve_here)
+    place = tmp_path / "backups"
+    with running(tmp_path / "home") as service:
+        service.put("a", picture(1))
+        assert run(service, "backup", str(place)).exit_code == 0
+        service.context.gallery.files.locate(service.context.gallery.get("a").content_sha256).unlink()
+        lacking = run(service, "backup", str(place), "--keep", "1")
+        assert lacking.exit_code == 1 and "1 file that the registry names was not there" in lacking.output
+        verified = run(service, "backup", "verify", str(place))
+        assert verified.exit_code == 1 and "It lacks 1 file" in verified.output
+    assert len(backup.list_folders(place)) == 2
 
 
 def lose_a_file(folder: Path) -> None:
@@ -258,6 +279,9 @@ def test_what_cannot_be_backed_up_or_restored_is_refused(service: Service, copie
     (tmp_path / "log.db-wal").write_bytes(b"played back")
     with pytest.raises(BackupFailed, match=r"log\.db-wal exists"):
         find(copied).restore(Settings(home=tmp_path / "restored", database_url=f"sqlite:///{tmp_path}/log.db"))
+    with backup._hold(tmp_path / "held", wait=False):
+        refused = run(service, "backup", str(tmp_path / "held"))
+    assert refused.exit_code == 1 and "Another backup is being made" in refused.output
     refused = run(service, "backup", str(copied))
     assert refused.exit_code == 1 and "is a backup itself" in refused.output
     with pytest.raises(BackupFailed, match="is of sqlite"):

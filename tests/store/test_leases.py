@@ -94,6 +94,9 @@ def test_a_wrong_clock_of_this_machine_moves_no_lease(registry: Registry, monkey
     lease, real = begin(registry, "cy"), time.time
     for hours in (-1, 1):
         monkeypatch.setattr(time, "time", lambda offset=hours * 3600: real() + offset)
+        registry.expansions.renew_lease(lease)
+        until, moment = read_expiry(registry, lease)
+        assert 0 < until - moment <= 30
         assert registry.expansions.lease(lease.expansion, "other") is None
         assert registry.expansions.list_runnable() == []
 

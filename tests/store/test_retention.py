@@ -1,14 +1,19 @@
 """What is out of reach: never what a release in reach names, nor what a rollback from one or an expansion needs."""
 
+import pkgutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
+from typing import Any
 
 import pytest
 
 from store.errors import AliasMoved, VersionPruned
 from store.registry import Registry
 from store.retention import LEAST
+from tests.patience import insist
 from tests.registries import publish_release
-from tests.store.steps import begin, learn, promote, race, teach, write
+from tests.store.steps import begin, learn, promote, teach, write
 
 
 def prune(registry: Registry, keep: int = LEAST) -> list[int]:
@@ -207,15 +212,29 @@ def test_another_release_than_the_one_that_was_seen_prunes_nothing(registry: Reg
 
 
 @pytest.mark.row("R5")
-@pytest.mark.parametrize("turn", range(2))
-def test_of_a_restore_and_a_pruning_at_once_one_is_refused_or_without_effect(registry: Registry, turn: int) -> None:
+@pytest.mark.parametrize("decision", ["store.retention:_plan_pruning", "store.releases:refuse_pruned"])
+def test_when_a_pruning_or_a_restore_has_decided_the_other_comes_too_late(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, decision: str
+) -> None:
     teach(registry, "a")
     roll_back(registry, "a")
     for tag in "bc":
         teach(registry, tag)
     restore = partial(registry.releases.restore, 2, expected=5, actor="t", reason="")
-    prune = partial(registry.retention.prune, LEAST)
-    restored, _ = race(restore, prune) if turn % 2 else reversed(race(prune, restore))
+    acts: list[Callable[[], object]] = [partial(registry.retention.prune, LEAST), restore]
+    prunes, decide, others = "plan" in decision, pkgutil.resolve_name(decision), list[Future[object]]()
+    first, second = acts if prunes else acts[::-1]
+
+    def decide_and_wait(*given: Any) -> Any:
+        decided = decide(*given)
+        if not others:
+            others.append(pool.submit(insist, second))
+            wait(others, 0.3)
+        return decided
+
+    monkeypatch.setattr(decision.replace(":", "."), decide_and_wait)
+    with ThreadPoolExecutor(1) as pool:
+        first()
     serving = registry.releases.get_serving()
     assert not registry.versions.find_pruned() & {serving.shared, *serving.languages.values()}
-    assert isinstance(restored, VersionPruned) == (1 in registry.versions.find_pruned())
+    assert isinstance(others[0].exception(), VersionPruned) == prunes == (1 in registry.versions.find_pruned())

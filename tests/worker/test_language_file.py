@@ -259,7 +259,7 @@ def refuse(target: Service, data: bytes, code: str, status: int = 422) -> dict[s
 
 def test_a_file_that_was_changed_anywhere_is_refused(exported: dict[str, Path], target: Service) -> None:
     data = exported["cy"].read_bytes()
-    places = [*range(0, len(data), len(data) // 60), *(len(data) - back for back in (1, 64, 70, 86))]
+    places = [10, *range(0, len(data), len(data) // 60), *(len(data) - back for back in (1, 64, 70, 86))]  # 10: a time
     changed = [bytes([*data[:place], data[place] ^ 1, *data[place + 1 :]]) for place in places]
     cut = [b"", b"PK", data[:-1], data[1:], data + b"\n", data[: len(data) // 2], b"0" * 5_000]
     with assert_state_unchanged(target):
@@ -320,11 +320,15 @@ def test_a_forged_manifest_and_a_forged_signature_are_refused(
         for facts in cases:
             data = make_forged(exported["cy"], tmp_path, lambda _: None, **facts)
             assert target.admin.post("/v1/languages/import", files={"file": data}).json()["code"] in codes
-        with ZipFile(exported["cy"]) as archive:
-            archive.extractall(tmp_path / "signed")
-        signature = json.loads((tmp_path / "signed" / "signature.json").read_bytes())
-        for change in ({"manifest_sha256": "0" * 64}, {"public_key": "A" * 43 + "="}, {"signature": 7}):
-            (tmp_path / "signed" / "signature.json").write_text(json.dumps(signature | change))
+        deep = make_forged(exported["cy"], tmp_path, lambda _: None, padding=json.loads("[" * 30 + "]" * 30))
+        refuse(target, deep, "language_file_changed")
+        signature = json.loads(ZipFile(exported["cy"]).read("signature.json"))
+        changes: list[tuple[str, str, Any]] = [("cy", "manifest_sha256", "0" * 64), ("cy", "signature", 7)]
+        changes += [("cy", "public_key", "A" * 43 + "="), ("br", "language", "cy")]  # the last one is of another file
+        for tag, name, value in changes:
+            with ZipFile(exported[tag]) as archive:
+                archive.extractall(tmp_path / "signed")
+            (tmp_path / "signed" / "signature.json").write_text(json.dumps(signature | {name: value}))
             archives.write(tmp_path / "forged", tmp_path / "signed")
             refuse(target, (tmp_path / "forged").read_bytes(), "language_file_changed")
 
@@ -349,15 +353,11 @@ def test_a_hostile_archive_is_refused(exported: dict[str, Path], target: Service
     with assert_state_unchanged(target):
         for name in ("../evil", "/etc/evil", "a/manifest.json", "manifest.json/", "MANIFEST.JSON"):
             refuse(target, seal(lambda archive, name=name: archive.writestr(name, "{}")), "language_file_invalid")  # type: ignore[misc]
-        refuse(target, seal(repeat), "language_file_invalid")
-        refuse(
-            target, seal(lambda archive: archive.writestr("tokenizer.json", bytes(100 << 20))), "language_file_invalid"
-        )
-        for packing in (12, 14):  # BZIP2 and LZMA, which zipfile unpacks without a limit
-            refuse(
-                target, seal(lambda archive: archive.writestr("manifest.json", "{}"), packing), "language_file_invalid"
-            )
-        refuse(target, seal(write_many), "language_file_invalid")
+        large = seal(lambda archive: archive.writestr("tokenizer.json", bytes(100 << 20)))
+        bzip2_lzma = [seal(lambda archive: archive.writestr("manifest.json", "{}"), packing) for packing in (12, 14)]
+        for data in (seal(repeat), large, *bzip2_lzma):
+            refuse(target, data, "language_file_invalid")
+        assert "directory" in refuse(target, seal(write_many), "language_file_invalid")["detail"]
         refuse(target, seal(lambda archive: archive.writestr("manifest.json", "[" * 100_000)), "language_file_changed")
 
 

@@ -266,3 +266,19 @@ def test_a_version_that_could_not_be_read_is_read_again_before_it_counts_as_dama
             run_patiently(attempt)
     assert left == []
     assert site.registry.releases.get_serving().number == (3 if times < 3 else 2)
+
+
+@pytest.mark.row("S5")
+def test_what_is_missing_for_now_ends_no_expansion(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = [StorageFull(), OSError(errno.ENOSPC, ""), OSError(errno.EDQUOT, ""), RegistryUnavailable()]
+    attempt, phases = attempt_at(site, site.submit(pairs("cy"))), list[str | None]()
+
+    def fail(_: Attempt) -> None:
+        phases.append(site.registry.expansions.get(attempt.expansion.id).phase)
+        if missing:
+            raise missing.pop(0)
+
+    monkeypatch.setattr("worker.child._PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("worker.child.run", fail)
+    run_patiently(attempt)
+    assert phases == [None, *["paused_storage_full"] * 3, "paused_registry_unavailable"]
