@@ -58,13 +58,16 @@ class Assessed(TypedDict):
 
 
 class AuditItem(TypedDict):
-    """An act: `targets` are ids, each with what became of it; `act` is the method and route, or what a worker did."""
+    """An act: `targets` are ids, each with what became of it; `act` is the method and route, or what a worker did.
+
+    `actor` is the id of a key, or the person: `oidc:SUBJECT` who signed in, `proxy:USER` whom a proxy named.
+    """
 
     number: int
     at: str
     actor: str
     label: str
-    """What the key was called then."""
+    """What the key or the person was called then."""
     act: str
     targets: dict[str, str]
     request_id: str
@@ -73,6 +76,15 @@ class AuditItem(TypedDict):
 class AuditPage(TypedDict):
     items: list[AuditItem]
     next_cursor: str | None
+
+
+class BackupNote(TypedDict):
+    """A backup that was taken of this data root; `missing` are files that the registry names and nobody had."""
+
+    folder: str
+    time: str
+    bytes: int
+    missing: int
 
 
 class BaseMove(TypedDict):
@@ -131,6 +143,21 @@ class BatchForm(TypedDict):
     """JSON. A list of objects, each with any of `id`, `captions`, `collection`, `tags`, `metadata`, as with `PUT`;
     without `id` as with `POST`. If left out, all are as with `POST`, and nothing is said of them.
     """
+
+
+class CallerStatus(TypedDict):
+    """Who sends a request: all is null where nobody is known, and `refused` is why, an error's code."""
+
+    by: NotRequired[Literal["key", "proxy", "session", "open"] | None]
+    id: NotRequired[str | None]
+    """As `actor` in the audit log."""
+    label: NotRequired[str]
+    scope: NotRequired[Literal["search", "write", "admin"] | None]
+    collections: NotRequired[list[str] | None]
+    """What the sender is bound to; null for everything."""
+    refused: NotRequired[str | None]
+    sign_in: NotRequired[str | None]
+    """Where a person signs in; null where nobody can."""
 
 
 class CaptionHit(TypedDict):
@@ -1005,6 +1032,16 @@ class PutItem(TypedDict):
     """
 
 
+class Queues(TypedDict):
+    """What waits: texts and pictures to be encoded, changes to be sealed; expansions that are queued, or running."""
+
+    texts: int
+    pictures: int
+    unsealed: int
+    queued: int
+    running: int
+
+
 class Ready(TypedDict):
     release: int | None
     base: str
@@ -1118,6 +1155,21 @@ class Searches(TypedDict):
     searches: list[dict[str, Any]]
 
 
+class ServiceStatus(TypedDict):
+    release: int | None
+    base: str
+    encoding: str
+    """What computes the vectors, for example `openvino in bfloat16`."""
+    generations: dict[str, str]
+    """Of each vector set; empty without a key that may see all."""
+    degraded: list[str]
+    """Codes, or with a key that may see all also sentences."""
+    space: Space
+    queues: Queues
+    backup: BackupNote | None
+    """The newest one, as far as this machine knows."""
+
+
 class ShownRow(TypedDict):
     """A row as a person sees it."""
 
@@ -1127,6 +1179,14 @@ class ShownRow(TypedDict):
     """What stands beside the caption; null where that is a picture alone."""
     language: str | None
     """Of the `text`."""
+
+
+class Space(TypedDict):
+    """The disk under the data root, in bytes; `reserve` is what a write must leave."""
+
+    free: int
+    total: int
+    reserve: int
 
 
 class Submitted(TypedDict):
@@ -1981,7 +2041,7 @@ class Operations(ABC):
         return answer
 
     def revoke_key(self, id: str) -> None:
-        """Revoke a key: in this process at once, in other processes within five seconds."""
+        """Revoke a key, or end a session: in this process at once, in other processes within five seconds."""
         self.ask("DELETE /v1/admin/keys/{id}", {"id": id})
 
     def verify_index(self) -> Verified:
@@ -2036,3 +2096,22 @@ class Operations(ABC):
         """
         answer: str = self.ask("GET /metrics")
         return answer
+
+    def get_status(self) -> ServiceStatus:
+        """Return what administrators look at: what is served, what is wrong, space, queues, the newest backup."""
+        answer: ServiceStatus = self.ask("GET /v1/admin/status")
+        return answer
+
+    def describe_caller(self) -> CallerStatus:
+        """Tell who sends this: by a key, a proxy or a session, and what that allows. Needs no key."""
+        answer: CallerStatus = self.ask("GET /session")
+        return answer
+
+    def remember_key(self) -> CallerStatus:
+        """Let this browser remember the key that comes with this, in a cookie that no script can read."""
+        answer: CallerStatus = self.ask("POST /session")
+        return answer
+
+    def sign_out(self) -> None:
+        """End the session of this browser; without one, nothing happens."""
+        self.ask("DELETE /session")

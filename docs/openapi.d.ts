@@ -44,12 +44,16 @@ export interface Assessed {
   pairs: number;
 }
 
-/** An act: `targets` are ids, each with what became of it; `act` is the method and route, or what a worker did. */
+/**
+ * An act: `targets` are ids, each with what became of it; `act` is the method and route, or what a worker did.
+ *
+ * `actor` is the id of a key, or the person: `oidc:SUBJECT` who signed in, `proxy:USER` whom a proxy named.
+ */
 export interface AuditItem {
   number: number;
   at: string;
   actor: string;
-  /** What the key was called then. */
+  /** What the key or the person was called then. */
   label: string;
   act: string;
   targets: Record<string, string>;
@@ -59,6 +63,14 @@ export interface AuditItem {
 export interface AuditPage {
   items: Array<AuditItem>;
   next_cursor: string | null;
+}
+
+/** A backup that was taken of this data root; `missing` are files that the registry names and nobody had. */
+export interface BackupNote {
+  folder: string;
+  time: string;
+  bytes: number;
+  missing: number;
 }
 
 export interface BaseMove {
@@ -115,6 +127,20 @@ export interface BatchForm {
    * `PUT`; without `id` as with `POST`. If left out, all are as with `POST`, and nothing is said of them.
    */
   records?: string;
+}
+
+/** Who sends a request: all is null where nobody is known, and `refused` is why, an error's code. */
+export interface CallerStatus {
+  by?: "key" | "proxy" | "session" | "open" | null;
+  /** As `actor` in the audit log. */
+  id?: string | null;
+  label?: string;
+  scope?: "search" | "write" | "admin" | null;
+  /** What the sender is bound to; null for everything. */
+  collections?: Array<string> | null;
+  refused?: string | null;
+  /** Where a person signs in; null where nobody can. */
+  sign_in?: string | null;
 }
 
 export interface CaptionHit {
@@ -970,6 +996,15 @@ export interface PutItem {
   already_there_as?: string | null;
 }
 
+/** What waits: texts and pictures to be encoded, changes to be sealed; expansions that are queued, or running. */
+export interface Queues {
+  texts: number;
+  pictures: number;
+  unsealed: number;
+  queued: number;
+  running: number;
+}
+
 export interface Ready {
   release: number | null;
   base: string;
@@ -1079,6 +1114,21 @@ export interface Searches {
   searches: Array<Record<string, unknown>>;
 }
 
+export interface ServiceStatus {
+  release: number | null;
+  base: string;
+  /** What computes the vectors, for example `openvino in bfloat16`. */
+  encoding: string;
+  /** Of each vector set; empty without a key that may see all. */
+  generations: Record<string, string>;
+  /** Codes, or with a key that may see all also sentences. */
+  degraded: Array<string>;
+  space: Space;
+  queues: Queues;
+  /** The newest one, as far as this machine knows. */
+  backup: BackupNote | null;
+}
+
 /** A row as a person sees it. */
 export interface ShownRow {
   line: number;
@@ -1087,6 +1137,13 @@ export interface ShownRow {
   text: string | null;
   /** Of the `text`. */
   language: string | null;
+}
+
+/** The disk under the data root, in bytes; `reserve` is what a write must leave. */
+export interface Space {
+  free: number;
+  total: number;
+  reserve: number;
 }
 
 export interface Submitted {
@@ -1814,7 +1871,7 @@ export interface Operations {
     body: KeyRequest;
     answer: NewKey;
   };
-  /** Revoke a key: in this process at once, in other processes within five seconds. */
+  /** Revoke a key, or end a session: in this process at once, in other processes within five seconds. */
   "DELETE /v1/admin/keys/{id}": {
     path: { id: string; };
     answer: undefined;
@@ -1871,5 +1928,21 @@ export interface Operations {
    */
   "GET /metrics": {
     answer: string;
+  };
+  /** Return what administrators look at: what is served, what is wrong, space, queues, the newest backup. */
+  "GET /v1/admin/status": {
+    answer: ServiceStatus;
+  };
+  /** Tell who sends this: by a key, a proxy or a session, and what that allows. Needs no key. */
+  "GET /session": {
+    answer: CallerStatus;
+  };
+  /** Let this browser remember the key that comes with this, in a cookie that no script can read. */
+  "POST /session": {
+    answer: CallerStatus;
+  };
+  /** End the session of this browser; without one, nothing happens. */
+  "DELETE /session": {
+    answer: undefined;
   };
 }

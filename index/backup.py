@@ -8,6 +8,7 @@ one is no backup.
 
 import errno
 import fcntl
+import json
 import logging
 import os
 import shutil
@@ -49,6 +50,7 @@ _LONGEST = 200  # characters of one
 _FOLLOWED = 1.0  # seconds after which every process has what was written
 _ALL = 1 << 30  # how many are kept where nobody said how many
 _NAMED = 100  # missing files, in the manifest
+_NOTE = "verified/backup.json"  # in the data root, of a folder that no backup has
 _log = logging.getLogger(__name__)
 
 Question = dict[str, Any]  # `text`, `language`, and the `answer` that was noted, or None
@@ -144,7 +146,19 @@ def take(
         if not (manifest["missing_count"] or manifest["damaged"]):  # the last whole one stays
             for old in [each for each in list_folders(place) if each != final][: 1 - keep or None]:
                 files.remove(old)
-    return Backup(final, manifest)
+        made = Backup(final, manifest)
+        with suppress(OSError):  # who takes it may not be allowed to
+            about = {"folder": str(final), "time": manifest["time"], "bytes": made.size}
+            files.write_json(settings.home / _NOTE, about | {"missing": manifest["missing_count"]})
+    return made
+
+
+def find_note(home: Path) -> dict[str, Any] | None:
+    """Return what is noted of the newest backup of a data root; None where none was taken, or it cannot be read."""
+    with suppress(OSError, ValueError):
+        note: dict[str, Any] = json.loads((home / _NOTE).read_bytes())
+        return note
+    return None
 
 
 def find(place: Path) -> Backup:

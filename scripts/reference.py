@@ -47,6 +47,10 @@ terminal, `pictoglot up` logs `warning` and above unless `PICTOGLOT_LOG_LEVEL` i
 A JSON body has at most 64 KiB, a batch of pictures 64 MiB, a dataset 512 MiB. A body must arrive within 30 seconds, a
 dataset within 15 minutes. At most 128 texts or pictures wait to be encoded; when too many wait, the answer is 503
 `overloaded`. A picture may take a second to decode for each 8 million of `PICTOGLOT_PICTURE_PIXELS`, and at least 5.
+
+[Operate](operate.md#people-who-sign-in) tells of people, and has an example of `PICTOGLOT_GROUPS`: each group has a
+`scope`, and perhaps `collections` and a `default_collection`.
+
 Without `PICTOGLOT_ADMIN_KEY`, in `local` alone, a key is made, kept in `admin.key` under the data root and printed at
 each start.
 

@@ -13,11 +13,12 @@ from index.gallery import Gallery
 from index.selection import Selection
 from model.encoder import Encoder
 from service import openapi, pages, problems
-from service.auth import UNAUTHENTICATED, Keyring, RateLimiter
+from service.auth import UNAUTHENTICATED, RateLimiter
 from service.context import Context
 from service.lanes import Lanes
 from service.listings import Cursors
 from service.metrics import Metrics
+from service.people import People
 from service.requests import RequestMiddleware
 from service.routes import (
     admin,
@@ -31,6 +32,7 @@ from service.routes import (
     operations,
     picture_batch,
     search,
+    session,
     speakers,
     versions,
 )
@@ -59,6 +61,8 @@ _ROUTERS = (
     versions.router,
     admin.router,
     operations.router,
+    operations.status_router,
+    session.router,
 )
 _log = logging.getLogger("pictoglot.app")
 
@@ -108,6 +112,12 @@ def build(settings: Settings, encoder: Encoder, reopen: Callable[[Settings], Enc
     pictures = Gallery(registry, root)
     keys, rate = ApiKeys(registry), RateLimiter(settings.rate_per_minute)
     invalid = RateLimiter(min(_INVALID_PER_MINUTE, settings.rate_per_minute))
+    people = People(
+        settings,
+        load_admin_key(settings),
+        lambda: [*keys.list(), *registry.sessions.list()],
+        lambda: invalid.take(UNAUTHENTICATED),
+    )
     context = Context(
         settings=settings,
         root=root,
@@ -116,7 +126,7 @@ def build(settings: Settings, encoder: Encoder, reopen: Callable[[Settings], Enc
         gallery=pictures,
         selection=Selection(registry),
         keys=keys,
-        keyring=Keyring(load_admin_key(settings), settings.open, keys.list, lambda: invalid.take(UNAUTHENTICATED)),
+        people=people,
         rate=rate,
         cursors=Cursors.open(root),
         metrics=metrics,

@@ -1,12 +1,8 @@
-"""Authentication, scopes and rate limits; the route class that checks them, then reads the body of a request."""
+"""Scopes and rate limits; the route class that checks who asks, then reads the body of a request."""
 
-import asyncio
-import hashlib
-import hmac
 import math
-import re
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -20,52 +16,24 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic.fields import FieldInfo
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import Headers
 from starlette.responses import Response
 
-from index.records import DEFAULT_COLLECTION
 from service.forms import FORMS, BodyKind, read_form
-from service.lanes import Lane
-from service.problems import BodyTooLarge, InvalidApiKey, MissingApiKey, RateLimited
+from service.people import Principal
+from service.problems import BodyTooLarge, MissingApiKey, RateLimited
 from service.requests import JSON, MULTIPART, READING, parse_json
 from store.audit import CURRENT, Act
-from store.errors import FieldError, InsufficientScope, InvalidInput, RegistryUnavailable, UnsupportedMedia
-from store.keys import SCOPES, ApiKey, Scope, parse_key_id
+from store.errors import FieldError, InsufficientScope, InvalidInput, UnsupportedMedia
+from store.keys import SCOPES, Scope
 
 UNAUTHENTICATED = "unauthenticated"  # the rate of all requests without a valid key together; no key has this id
-_FRESH_SECONDS = 5.0  # how long the copy of the keys is used without asking the registry
-_STALE_SECONDS = 3_600.0  # the same while the registry does not answer
-_PAUSE_SECONDS = 0.1  # between two readings of the keys
-_PAUSES = 20  # times a reading's own length
-_WAIT_SECONDS = 0.25  # for a newer copy, with a key that the copy has
 _MAX_BUCKETS = 10_000  # keys whose rate is counted; with more, all counts start again
-_LOOPBACK_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", re.IGNORECASE)
 
 # bodies of what is answered from a snapshot
 _LONG_JSON = (BodyKind.SEARCHES, BodyKind.CHANGES)  # of one request: it takes its place before it is read
 _SEARCHES = (BodyKind.PICTURE, BodyKind.PICTURES_IN_JSON, BodyKind.SEARCHES)
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True)
-class Principal:
-    """Who sends a request: the id of a key, `admin` for the key of the settings, `anonymous` on an open loopback.
-
-    It sees only its `collections`; None for everything. What it adds without naming a collection goes to
-    `default_collection`. The log calls it by its `label`.
-    """
-
-    id: str
-    scope: Scope
-    collections: frozenset[str] | None = None
-    default_collection: str = DEFAULT_COLLECTION
-    label: str = ""
-
-    def require_access(self, collection: str | None) -> None:
-        """Raise `InsufficientScope` unless this caller may write into a collection, which need not exist; None: any."""
-        if collection is not None and self.collections is not None and collection not in self.collections:
-            raise InsufficientScope("this key is bound to other collections")
 
 
 @dataclass(frozen=True)
@@ -79,6 +47,15 @@ class Guard:
     body: BodyKind
     allowed: tuple[Scope, ...]
     allows_bound_keys: bool
+
+    def admit(self, caller: Principal) -> None:
+        """Raise `InsufficientScope` unless the caller may use the endpoint; `MissingApiKey` for one without a key."""
+        if caller.scope not in self.allowed:
+            if caller.by == "open":
+                raise MissingApiKey("send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
+            raise InsufficientScope(f"this request needs the scope {self.scope}")
+        if caller.collections is not None and not self.allows_bound_keys:
+            raise InsufficientScope("who is bound to collections may not do this")
 
 
 def require_scope(scope: Scope, body: BodyKind = BodyKind.JSON, *, allows_bound_keys: bool = False) -> Callable[[F], F]:
@@ -117,7 +94,8 @@ class GuardedRoute(APIRoute):
 
         async def handle_guarded(request: Request) -> Response:
             context = request.app.state.context
-            principal = await context.keyring.identify(request.headers, guard)
+            principal = await context.people.identify(request)
+            guard.admit(principal)
             request.state.rate = partial(context.rate.list_headers, principal.id)  # as it is when the answer begins
             context.rate.take(principal.id)
             request.state.principal = principal
@@ -214,112 +192,6 @@ def _check_parameters(request: Request, dependant: Dependant) -> None:
         raise RequestValidationError(faults)
 
 
-class Keyring:
-    """All keys, as a copy of the registry's that `read` makes and that is seconds old at most.
-
-    An id that the copy lacks waits for the next reading, which all such requests share: guesses, however many, cause
-    ten readings a second and take a twentieth of a core at most, and no valid key is refused because of them. A key
-    that the copy has does not wait for a registry that hangs. `count_invalid` is called for each request without a
-    valid key, and raises `RateLimited` when there are too many.
-    """
-
-    def __init__(
-        self,
-        admin_key: str,
-        is_open: bool,
-        read: Callable[[], Sequence[ApiKey]],
-        count_invalid: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._admin = hashlib.sha256(admin_key.encode()).digest() if admin_key else None
-        self._open, self._read, self._count_invalid = is_open, read, count_invalid
-        self._lane = Lane("keys", 1)  # of its own: no key waits for what other requests do
-        self._keys: dict[str, ApiKey] = {}  # by id; those that are not valid too: they cause no reading
-        self._revoked: set[str] = set()  # ids revoked here, whatever a reading says that began before
-        self._read_at = self._tried_at = -math.inf  # when the last reading began that ended well, and the last of all
-        self._pause = _PAUSE_SECONDS  # between two readings: longer where there are so many keys that one takes long
-        self._reading: asyncio.Task[None] | None = None
-
-    async def identify(self, headers: Headers, guard: Guard) -> Principal:
-        """Return who holds the key in these headers.
-
-        Raises `MissingApiKey`, `InvalidApiKey`, `InsufficientScope` or `RateLimited`.
-        """
-        values = headers.getlist("authorization") + headers.getlist("x-api-key")
-        if not values:
-            if self._open and "write" in guard.allowed and _is_local(headers):
-                return Principal("anonymous", "write")
-            self._count_invalid()
-            raise MissingApiKey("send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
-        principal = await self._find_principal(_read_key(values, "authorization" in headers))
-        if principal is None:
-            self._count_invalid()
-            raise InvalidApiKey("this key is not valid")
-        if principal.scope not in guard.allowed:
-            raise InsufficientScope(f"this request needs a key of scope {guard.scope}")
-        if principal.collections is not None and not guard.allows_bound_keys:
-            raise InsufficientScope("a key that is bound to collections may not do this")
-        return principal
-
-    async def can_see_all(self, headers: Headers) -> bool:
-        """Tell whether these headers have a key that may see all collections, or the service needs none.
-
-        A key that is missing, invalid or cannot be read now only sees less: a health check has to be answered.
-        """
-        if "authorization" not in headers and "x-api-key" not in headers:
-            return self._open and _is_local(headers)
-        try:
-            await self.identify(headers, ANY_KEY)
-        except (InvalidApiKey, InsufficientScope, RateLimited, RegistryUnavailable):
-            return False
-        return True
-
-    def revoke(self, id: str) -> None:
-        """Refuse the key with this id from now on."""
-        self._revoked.add(id)
-
-    async def _find_principal(self, plain: str) -> Principal | None:
-        if self._admin is not None and hmac.compare_digest(hashlib.sha256(plain.encode()).digest(), self._admin):
-            return Principal("admin", "admin")
-        id = parse_key_id(plain)
-        key = None if id is None else await self._find_key(id)
-        if key is None or key.id in self._revoked or not key.is_opened_by(plain):
-            return None
-        if key.collections is None:
-            return Principal(key.id, key.scope, label=key.label)
-        own = DEFAULT_COLLECTION if DEFAULT_COLLECTION in key.collections else key.collections[0]
-        return Principal(key.id, key.scope, frozenset(key.collections), own, key.label)
-
-    async def _find_key(self, id: str) -> ApiKey | None:
-        """Find the key with this id; while the registry does not answer, in an older copy: searches go on."""
-        now = time.monotonic()
-        if id not in self._keys:
-            await self._read_after(now)
-        elif now - self._tried_at >= _FRESH_SECONDS:
-            try:
-                await asyncio.wait_for(self._read_after(now), _WAIT_SECONDS)
-            except (RegistryUnavailable, TimeoutError):
-                self._tried_at = now  # the next requests do not wait again
-        if now - self._read_at >= _STALE_SECONDS:
-            raise RegistryUnavailable
-        return self._keys.get(id)
-
-    async def _read_after(self, now: float) -> None:
-        """Wait for a reading that begins now or later; when a client leaves, the others wait on."""
-        while self._read_at < now:
-            self._reading = self._reading or asyncio.create_task(self._read_once())
-            await asyncio.shield(self._reading)
-
-    async def _read_once(self) -> None:
-        try:
-            await asyncio.sleep(self._tried_at + self._pause - time.monotonic())
-            began = self._tried_at = time.monotonic()
-            keys = await self._lane.run(self._read)
-            self._pause = max(_PAUSE_SECONDS, _PAUSES * (time.monotonic() - began))
-            self._keys, self._read_at = {key.id: key for key in keys}, began
-        finally:
-            self._reading = None
-
-
 class RateLimiter:
     """Token buckets, one per key: `per_minute` requests, at most a sixth of them in one burst."""
 
@@ -361,19 +233,3 @@ class RateLimiter:
         if len(self._buckets) >= _MAX_BUCKETS:
             self._buckets.clear()
         self._buckets[key] = (tokens - cost, now)
-
-
-def _read_key(values: list[str], bearer: bool) -> str:
-    """Return the key as text; empty when the headers hold none, or two."""
-    scheme, _, value = values[0].strip().partition(" ") if bearer else ("bearer", "", values[0])
-    return value.strip() if len(values) == 1 and scheme.lower() == "bearer" else ""
-
-
-def _is_local(headers: Headers) -> bool:
-    """Tell whether no other site's page sends this request, nor a foreign host name that resolves to this loopback.
-
-    Either header names a page's site: not every browser sends both.
-    """
-    origin = headers.get("origin")
-    hosts = [headers.get("host", "")] + ([] if origin is None else [origin.partition("://")[2]])
-    return headers.get("sec-fetch-site") != "cross-site" and all(map(_LOOPBACK_HOST.fullmatch, hosts))

@@ -21,12 +21,14 @@ from model.dataset.child import DatasetChecker
 from model.encoder import Encoder
 from model.spelling import Spelling
 from model.text import clean_picture_id
-from service.auth import Keyring, Principal, RateLimiter
+from service.auth import RateLimiter
 from service.batching import PictureQueue, TextQueue, WriteQueue
 from service.forms import FORMS, BodyKind
 from service.lanes import DATASET_CHECKS, AdmissionLimit, HitRecords, Lanes, TermsCopy
 from service.listings import Cursors
 from service.metrics import Metrics
+from service.oidc import Provider
+from service.people import People, Principal
 from service.problems import format_size
 from service.requests import JSON, RequestTiming
 from service.settings import Settings
@@ -62,7 +64,7 @@ class Context:
     selection: Selection
     live: LiveIndex
     keys: ApiKeys
-    keyring: Keyring
+    people: People
     rate: RateLimiter
     cursors: Cursors
     metrics: Metrics
@@ -77,6 +79,7 @@ class Context:
     asker: WordAsker = field(init=False)
     unknown_words: UnknownWordCounter = field(init=False)
     terms: TermsCopy = field(init=False)
+    provider: Provider | None = field(init=False)
     stopping: Event = field(default_factory=Event)  # set when the process is about to end; the same of all contexts
     requests: int = 0
     is_broker_down: bool = False
@@ -92,6 +95,7 @@ class Context:
         self.asker = WordAsker(self.encoder, self.gallery)
         self.unknown_words = UnknownWordCounter(self.registry)
         self.terms = TermsCopy(self.registry)
+        self.provider = Provider(settings) if settings.oidc_issuer else None
         self.admissions = {
             BodyKind.PICTURE: self.pictures.searches,
             BodyKind.PICTURES_IN_JSON: self.pictures.searches,

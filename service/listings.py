@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from index.filters import Filter, parse_filter
 from index.vectors import VectorSet
-from service.auth import Principal
+from service.people import Principal
 from service.problems import CursorExpired, InvalidCursor
 from service.requests import parse_json
 from service.schemas.gallery import PictureItem

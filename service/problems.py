@@ -62,6 +62,26 @@ class MissingApiKey(InvalidApiKey):
     """The request has no key."""
 
 
+class SessionEnded(MissingApiKey):
+    """The session of this browser is over, or the key that it remembers is not valid any more; sign in again."""
+
+
+class SignInFailed(InvalidApiKey):
+    """The issuer did not say who signs in, or not to this browser; the log has the reason. Sign in again."""
+
+
+class UntrustedProxy(InvalidApiKey):
+    """Headers name a person, without the secret of `PICTOGLOT_PROXY_SECRET` or from elsewhere than the proxy."""
+
+
+class ForeignOrigin(errors.InsufficientScope):
+    """A change with a person's session from a page under another address than `PICTOGLOT_PUBLIC_URL`."""
+
+
+class NoGroup(errors.InsufficientScope):
+    """The person is known, but in none of the groups of `PICTOGLOT_GROUPS`."""
+
+
 class MethodNotAllowed(errors.PictoglotError):
     """The path exists, but does not allow this method."""
 

@@ -22,9 +22,9 @@ from model.languages import ENGLISH
 from model.match import GUESSED, Calibration
 from model.table import View
 from model.text import clean, extract_query_terms, filter_by_terms, has_stemmer
-from service.auth import Principal
 from service.context import Context, make_picture_path
 from service.listings import count_milliseconds, exclude_fields
+from service.people import Principal
 from service.requests import JSON, RequestTiming
 from service.schemas import search as schemas
 from store.errors import FieldError, InvalidInput, RegistryUnavailable

@@ -50,7 +50,7 @@ class AuditRow(RegistryRow):
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """An entry of the log: `actor` is the id of a key, and `label` what it was called then."""
+    """An entry of the log: `actor` is the id of a key or a person, and `label` what it was called then."""
 
     number: int
     at: datetime

@@ -12,8 +12,8 @@ from sqlalchemy import Row, select, update
 
 from store.audit import note
 from store.clock import now
+from store.database import Database
 from store.errors import KeyNotFound
-from store.registry import Registry
 from store.tables import KeyRow
 
 Scope = Literal["search", "write", "admin"]  # each includes the ones before it
@@ -36,15 +36,18 @@ class ApiKey:
 
     def is_opened_by(self, plaintext: str) -> bool:
         """Return whether this is the text of the key, and the key is neither revoked nor expired."""
-        is_over = self.revoked_at is not None or (self.expires_at is not None and self.expires_at <= datetime.now(UTC))
-        secret = plaintext.removeprefix(f"pk_{self.id}_")
-        return not is_over and hmac.compare_digest(self.secret_sha256, _hash_secret(secret))
+        return not self.is_over and match_secret(self.secret_sha256, plaintext.removeprefix(f"pk_{self.id}_"))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the key is revoked or expired."""
+        return self.revoked_at is not None or (self.expires_at is not None and self.expires_at <= datetime.now(UTC))
 
 
-def parse_key_id(plaintext: str) -> str | None:
-    """Return the id in the text of a key; None when the text is no key."""
+def parse_key_id(plaintext: str, kind: str = "pk") -> str | None:
+    """Return the id in the text of a key, or of a session (`ps`); None when the text is none."""
     parts = plaintext.split("_", 2)  # the secret may hold underscores, the id has none
-    if len(plaintext) > _MAX_LENGTH or not plaintext.isascii() or len(parts) != 3 or parts[0] != "pk":
+    if len(plaintext) > _MAX_LENGTH or not plaintext.isascii() or len(parts) != 3 or parts[0] != kind:
         return None
     return parts[1]
 
@@ -52,7 +55,7 @@ def parse_key_id(plaintext: str) -> str | None:
 class ApiKeys:
     """The keys of a registry."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Database) -> None:
         self._registry = registry
 
     def create(
@@ -63,7 +66,7 @@ class ApiKeys:
         with self._registry.begin() as session:
             row = KeyRow(id=id, scope=scope, label=label, expires_at=expires_at)
             row.collections = None if collections is None else [*collections]
-            row.secret_sha256 = _hash_secret(secret)
+            row.secret_sha256 = hash_secret(secret)
             session.add(row)
             session.flush()
             note(session, {id: "created"})
@@ -86,8 +89,14 @@ class ApiKeys:
                 raise KeyNotFound
 
 
-def _hash_secret(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
+def hash_secret(secret: str, salt: bytes = b"") -> bytes:
+    """Return what is stored of a secret; it has 256 bits, so one SHA-256 is enough."""
+    return hashlib.sha256(secret.encode() + salt).digest()
+
+
+def match_secret(stored: bytes, secret: str, salt: bytes = b"") -> bool:
+    """Tell whether `stored` is of this secret, in the same time whatever it is."""
+    return hmac.compare_digest(stored, hash_secret(secret, salt))
 
 
 def _build_key(row: "KeyRow | Row[Any]") -> ApiKey:

@@ -19,6 +19,7 @@ from store.migrations import NEWEST, read_revision, upgrade
 from store.proposals import CaptionProposals
 from store.releases import Release, Releases
 from store.retention import Retention
+from store.sessions import Sessions
 from store.tables import SERVING, AliasRow, BaseRow, DutyRow, ReleaseRow, VersionRow
 from store.terms import LanguageTerms
 from store.versions import BUILT_IN_LANGUAGE, FIRST, Versions
@@ -42,7 +43,7 @@ class Registry(Database):
         self.encodings = Encodings(self)
         self.duties = Duties(self)
         self.retention = Retention(self)
-        self.audit = Audit(self)
+        self.audit, self.sessions = Audit(self), Sessions(self)
 
     @contextmanager
     def begin(self) -> Iterator[Session]:

@@ -195,11 +195,12 @@ def list_keys(context: AppContext) -> schemas.Keys:
 @router.delete("/keys/{id}", status_code=204, response_class=Response)
 @require_scope("admin")
 def revoke_key(id: str, context: AppContext) -> None:
-    """Revoke a key: in this process at once, in other processes within five seconds."""
+    """Revoke a key, or end a session: in this process at once, in other processes within five seconds."""
     if not values.is_id(id):
         raise KeyNotFound("there is no key with this id")
-    context.keys.revoke(id)
-    context.keyring.revoke(id)
+    if not context.registry.sessions.end(id):
+        context.keys.revoke(id)
+    context.people.keyring.revoke(id)
 
 
 @router.post("/index/verify")

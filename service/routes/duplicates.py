@@ -10,9 +10,10 @@ from index.records import GalleryPicture, Place
 from index.selection import Criteria
 from index.snapshot import Snapshot
 from service import values
-from service.auth import GuardedRoute, Principal, require_scope
+from service.auth import GuardedRoute, require_scope
 from service.context import AppContext, Caller, Context, make_picture_path
 from service.listings import count_milliseconds, name_generation, parse_query_filter
+from service.people import Principal
 from service.routes.gallery import name_picture
 from service.schemas import gallery as schemas
 

@@ -25,10 +25,11 @@ from index.selection import MONTHS, Criteria
 from model.languages import canonicalize
 from model.text import clean
 from service import values
-from service.auth import GuardedRoute, Principal, require_scope
+from service.auth import GuardedRoute, require_scope
 from service.context import AppContext, Caller, Context, NewPathId, PathId, make_picture_path
 from service.forms import BodyKind
 from service.listings import QueryFields, exclude_fields, find_unwanted_fields, parse_query_filter
+from service.people import Principal
 from service.problems import format_location
 from service.requests import MERGE_PATCH, MULTIPART, run_unless_client_leaves
 from service.schemas import gallery as schemas

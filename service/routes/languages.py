@@ -22,10 +22,11 @@ from model.dataset.child import CheckResult, Submission
 from model.dataset.doubts import ENOUGH, OwnGuess
 from model.languages import ENGLISH, canonicalize
 from service import values
-from service.auth import GuardedRoute, Principal, require_scope
+from service.auth import GuardedRoute, require_scope
 from service.context import AppContext, Caller, Context
 from service.forms import BodyKind, FileOnDisk, keep_dataset
 from service.openapi import describe_file
+from service.people import Principal
 from service.requests import MULTIPART
 from service.schemas import languages as schemas
 from service.watch import catch_up

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -15,8 +16,9 @@ from starlette.responses import HTMLResponse, JSONResponse
 from client.api import LOOPBACK
 from client.output import format_count
 from index import damage
+from index.backup import find_note
 from index.snapshot import Snapshot
-from service.auth import ANY_KEY
+from service.auth import ANY_KEY, GuardedRoute, require_scope
 from service.context import AppContext, Context
 from service.metrics import CONTENT_TYPE, make_gauge, make_gauge_family
 from service.openapi import LATER, make_reference
@@ -27,6 +29,7 @@ from store.errors import IndexUnavailable, RegistryUnavailable, StorageFull
 from store.expansions import ExpansionState
 
 router = APIRouter(tags=["operations"])
+status_router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=GuardedRoute)
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "summary{cursor:pointer;padding:.3rem 0}code,pre{font:14px ui-monospace,monospace}"
@@ -51,10 +54,31 @@ async def report_ready(request: Request, context: AppContext) -> schemas.Ready:
 
     Needs no key; with one that is not bound to collections it tells more.
     """
-    serving, accepting = await _describe_serving(context, await context.keyring.can_see_all(request.headers))
-    if not accepting:
-        raise IndexUnavailable("searches are not accepted now", **serving.model_dump())
-    return schemas.Ready(**serving.model_dump())
+    health, whole = await run_in_threadpool(check_health, context), await context.people.can_see_all(request)
+    serving = _describe_serving(context, health, whole).model_dump()
+    if not health.ready:
+        raise IndexUnavailable("searches are not accepted now", **serving)
+    return schemas.Ready(**serving)
+
+
+@status_router.get("/status")
+@require_scope("admin")
+def get_status(context: AppContext) -> schemas.ServiceStatus:
+    """Return what administrators look at: what is served, what is wrong, space, queues, the newest backup."""
+    settings, health = context.settings, check_health(context)
+    disk, note = shutil.disk_usage(settings.home), find_note(settings.home)
+    counts = {} if RegistryUnavailable.code in health.codes else context.registry.expansions.count_by_state()
+    return schemas.ServiceStatus(
+        **_describe_serving(context, health, whole=True).model_dump(),
+        space=schemas.Space(free=disk.free, total=disk.total, reserve=settings.free_bytes),
+        queues=schemas.Queues(
+            texts=context.texts.depth,
+            pictures=context.pictures.depth,
+            unsealed=context.live.unsealed_count if health.snapshot else 0,
+            **{state: counts.get(state, 0) for state in ("queued", "running")},
+        ),
+        backup=None if note is None else schemas.BackupNote.model_validate(note),
+    )
 
 
 @router.get("/metrics", name="metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
@@ -64,7 +88,7 @@ async def send_metrics(request: Request, context: AppContext) -> Response:
     They need a key, but for `PICTOGLOT_ENVIRONMENT=local` on a loopback address.
     """
     if context.settings.environment != "local" or context.settings.host not in LOOPBACK:
-        await context.keyring.identify(request.headers, ANY_KEY)
+        ANY_KEY.admit(await context.people.identify(request))
     return Response(await run_in_threadpool(context.metrics.render), media_type=CONTENT_TYPE)
 
 
@@ -80,22 +104,17 @@ async def send_docs(request: Request) -> HTMLResponse:
     return HTMLResponse(_render_page(request.app.openapi()), headers=_HEADERS)
 
 
-async def _describe_serving(context: Context, whole: bool) -> tuple[schemas.Serving, bool]:
-    """Describe what is served, and tell whether searches are accepted.
-
-    Unless it is to be the `whole`, it names neither languages nor changes: they may be of any collection.
-    """
-    health = await run_in_threadpool(check_health, context)
+def _describe_serving(context: Context, health: "Health", whole: bool) -> schemas.Serving:
+    """Describe what is served; unless it is to be the `whole`, without languages and changes of any collection."""
     snapshot = health.snapshot
     sets = snapshot.sets.items() if snapshot and whole else ()
-    serving = schemas.Serving(
+    return schemas.Serving(
         release=snapshot and snapshot.release.number,
         base=context.base,
         encoding=str(context.encoder.encoding),
         generations={of.language or of.kind: each.generation for of, each in sets},
         degraded=[*dict.fromkeys(fault.sentence if whole else fault.code for fault in health.faults)],
     )
-    return serving, health.ready
 
 
 def _render_page(document: dict[str, Any]) -> str:

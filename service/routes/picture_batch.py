@@ -15,10 +15,11 @@ from index.facts import normalize, validate_tags
 from index.gallery import PutResult
 from index.records import RecordInput
 from service import problems
-from service.auth import GuardedRoute, Principal, require_scope
+from service.auth import GuardedRoute, require_scope
 from service.context import AppContext, Caller, Context
 from service.forms import BodyKind, make_too_large
 from service.listings import QueryFields, find_unwanted_fields
+from service.people import Principal
 from service.requests import MULTIPART, run_unless_client_leaves, validate
 from service.routes.gallery import add_picture, derive_id, make_items, read_picture_fields
 from service.schemas import gallery as schemas

@@ -11,10 +11,11 @@ from fastapi import APIRouter, Request, Response
 from index.filters import parse_filter
 from index.selection import Criteria
 from index.snapshot import Snapshot
-from service.auth import GuardedRoute, Principal, require_scope
+from service.auth import GuardedRoute, require_scope
 from service.context import AppContext, Caller, Context
 from service.forms import BodyKind
 from service.listings import QueryFields, count_milliseconds, find_unwanted_fields, name_generation
+from service.people import Principal
 from service.problems import convert_to_refusal, make_problem_response
 from service.requests import JSON, run_unless_client_leaves, validate
 from service.schemas import search as schemas

@@ -11,8 +11,9 @@ from index.records import Patch, Precondition
 from model.languages import ENGLISH, canonicalize
 from model.text import clean
 from service import values
-from service.auth import GuardedRoute, Principal, require_scope
+from service.auth import GuardedRoute, require_scope
 from service.context import AppContext, Caller, Context
+from service.people import Principal
 from service.schemas import speakers as schemas
 from service.words import NEEDED, clean_answers, count_captions
 from store.errors import FieldError, InvalidInput, PictoglotError, RecordChanged

@@ -92,12 +92,15 @@ class ReleasePage(Response):
 
 
 class AuditItem(Response):
-    """An act: `targets` are ids, each with what became of it; `act` is the method and route, or what a worker did."""
+    """An act: `targets` are ids, each with what became of it; `act` is the method and route, or what a worker did.
+
+    `actor` is the id of a key, or the person: `oidc:SUBJECT` who signed in, `proxy:USER` whom a proxy named.
+    """
 
     number: int
     at: datetime
     actor: str
-    label: str = Field(description="What the key was called then.")
+    label: str = Field(description="What the key or the person was called then.")
     act: str
     targets: dict[str, str]
     request_id: str
@@ -135,6 +138,18 @@ class Pruned(Response):
     items: list[PrunedItem]
     bytes: int
     dry_run: bool
+
+
+class CallerStatus(Response):
+    """Who sends a request: all is null where nobody is known, and `refused` is why, an error's code."""
+
+    by: Literal["key", "proxy", "session", "open"] | None = None
+    id: str | None = Field(None, description="As `actor` in the audit log.")
+    label: str = ""
+    scope: Scope | None = None
+    collections: list[str] | None = Field(None, description="What the sender is bound to; null for everything.")
+    refused: str | None = None
+    sign_in: str | None = Field(None, description="Where a person signs in; null where nobody can.")
 
 
 class KeyRequest(RequestBody):
@@ -253,6 +268,39 @@ class Serving(Response):
     encoding: str = Field(description="What computes the vectors, for example `openvino in bfloat16`.")
     generations: dict[str, str] = Field(description="Of each vector set; empty without a key that may see all.")
     degraded: list[str] = Field(description="Codes, or with a key that may see all also sentences.")
+
+
+class Space(Response):
+    """The disk under the data root, in bytes; `reserve` is what a write must leave."""
+
+    free: int
+    total: int
+    reserve: int
+
+
+class Queues(Response):
+    """What waits: texts and pictures to be encoded, changes to be sealed; expansions that are queued, or running."""
+
+    texts: int
+    pictures: int
+    unsealed: int
+    queued: int
+    running: int
+
+
+class BackupNote(Response):
+    """A backup that was taken of this data root; `missing` are files that the registry names and nobody had."""
+
+    folder: str
+    time: datetime
+    bytes: int
+    missing: int
+
+
+class ServiceStatus(Serving):
+    space: Space
+    queues: Queues
+    backup: BackupNote | None = Field(description="The newest one, as far as this machine knows.")
 
 
 class Ready(Serving):

@@ -101,6 +101,13 @@ def _check_rows(page: Page) -> None:
     expect(page.locator("#teach-report")).not_to_be_empty()
 
 
+def _make_key(page: Page) -> None:
+    page.fill("#keys-form [name=label]", "a key")
+    page.click("text=Make a key")
+    expect(page.locator("#new-key")).to_be_visible()
+    expect(page.locator("#keys-body li").first).to_be_visible()
+
+
 def _wait(selector: str) -> Act:
     return lambda page: expect(page.locator(selector).first).to_be_visible()
 
@@ -122,7 +129,9 @@ WALK: tuple[tuple[str, Act], ...] = (
     ("#teach?language=ar&way=file", _check_rows),
     ("#proposals?language=ar", _wait("#proposals-body li")),
     ("#caption?language=ar", _wait("#caption :is(form, .nothing)")),
-    ("#administration", _wait("#administration a")),
+    ("#administration", _wait("#administration .state")),
+    ("#keys", _make_key),
+    ("#audit", _wait("#audit .acts li")),
     ("#releases", _wait("#releases-body li")),
     ("#releases", _open_key),
 )

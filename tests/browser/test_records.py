@@ -78,7 +78,7 @@ def test_dropped_pictures_are_described_and_added_and_each_refusal_is_said(page:
     expect(page.locator("#add-trouble")).to_contain_text("A collection's name has letters")
     page.locator("#add-form").get_by_label("Collection", exact=True).fill("added")
     page.click("#add-start")
-    expect(page.locator("#key-why")).to_have_text("This key does not have the needed scope.")
+    expect(page.locator("#key-why")).to_have_text("This needs more rights than you have here.")
     give_key(page)
     expect(page.locator("#add-summary")).to_contain_text("2 pictures added, 1 refused.")
     expect(entries.nth(1).locator(".became")).to_have_text(

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
@@ -10,17 +10,16 @@ from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import text
-from starlette.datastructures import Headers
+from starlette.requests import Request
 
-from service.auth import Keyring, get_guard, require_scope
+from service.people import People
 from service.problems import InvalidApiKey, RateLimited
+from service.settings import Settings
 from store.errors import RegistryUnavailable
 from store.keys import ApiKey, ApiKeys
 from store.registry import Registry, open_registry
 from tests.patience import bound_time
 from tests.registries import make_registry
-
-SEARCHING = get_guard(require_scope("search")(lambda: None))
 
 
 class Source:
@@ -51,8 +50,17 @@ def source(tmp_path: Path) -> Iterator[Source]:
     registry.close()
 
 
-async def identify(keyring: Keyring, plain: str) -> str:
-    return (await keyring.identify(Headers({"x-api-key": plain}), SEARCHING)).id
+def make_people(source: Callable[[], Sequence[ApiKey]], count_invalid: Callable[[], None] = lambda: None) -> People:
+    return People(Settings(), "", source, count_invalid)
+
+
+async def identify(people: People, plain: str) -> str:
+    return await ask(people, {"x-api-key": plain})
+
+
+async def ask(people: People, headers: dict[str, str]) -> str:
+    sent = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    return (await people.identify(Request({"type": "http", "method": "GET", "headers": sent}))).id
 
 
 def guess(number: int) -> str:
@@ -65,7 +73,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ahead = 0.0
         monotonic = time.monotonic
-        monkeypatch.setattr("service.auth.time.monotonic", lambda: monotonic() + self.ahead)
+        monkeypatch.setattr("service.people.time.monotonic", lambda: monotonic() + self.ahead)
 
 
 @pytest.fixture
@@ -75,9 +83,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_all_guesses_at_once_share_few_readings_and_a_new_key_is_found_beside_them(source: Source) -> None:
     async def check() -> None:
-        keyring = Keyring("", False, source)
-        calls = [identify(keyring, guess(number)) for number in range(500)]
-        outcomes = await asyncio.gather(*calls, identify(keyring, source.new()), return_exceptions=True)
+        people = make_people(source)
+        calls = [identify(people, guess(number)) for number in range(500)]
+        outcomes = await asyncio.gather(*calls, identify(people, source.new()), return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [InvalidApiKey] * 500 + [str]
         assert source.readings <= 3
 
@@ -86,11 +94,11 @@ def test_all_guesses_at_once_share_few_readings_and_a_new_key_is_found_beside_th
 
 def test_guesses_one_after_another_wait_for_their_reading(source: Source) -> None:
     async def check() -> None:
-        keyring = Keyring("", False, source)
+        people = make_people(source)
         started = time.monotonic()
         for number in range(4):
             with pytest.raises(InvalidApiKey):
-                await identify(keyring, guess(number))
+                await identify(people, guess(number))
         assert source.readings == 4
         assert time.monotonic() - started >= 0.3
 
@@ -101,7 +109,7 @@ def test_guesses_one_after_another_wait_for_their_reading(source: Source) -> Non
 def test_what_has_not_the_form_of_a_key_causes_no_reading(source: Source, form: str) -> None:
     _, id, secret = source.new().split("_", 2)
     with pytest.raises(InvalidApiKey):
-        asyncio.run(identify(Keyring("", False, source), form.format(id=id, secret=secret)))
+        asyncio.run(identify(make_people(source), form.format(id=id, secret=secret)))
     assert source.readings == 0
 
 
@@ -110,10 +118,10 @@ def test_keys_that_are_not_valid_any_more_cause_no_reading_each(source: Source) 
     source.keys.revoke(revoked.split("_")[1])
 
     async def check() -> None:
-        keyring = Keyring("", False, source)
+        people = make_people(source)
         for plain in (expired, revoked, revoked + "x") * 20:
             with pytest.raises(InvalidApiKey):
-                await identify(keyring, plain)
+                await identify(people, plain)
         assert source.readings == 1
 
     asyncio.run(check())
@@ -121,28 +129,28 @@ def test_keys_that_are_not_valid_any_more_cause_no_reading_each(source: Source) 
 
 def test_a_valid_key_is_read_again_after_five_seconds_only(source: Source, clock: Clock) -> None:
     async def check() -> None:
-        keyring, plain = Keyring("", False, source), source.new()
+        people, plain = make_people(source), source.new()
         for _ in range(20):
-            await identify(keyring, plain)
+            await identify(people, plain)
         assert source.readings == 1
         source.keys.revoke(plain.split("_")[1])  # by another process
         clock.ahead = 6
         with pytest.raises(InvalidApiKey):
-            await identify(keyring, plain)
+            await identify(people, plain)
 
     asyncio.run(check())
 
 
 def test_a_registry_that_hangs_holds_up_no_search_with_a_known_key(source: Source, clock: Clock) -> None:
     async def check() -> None:
-        keyring, plain = Keyring("", False, source), source.new()
-        await identify(keyring, plain)
+        people, plain = make_people(source), source.new()
+        await identify(people, plain)
         clock.ahead = 6
         source.hangs.set()
         try:
             with bound_time(2):  # one wait of a quarter of a second, not fifty
                 for _ in range(50):
-                    await identify(keyring, plain)
+                    await identify(people, plain)
         finally:
             source.hangs.clear()
 
@@ -155,11 +163,11 @@ def test_readings_that_take_long_are_rarer(source: Source) -> None:
         return source.keys.list()
 
     async def check() -> None:
-        keyring = Keyring("", False, read_slowly)
+        people = make_people(read_slowly)
         began = time.perf_counter()
         for number in range(2):
             with pytest.raises(InvalidApiKey):
-                await identify(keyring, guess(number))
+                await identify(people, guess(number))
         assert time.perf_counter() - began >= 1  # twenty times as long
 
     asyncio.run(check())
@@ -170,18 +178,18 @@ def test_a_key_of_a_scope_of_a_later_release_leaves_the_others_valid(source: Sou
     with source.registry.begin() as session:
         session.execute(text("UPDATE api_keys SET scope = 'auditor' WHERE id = :id"), later)
     plain = source.new()
-    assert asyncio.run(identify(Keyring("", False, source), plain)) == plain.split("_")[1]
+    assert asyncio.run(identify(make_people(source), plain)) == plain.split("_")[1]
 
 
 def test_a_key_that_was_read_expires_without_another_reading(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     hour = timedelta(hours=1)
 
     async def check() -> None:
-        keyring, plain = Keyring("", False, source), source.new(datetime.now(UTC) + hour)
-        assert await identify(keyring, plain)
+        people, plain = make_people(source), source.new(datetime.now(UTC) + hour)
+        assert await identify(people, plain)
         monkeypatch.setattr("store.keys.datetime", SimpleNamespace(now=lambda zone: datetime.now(zone) + hour))
         with pytest.raises(InvalidApiKey):
-            await identify(keyring, plain)
+            await identify(people, plain)
         assert source.readings == 1
 
     asyncio.run(check())
@@ -194,40 +202,40 @@ def test_a_key_revoked_here_while_it_is_read_is_refused(source: Source) -> None:
     def read() -> Sequence[ApiKey]:
         keys = source()
         source.keys.revoke(id)  # before its record arrives
-        keyring.revoke(id)
+        people.keyring.revoke(id)
         return keys
 
-    keyring = Keyring("", False, read)
+    people = make_people(read)
     with pytest.raises(InvalidApiKey):
-        asyncio.run(identify(keyring, plain))
+        asyncio.run(identify(people, plain))
 
 
 def test_while_the_registry_is_away_known_keys_are_good_for_an_hour(source: Source, clock: Clock) -> None:
     async def check() -> None:
-        keyring, plain = Keyring("", False, source), source.new()
-        id = await identify(keyring, plain)
+        people, plain = make_people(source), source.new()
+        id = await identify(people, plain)
         source.away = True
         clock.ahead = 3_500
         for _ in range(20):
-            assert await identify(keyring, plain) == id
+            assert await identify(people, plain) == id
         assert source.readings == 2  # an absent registry is not asked for each request
         with pytest.raises(RegistryUnavailable):
-            await identify(keyring, guess(1))
+            await identify(people, guess(1))
         clock.ahead = 3_700
         with pytest.raises(RegistryUnavailable):
-            await identify(keyring, plain)
+            await identify(people, plain)
         source.away = False
         clock.ahead = 3_710
-        assert await identify(keyring, plain) == id
+        assert await identify(people, plain) == id
 
     asyncio.run(check())
 
 
 def test_a_client_that_leaves_stops_no_reading_for_others(source: Source) -> None:
     async def check() -> None:
-        keyring, plain = Keyring("", False, source), source.new()
-        leaving = asyncio.create_task(identify(keyring, guess(1)))
-        staying = asyncio.create_task(identify(keyring, plain))
+        people, plain = make_people(source), source.new()
+        leaving = asyncio.create_task(identify(people, guess(1)))
+        staying = asyncio.create_task(identify(people, plain))
         await asyncio.sleep(0)
         leaving.cancel()
         assert await staying == plain.split("_")[1]
@@ -247,4 +255,4 @@ def test_each_request_without_a_valid_key_is_counted(source: Source, headers: di
         raise RateLimited("too many")
 
     with pytest.raises(RateLimited):
-        asyncio.run(Keyring("", False, source, refuse).identify(Headers(headers), SEARCHING))
+        asyncio.run(ask(make_people(source, refuse), headers))

@@ -117,6 +117,7 @@ def test_a_registry_of_the_first_revision_gets_what_came_since(database_url: str
             "deleted_pictures",
             "waiting_rows",
             "audit",
+            "sessions",
         ):
             session.execute(text(f"DROP TABLE {table}"))
         for table in ("expansions", "versions"):

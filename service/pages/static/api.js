@@ -34,7 +34,12 @@ const SENTENCES = {
   nothing_held_out: t("Nothing is left to try the language with. Add more rows."),
   missing_api_key: t("This needs an API key."),
   invalid_api_key: t("This key is not valid."),
-  insufficient_scope: t("This key does not have the needed scope."),
+  insufficient_scope: t("This needs more rights than you have here."),
+  session_ended: t("You are no longer signed in."),
+  sign_in_failed: t("Signing in did not work. Try again; if it fails again, whoever keeps this service finds the reason in its log."),
+  no_group: t("You are signed in, but nobody has given you access yet. Ask whoever keeps this service."),
+  foreign_origin: t("Nothing can be changed under this address. Open the page where its keeper says."),
+  untrusted_proxy: t("The server does not trust the proxy that sent this."),
   rate_limited: t("Too many requests with this key. Wait a moment, then try again."),
   overloaded: t("The server is busy. Try again in a moment."),
   index_unavailable: t("The server is still loading its index. Try again in a moment."),
@@ -182,15 +187,12 @@ export async function askOnce(path, json) {
   }
 }
 
-/** Whether the key of this tab may do what administrators do. */
-export const isAdministrator = () => fetch("/v1/admin/releases?limit=1", { headers: { Authorization: `Bearer ${key.get()}` } }).then(({ ok }) => ok, () => false);
-
-/** The items of a listing, page after page, up to `most`. */
-export async function all(path, most = 500) {
+/** The items of a listing, page after page, up to `most`; `chosen` are other parameters. */
+export async function all(path, most = 500, chosen = {}) {
   const items = [];
   let cursor = null;
   do {
-    const query = new URLSearchParams({ limit: "100", ...(cursor ? { cursor } : {}) });
+    const query = new URLSearchParams({ ...chosen, limit: "100", ...(cursor ? { cursor } : {}) });
     const page = await ask(`${path}?${query}`);
     items.push(...page.items);
     cursor = page.next_cursor;

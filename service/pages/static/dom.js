@@ -63,7 +63,7 @@ export function duration(seconds) {
 
 export function bytes(count) {
   if (count < 1e6) return `${Math.max(1, Math.round(count / 1e3))} kB`;
-  return `${(count / 1e6).toFixed(1)} MB`;
+  return count < 1e9 ? `${(count / 1e6).toFixed(1)} MB` : `${(count / 1e9).toFixed(1)} GB`;
 }
 
 /** Content that may be wider than the window: it scrolls, also with the keyboard, and fades where more of it follows. */

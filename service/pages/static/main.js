@@ -1,8 +1,10 @@
 // Starts the page and shows the part that the address names. Draws no part itself.
 
 import * as add from "/static/add.js";
-import { isAdministrator, key } from "/static/api.js";
+import { drawState } from "/static/administration.js";
+import { Problem } from "/static/api.js";
 import { spoken } from "/static/answers.js";
+import * as audit from "/static/audit.js";
 import * as caption from "/static/caption.js";
 import * as choosing from "/static/choosing.js";
 import { byId, make, withModifier } from "/static/dom.js";
@@ -10,22 +12,25 @@ import { drawDuplicates } from "/static/duplicates.js";
 import { drawExpansions } from "/static/expansions.js";
 import { watchGrowth } from "/static/growing.js";
 import { drawEffects } from "/static/heat.js";
+import * as keys from "/static/keys.js";
 import { learned, onLanguages, refresh } from "/static/languages.js";
 import * as letters from "/static/letters.js";
 import * as lightbox from "/static/lightbox.js";
 import * as naming from "/static/naming.js";
 import * as overview from "/static/overview.js";
-import { askKey } from "/static/parts.js";
+import { askKey, dialog, sorry } from "/static/parts.js";
 import { drawProposals } from "/static/proposals.js";
 import { drawReleases } from "/static/releases.js";
 import * as search from "/static/search.js";
+import { caller, isPerson, look, noteWayBack, returnFromSignIn, signOut } from "/static/session.js";
 import * as teach from "/static/teach.js";
 import { locale, offer, speak, t } from "/static/text.js";
 
-const PARTS = { search: search.follow, add: add.drawAdd, duplicates: drawDuplicates, languages: overview.drawLanguages, caption: caption.drawCaption, proposals: drawProposals, teach: teach.drawTeach, releases: drawReleases, administration: drawAdministration };
+const PARTS = { search: search.follow, add: add.drawAdd, duplicates: drawDuplicates, languages: overview.drawLanguages, caption: caption.drawCaption, proposals: drawProposals, teach: teach.drawTeach, releases: drawReleases, keys: keys.drawKeys, audit: audit.drawAudit, administration: drawAdministration };
 const TABS = { caption: "languages", proposals: "languages", teach: "languages" }; // under which tab a part stands
 const RETRY = 2000; // ms until a server that is not ready is checked again
 const PICTURE = "#picture/"; // how the address of one large picture begins
+const FAILED = "#sign-in-failed"; // where the server leads who could not sign in
 let shown = null; // the part on the page
 let drawn = null; // its address
 
@@ -77,8 +82,9 @@ function draw(address) {
   document.title = part === "search" ? "pictoglot" : `${byId(`${part}-title`).textContent} – pictoglot`;
 }
 
-/** What became of each version, and what was taught. */
+/** How the service is, what became of each version, and what was taught. */
 function drawAdministration() {
+  drawState(byId("state-body"));
   drawEffects(byId("heat-body"));
   drawExpansions(byId("expansions-body"));
 }
@@ -172,9 +178,21 @@ function prepareMenu() {
     if (await askKey()) draw(drawn);
   });
   onLanguages(() => (byId("serving").textContent = learned.release === null ? "" : t("Release {release} serves. Text in an unknown language is read by version {shared}.", { release: String(learned.release), shared: String(learned.shared) })));
-  const tell = async () => (byId("administration-link").hidden = !key.get() || !(await isAdministrator()));
-  document.addEventListener("key", tell);
-  tell();
+  byId("sign-in").addEventListener("click", noteWayBack);
+  byId("sign-out").addEventListener("click", () => signOut().catch((problem) => dialog(t("Not signed out"), () => sorry(problem))));
+  document.addEventListener("key", tellCaller);
+}
+
+/** Show who uses the page, and what only an administrator needs. */
+async function tellCaller() {
+  await look();
+  const signedIn = caller.by === "session" || caller.refused === "no_group";
+  byId("administration-link").hidden = caller.scope !== "admin";
+  byId("sign-in").hidden = !caller.sign_in || signedIn;
+  byId("sign-in").href = caller.sign_in ?? "";
+  byId("sign-out").hidden = !signedIn;
+  byId("caller").hidden = !isPerson();
+  byId("caller").textContent = t("You are {name}", { name: caller.label });
 }
 
 async function start() {
@@ -189,7 +207,15 @@ async function start() {
   shortcuts();
   prepareMenu();
   onLanguages(search.tellLanguages);
+  keys.prepare();
+  audit.prepare();
   await ready();
+  await tellCaller();
+  if (location.hash === FAILED) {
+    await dialog(t("Sign in"), () => sorry(new Problem({ code: "sign_in_failed", status: 401 })));
+    location.hash = "";
+  }
+  returnFromSignIn();
   await refresh().catch(() => {});
   route();
   window.addEventListener("hashchange", route);

@@ -2,6 +2,7 @@
 
 import { make, sentence } from "/static/dom.js";
 import { key, onKeyNeeded } from "/static/api.js";
+import { caller, noteWayBack, remember } from "/static/session.js";
 import { t } from "/static/text.js";
 
 export const waiting = (what) => make("p", { class: "waiting", role: "status" }, `${what} …`);
@@ -52,26 +53,32 @@ export function dialog(title, content, kind = "") {
   });
 }
 
-/** Ask for a key; true when one was given. It is kept for this tab only. */
+/** Ask for a key, or to sign in; true when a key was given. It is kept for this tab, or by the browser if it is to be. */
 export function askKey(problem) {
+  const signIn = caller.sign_in && caller.by !== "session" ? make("div", { class: "actions" }, make("a", { class: "button main", href: caller.sign_in, onclick: noteWayBack }, t("Sign in"))) : null;
   const why = problem
-    ? problem.message
+    ? signIn && problem.code === "missing_api_key" ? t("Sign in, or enter an API key.") : problem.message
     : key.get() ? t("This tab has a key. Enter another one, or leave the field empty to remove it.") : t("This tab has no key.");
-  return dialog(t("API key"), (close) => {
+  return dialog(signIn ? t("Sign in") : t("API key"), (close) => {
     const field = make("input", { type: "password", id: "key", autocomplete: "off", spellcheck: "false", "aria-describedby": "key-why" });
-    const keep = (event) => {
+    const remembered = make("input", { type: "checkbox", id: "key-remembered" });
+    const keep = async (event) => {
       event.preventDefault();
-      key.set(field.value.trim());
+      const given = field.value.trim();
+      key.set(given);
+      if (given && remembered.checked) await remember();
       document.dispatchEvent(new Event("key"));
-      close(field.value.trim() !== "");
+      close(given !== "");
     };
     return make(
       "form",
       { class: "key", onsubmit: keep },
       make("p", { id: "key-why" }, why),
+      signIn,
       make("label", { class: "entry" }, t("API key"), field),
-      make("p", { class: "hint" }, t("The admin key is printed in the terminal where the server was started. The key is kept until this tab is closed.")),
-      make("div", { class: "actions" }, make("button", { type: "submit", class: "main" }, t("Use this key"))),
+      window.isSecureContext ? make("label", { class: "check" }, remembered, make("span", {}, t("Remember it in this browser for 30 days"))) : null, // elsewhere the browser keeps no such cookie
+      make("p", { class: "hint" }, t("The admin key is printed in the terminal where the server was started. Unless it is remembered, a key is kept until this tab is closed.")),
+      make("div", { class: "actions" }, make("button", { type: "submit", class: signIn ? null : "main" }, t("Use this key"))),
     );
   });
 }

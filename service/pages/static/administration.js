@@ -1,0 +1,58 @@
+// How the service is, for administrators: what is wrong, space, queues, the newest backup.
+
+import { ask } from "/static/api.js";
+import { bytes, fill, make, sentence, time, whole } from "/static/dom.js";
+import { sorry, waiting } from "/static/parts.js";
+import { t } from "/static/text.js";
+
+const OLD = 2 * 86_400_000; // ms after which a backup is no longer of yesterday
+
+/** Draw the state into `body`. */
+export async function drawState(body) {
+  if (!body.childElementCount) fill(body, waiting(t("Looking at the service")));
+  try {
+    const status = await ask("/v1/admin/status");
+    fill(body, make("dl", { class: "state" }, health(status), space(status.space), queues(status.queues), backup(status.backup)));
+  } catch (problem) {
+    fill(body, sorry(problem));
+  }
+}
+
+const tile = (name, ...content) => make("div", {}, make("dt", {}, name), make("dd", {}, content));
+
+function health({ degraded }) {
+  const wrong = degraded.map((each) => make("li", { lang: "en" }, sentence(each.replaceAll("_", " "))));
+  return tile(t("State"), wrong.length ? make("ul", { class: "wrong-list" }, wrong) : t("Nothing is wrong."));
+}
+
+function space({ free, total, reserve }) {
+  const used = 1 - free / total;
+  return tile(
+    t("Space"),
+    make("p", {}, t("{free} of {total} are free", { free: bytes(free), total: bytes(total) })),
+    make("span", { class: "track", "aria-hidden": "true" }, make("span", { class: "filled", "--share": used })),
+    free < reserve ? make("p", { class: "failed" }, t("Nothing more can be added: {reserve} must stay free.", { reserve: bytes(reserve) })) : null,
+  );
+}
+
+function queues({ texts, pictures, unsealed, queued, running }) {
+  const lines = [
+    [t("Languages being taught"), running],
+    [t("Languages that wait"), queued],
+    [t("Texts to be read"), texts],
+    [t("Pictures to be read"), pictures],
+    [t("Changes that wait for the worker"), unsealed],
+  ];
+  return tile(t("Queues"), make("ul", { class: "counts" }, lines.map(([name, count]) => make("li", {}, make("span", {}, name), make("span", { class: "number" }, whole(count))))));
+}
+
+function backup(newest) {
+  if (!newest) return tile(t("Backup"), make("p", { class: "failed" }, t("No backup is known here.")), make("p", { class: "fine" }, make("code", {}, "pictoglot backup")));
+  const old = Date.now() - new Date(newest.time).getTime() > OLD;
+  return tile(
+    t("Backup"),
+    make("p", { class: old ? "failed" : null }, time(newest.time), ` · ${bytes(newest.bytes)}`),
+    newest.missing ? make("p", { class: "failed" }, t("{missing, plural, one {# file was missing.} other {# files were missing.}}", { missing: newest.missing })) : null,
+    make("p", { class: "fine path" }, newest.folder),
+  );
+}

@@ -1,0 +1,188 @@
+"""People at the page: they sign in and out, have a key remembered, and administrators see keys, state and changes."""
+
+import csv
+import json
+import socket
+from collections.abc import Iterator
+
+import pytest
+from oidc_provider_mock import User, run_server_in_thread
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.service.harness import ADMIN_KEY, Service, running
+
+GROUPS = {"keepers": {"scope": "admin"}, "readers": {"scope": "search"}}
+PEOPLE = [
+    User(sub="anna", claims={"name": "Anna Bauer", "groups": ["keepers"]}),
+    User(sub="ben", claims={"name": "Ben", "groups": ["readers"]}),
+    User(sub="eve", claims={"name": "Eve", "groups": []}),
+]
+
+
+def find_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service where people sign in, with three pictures."""
+    home, port = tmp_path_factory.mktemp("people"), find_port()
+    address = {"port": port, "public_url": f"http://127.0.0.1:{port}", "oidc_client_secret": "x"}
+    with (
+        run_server_in_thread(user_claims=PEOPLE, require_nonce=True) as issuer,
+        running(
+            home, oidc_issuer=f"http://localhost:{issuer.server_port}", groups=json.dumps(GROUPS), **address
+        ) as service,
+    ):
+        for number in range(3):
+            service.put(f"picture-{number}", en=[f"picture {number}"]).raise_for_status()
+        yield service
+
+
+@pytest.fixture
+def browser(chromium: Browser, service: Service) -> Iterator[BrowserContext]:
+    """A browser of its own, on a page without errors."""
+    context = chromium.new_context(base_url=service.url, viewport={"width": 1280, "height": 860})
+    broken: list[str] = []
+    context.on("weberror", lambda error: broken.append(str(error.error)))
+    yield context
+    context.close()
+    assert broken == []
+
+
+def sign_in(browser: BrowserContext, sub: str, address: str = "/") -> Page:
+    page = browser.new_page()
+    page.goto(address)
+    page.click("dialog a.button")
+    page.click(f"button[value={sub}]")
+    return page
+
+
+def enter_key(browser: BrowserContext, address: str, *, remembered: bool) -> Page:
+    page = browser.new_page()
+    page.goto(address)
+    page.fill("#key", ADMIN_KEY)
+    page.set_checked("#key-remembered", remembered)
+    page.click("text=Use this key")
+    return page
+
+
+def test_a_person_signs_in_uses_the_page_and_signs_out(browser: BrowserContext) -> None:
+    page = sign_in(browser, "anna", "/#keys")
+    expect(page.locator("#keys-form")).to_be_visible()  # back where the person was
+    page.fill("#keys-form [name=label]", "by Anna")
+    page.click("text=Make a key")  # a change, with the cookie and our Origin
+    expect(page.locator("#new-key")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.click("#menu-button")
+    expect(page.locator("#caller")).to_have_text("You are Anna Bauer")
+    expect(page.locator("#administration-link")).to_be_visible()
+    expect(page.locator("#sign-in")).to_be_hidden()
+    assert page.evaluate("document.cookie") == ""
+    page.click("#sign-out")
+    page.wait_for_url("**/end_session*")
+    page.goto("/")
+    expect(page.locator("dialog a.button", has_text="Sign in")).to_be_visible()
+
+
+def test_who_may_only_search_sees_no_administration(browser: BrowserContext) -> None:
+    page = sign_in(browser, "ben")
+    expect(page.locator("#results figure")).to_have_count(3)
+    page.click("#menu-button")
+    expect(page.locator("#caller")).to_have_text("You are Ben")
+    expect(page.locator("#administration-link")).to_be_hidden()
+    page.goto("/#keys")
+    expect(page.locator("#key-why")).to_have_text("This needs more rights than you have here.")
+
+
+def test_who_has_no_group_is_told_so_and_can_sign_out(browser: BrowserContext) -> None:
+    page = sign_in(browser, "eve")
+    expect(page.locator("#key-why")).to_contain_text("nobody has given you access yet")
+    page.keyboard.press("Escape")
+    page.click("#menu-button")
+    expect(page.locator("#sign-out")).to_be_visible()
+
+
+def test_who_is_refused_by_the_issuer_is_told_so(browser: BrowserContext) -> None:
+    page = browser.new_page()
+    page.goto("/signin")
+    page.click("text=Deny")
+    expect(page.locator("dialog .sorry").first).to_contain_text("Signing in did not work")
+
+
+def test_a_key_is_remembered_by_the_browser_alone(browser: BrowserContext) -> None:
+    page = enter_key(browser, "/", remembered=True)
+    expect(page.locator("#results figure")).to_have_count(3)
+    stored = "[document.cookie, ...Object.values(sessionStorage), ...Object.values(localStorage)].join()"
+    assert ADMIN_KEY not in page.evaluate(stored) and "ps_" not in page.evaluate(stored)
+    other = browser.new_page()
+    other.goto("/#keys")
+    expect(other.locator("#keys-body .nothing, #keys-body li").first).to_be_visible()
+    other.click("#menu-button")
+    other.click("#sign-out")
+    expect(other.locator("dialog #key")).to_be_visible()
+
+
+def test_a_key_that_is_not_to_be_remembered_is_of_one_tab(browser: BrowserContext) -> None:
+    page = enter_key(browser, "/", remembered=False)
+    expect(page.locator("#results figure")).to_have_count(3)
+    assert browser.cookies() == []
+    other = browser.new_page()
+    other.goto("/")
+    expect(other.locator("dialog #key")).to_be_visible()
+
+
+def test_administrators_make_and_revoke_keys(browser: BrowserContext, service: Service) -> None:
+    page = enter_key(browser, "/#keys", remembered=False)
+    page.fill("#keys-form [name=label]", "reading room")
+    page.fill("#keys-form [name=collections]", "prints, maps")
+    page.select_option("#keys-form [name=scope]", "write")
+    page.fill("#keys-form [name=until]", "2999-12-31")
+    page.click("text=Make a key")
+    key = page.locator("#new-key").input_value()
+    assert service.http.get("/v1/pictures", headers={"X-API-Key": key}).status_code == 200
+    page.click("dialog .actions >> text=Close")
+    entry = page.locator("#keys-body > .keys li", has_text="reading room")
+    expect(entry).to_contain_text("Only in prints, maps")
+    entry.locator("button").click()
+    page.click("dialog button.danger")
+    expect(page.locator("#keys-body > .keys li", has_text="reading room")).to_have_count(0)
+    assert service.http.get("/v1/pictures", headers={"X-API-Key": key}).status_code == 401
+    page.select_option("#keys-form [name=scope]", "admin")
+    page.fill("#keys-form [name=collections]", "prints")
+    page.click("text=Make a key")
+    expect(page.locator("#keys-trouble .sorry")).to_be_visible()
+
+
+def test_administrators_see_who_changed_what_and_take_it_with_them(browser: BrowserContext, service: Service) -> None:
+    page = enter_key(browser, "/#audit", remembered=False)
+    expect(page.locator(".acts > li").first).to_be_visible()
+    for number in range(60):
+        service.admin.put("/v1/languages/cy/terms", json={"owner": f"Owner {number}"}).raise_for_status()
+    page.click("#audit-form >> text=Show")
+    page.reload()
+    expect(page.locator(".acts > li")).to_have_count(50)
+    page.click("#audit-more")
+    expect(page.locator(".acts > li").nth(60)).to_be_attached()
+    page.locator(".acts a", has_text="terms of cy").first.click()
+    expect(page.locator("#audit-form [name=target]")).to_have_value("terms of cy")
+    page.fill("#audit-form [name=since]", "2020-01-01")
+    page.fill("#audit-form [name=until]", "2999-12-31")
+    page.click("#audit-form >> text=Show")
+    expect(page.locator(".acts > li")).to_have_count(50)
+    with page.expect_download() as saving:
+        page.click("#audit-export")
+    rows = list(csv.DictReader(saving.value.path().read_text(encoding="utf-8-sig").splitlines()))
+    assert len(rows) == 60 and {row["act"] for row in rows} == {"PUT /v1/languages/{tag}/terms"}
+    page.fill("#audit-form [name=actor]", "nobody")
+    page.click("#audit-form >> text=Show")
+    expect(page.locator("#audit-body .nothing")).to_be_visible()
+
+
+def test_administrators_see_how_the_service_is(browser: BrowserContext) -> None:
+    page = enter_key(browser, "/#administration", remembered=False)
+    expect(page.locator("#state-body dd")).to_have_count(4)
+    expect(page.locator("#state-body")).to_contain_text("No backup is known here.")
+    expect(page.locator(".top nav a")).to_have_text(["Search", "Add", "Languages"])
