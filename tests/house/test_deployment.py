@@ -196,12 +196,19 @@ def test_nginx_lets_through_what_the_service_takes() -> None:
     assert SETTINGS.dataset_bytes > SETTINGS.batch_bytes > SETTINGS.picture_bytes > SETTINGS.json_bytes
     for limit in ("proxy_read_timeout", "proxy_send_timeout"):
         assert number("nginx.conf", rf"{limit} (\d+)s;") >= SETTINGS.dataset_seconds
-    assert number("nginx.conf", r"proxy_pass http://127\.0\.0\.1:(\d+);") == SETTINGS.port
 
 
-def test_the_unit_waits_for_an_orderly_end_and_does_not_repeat_what_is_misconfigured() -> None:
-    assert number("pictoglot@.service", r"^RestartPreventExitStatus=(\d+)$") == MISCONFIGURED
-    seconds = number("pictoglot@.service", r"^TimeoutStopSec=(\d+)$")
+def test_nginx_shares_requests_between_the_two_processes_of_the_guide() -> None:
+    servers = re.findall(r"^    server 127\.0\.0\.1:(\d+);$", (DEPLOY / "nginx.conf").read_text(encoding="utf-8"), re.M)
+    guide = (ROOT / "docs/operate.md").read_text(encoding="utf-8")
+    assert servers == [str(SETTINGS.port), str(SETTINGS.port + 1)]
+    assert {*servers} == {*re.findall(r"pictoglot-api@(\d+)", guide)}
+
+
+@pytest.mark.parametrize("unit", ["pictoglot-api@.service", "pictoglot-worker@.service"])
+def test_units_wait_for_an_orderly_end_and_do_not_repeat_what_is_misconfigured(unit: str) -> None:
+    assert number(unit, r"^RestartPreventExitStatus=(\d+)$") == MISCONFIGURED
+    seconds = number(unit, r"^TimeoutStopSec=(\d+)$")
     assert seconds > max(SETTINGS.drain_seconds + SETTINGS.request_seconds + 5, 2 * STOP_SECONDS)
 
 
