@@ -10,17 +10,17 @@ RUN $PYTHON -m venv /app
 # folder of wheels. docker-compose.yml passes the first on, `make image` both; docs/operate.md tells where to find them.
 ARG TORCH_INDEX=
 ARG FIND_LINKS=
-ENV PIP_FIND_LINKS=$FIND_LINKS PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+ENV PIP_FIND_LINKS=$FIND_LINKS PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN if [ -z "$TORCH_INDEX$FIND_LINKS" ] && [ "$(uname -m)" = x86_64 ]; then \
         echo "TORCH_INDEX is empty: this image gets torch for CUDA, about 3 GB. For CPUs see docs/operate.md, Containers."; \
     fi
 # Without headers, tests, fonts, debug symbols, and what speaks to Intel's GPUs or moves tables about: it serves nobody here.
-RUN /app/bin/pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} "torch >= 2.10, < 2.14" "torchvision >= 0.25, < 0.29" && \
+RUN /app/bin/pip install --no-compile ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} "torch >= 2.10, < 2.14" "torchvision >= 0.25, < 0.29" && \
     cd /app/lib/python3*/site-packages && rm -rf torch/include torch/bin/protoc* && \
     find torch -name '*.so*' -type f -exec strip --strip-unneeded {} + && \
     find numpy sympy networkx -type d -name tests -prune -exec rm -r {} +
 COPY requirements.lock ./
-RUN /app/bin/pip install --no-deps --require-hashes -r requirements.lock && \
+RUN /app/bin/pip install --no-compile --no-deps --require-hashes -r requirements.lock && \
     cd /app/lib/python3*/site-packages && \
     rm -rf openvino/include openvino/libs/libopenvino_intel_[gn]pu_plugin.so openvino/libs/cache.json \
         openvino/libs/libopenvino_onnx* openvino/libs/libopenvino_tensorflow* openvino/libs/libopenvino_paddle* \
@@ -34,7 +34,7 @@ COPY index ./index
 COPY service ./service
 COPY worker ./worker
 COPY demo ./demo
-RUN /app/bin/pip install --no-deps .
+RUN /app/bin/pip install --no-compile --no-deps .
 # Compiled is what the processes import, a quarter of what is there: their file system is read-only.
 RUN /app/bin/python -I -c "import client.main, demo.__main__, model.openvino, pyarrow.parquet, service.serve, worker.celery_app, worker.child"
 
@@ -51,7 +51,8 @@ LABEL org.opencontainers.image.title="pictoglot" \
       org.opencontainers.image.source="https://github.com/pictoglot/pictoglot" \
       org.opencontainers.image.documentation="https://github.com/pictoglot/pictoglot/tree/main/docs"
 # pg_dump and pg_restore, for `pictoglot backup`: without the package around them, whose Perl has 55 MB
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends libpq5 && rm -rf /var/lib/apt/lists/*
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends libpq5 && \
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY --from=build /usr/lib/postgresql/*/bin/pg_dump /usr/lib/postgresql/*/bin/pg_restore /usr/local/bin/
 RUN useradd --uid 10001 --create-home --home-dir /data pictoglot && install -d -o pictoglot -m 0700 /backups
 COPY --from=build /app /app
