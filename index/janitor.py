@@ -33,7 +33,8 @@ from store.registry import Registry
 from store.retention import KEEP, PruningPlan
 from store.signing import sign
 from store.tables import CaptionRow, ExpansionRow, PictureRow, VersionRow
-from store.withdrawals import Withdrawal
+from store.versions import Version
+from store.withdrawals import WithdrawalRow
 
 VERSIONS = "versions"
 _LEFT_OVER_SECONDS = 3_600.0  # seconds: no process is still writing a file that has not changed for so long
@@ -144,7 +145,7 @@ class Pruner:
     """Retention of one data root."""
 
     def __init__(self, sets: VectorSets) -> None:
-        self._sets, self._registry, self._gallery, self._root = sets, sets.registry, sets.gallery, sets.root
+        self._sets, self._registry = sets, sets.registry
 
     def plan(self, keep: int = KEEP, *, expected: int | None = None) -> tuple[PruningPlan, list[PrunedItem]]:
         """List what `prune` would remove now; change nothing. Raises AliasMoved."""
@@ -159,23 +160,9 @@ class Pruner:
         pruning = self._registry.retention.prune(keep, expected=expected)
         pass_fault_point("prune.decided")
         items = self._list_items(pruning)
-        pruned = self._registry.versions.find_pruned()
-        left = pruned & self._gallery.list_encoded_versions()  # also without a set: it may not have been finished
-        for number in sorted(left):
-            version = self._registry.versions.get(number)
-            self._gallery.forget_version(number, version.language if version.parent is not None else None)
-        for fingerprint in self._registry.bases.find_fingerprints(pruned):
-            self._gallery.forget_pictures(fingerprint)
-        for identity in self._find_sets(pruned):
-            self._sets.drop(identity)
-        for version in self._registry.retention.list_removable():
-            self._root.remove(str(version.folder))
-            pass_fault_point("prune.version")
-            self._registry.retention.note_version_removed(version.number)
-        for expansion in pruning.datasets:
-            self._root.remove(f"{EXPANSIONS}/{expansion.id}")
-            pass_fault_point("prune.dataset")
-            self._registry.retention.note_dataset_removed(expansion.id)
+        _drop_vectors(self._sets, self._registry.versions.find_pruned())
+        removable = self._registry.retention.list_removable()
+        _remove_files(self._sets, "prune", removable, [expansion.id for expansion in pruning.datasets])
         return pruning, items
 
     def _list_items(self, pruning: PruningPlan) -> list[PrunedItem]:
@@ -189,7 +176,8 @@ class Pruner:
             items.append(
                 PrunedItem("version", f"version {version.number}", version.language, why, 0 if stays else version.bytes)
             )
-        for identity, rows in self._find_sets(pruned).items():
+        for identity in _find_sets(self._sets, pruned):
+            rows = sum(record.rows for record in self._sets.read_state(identity).segments)
             why = f"captions as version {identity.version} reads them"
             if identity.language is None:
                 why = f"pictures as a base sees them that {unnamed}"
@@ -201,80 +189,82 @@ class Pruner:
             items.append(PrunedItem("dataset", expansion.id, expansion.language, why, expansion.dataset_bytes or 0))
         return items
 
-    def _find_sets(self, versions: Iterable[int]) -> dict[Identity, int]:
-        """Find the sets of these versions' captions, and of pictures as these bases see them, with the rows of each."""
-        gone = set(versions)
-        unseen = self._registry.bases.find_fingerprints(gone)
-        sets = [each for each in self._sets.list_newest() if each.version in gone or each.fingerprint in unseen]
-        return {identity: sum(record.rows for record in self._sets.read_state(identity).segments) for identity in sets}
+
+def finish_withdrawal(sets: VectorSets, withdrawal: WithdrawalRow) -> WithdrawalRow:
+    """Remove vectors, captions, files of versions and datasets; return the withdrawal with its certificate.
+
+    Everything may be gone already. Raises StoreUnavailable, IndexUnavailable, RegistryUnavailable: call it again.
+    """
+    if withdrawal.certificate is not None:
+        return withdrawal
+    registry, plan = sets.registry, withdrawal.plan
+    numbers = {each["number"] for each in plan.versions}
+    pass_fault_point("withdraw.decided")
+    _drop_vectors(sets, numbers)
+    pass_fault_point("withdraw.vectors")
+    while registry.withdrawals.is_taught_still(plan, withdrawal.language):
+        for expansion in plan.expansions:
+            sets.gallery.forget_taught_captions(expansion)
+        registry.withdrawals.forget_deleted_captions(plan, withdrawal.language)
+    pass_fault_point("withdraw.captions")
+    removable = [version for version in registry.retention.list_removable() if version.number in numbers]
+    _remove_files(sets, "withdraw", removable, [each["expansion"] for each in plan.datasets])
+    registry.forget_words()
+    registry.forget_deleted()
+    pass_fault_point("withdraw.removed")
+    return registry.withdrawals.finish(withdrawal.number, _certify(sets, withdrawal))
 
 
-@dataclass(frozen=True)
-class Withdrawer:
-    """Finishes withdrawals of one data root."""
+def _find_sets(sets: VectorSets, versions: set[int]) -> list[Identity]:
+    """Find the sets of these versions' captions, and of pictures as these bases see them."""
+    unseen = sets.registry.bases.find_fingerprints(versions)
+    return [each for each in sets.list_newest() if each.version in versions or each.fingerprint in unseen]
 
-    sets: VectorSets
 
-    def finish(self, withdrawal: Withdrawal) -> Withdrawal:
-        """Remove vectors, captions, files of versions and datasets; return it with its certificate.
+def _drop_vectors(sets: VectorSets, versions: set[int]) -> None:
+    registry, gallery = sets.registry, sets.gallery
+    for number in sorted(versions & gallery.list_encoded_versions()):  # also without a set that was finished
+        version = registry.versions.get(number)
+        gallery.forget_version(number, version.language if version.parent is not None else None)
+    for fingerprint in registry.bases.find_fingerprints(versions):
+        gallery.forget_pictures(fingerprint)
+    for identity in _find_sets(sets, versions):
+        sets.drop(identity)
 
-        Everything may be gone already. Raises StoreUnavailable, IndexUnavailable, RegistryUnavailable: call it again.
-        """
-        if withdrawal.certificate is not None:
-            return withdrawal
-        registry, gallery, root, plan = self.sets.registry, self.sets.gallery, self.sets.root, withdrawal.plan
-        numbers = {each["number"] for each in plan.versions}
-        pass_fault_point("withdraw.decided")
-        self._drop_vectors(withdrawal.language, numbers)
-        pass_fault_point("withdraw.vectors")
-        while registry.withdrawals.is_taught_still(plan, withdrawal.language):
-            for expansion in plan.expansions:
-                gallery.forget_taught_captions(expansion)
-            registry.withdrawals.forget_deleted_captions(plan, withdrawal.language)
-        pass_fault_point("withdraw.captions")
-        for version in registry.retention.list_removable():
-            if version.number in numbers:
-                root.remove(str(version.folder))
-                pass_fault_point("withdraw.version")
-                registry.retention.note_version_removed(version.number)
-        for expansion in (each["expansion"] for each in plan.datasets):
-            root.remove(f"{EXPANSIONS}/{expansion}")
-            pass_fault_point("withdraw.dataset")
-            registry.retention.note_dataset_removed(expansion)
-        registry.forget_words()
-        registry.forget_deleted()
-        pass_fault_point("withdraw.removed")
-        return registry.withdrawals.finish(withdrawal.number, self._certify(withdrawal))
 
-    def _drop_vectors(self, language: str, gone: set[int]) -> None:
-        for number in sorted(gone & self.sets.gallery.list_encoded_versions()):
-            self.sets.gallery.forget_version(number, language)
-        for identity in self.sets.list_newest():
-            if identity.version in gone and identity.language == language:
-                self.sets.drop(identity)
+def _remove_files(sets: VectorSets, act: str, versions: Iterable[Version], expansions: Iterable[str]) -> None:
+    for version in versions:
+        sets.root.remove(str(version.folder))
+        pass_fault_point(f"{act}.version")
+        sets.registry.retention.note_version_removed(version.number)
+    for expansion in expansions:
+        sets.root.remove(f"{EXPANSIONS}/{expansion}")
+        pass_fault_point(f"{act}.dataset")
+        sets.registry.retention.note_dataset_removed(expansion)
 
-    def _certify(self, withdrawal: Withdrawal) -> dict[str, object]:
-        plan, terms = withdrawal.plan, self.sets.registry.terms.get(withdrawal.terms)
-        stay = {each["name"] for each in plan.remains}
-        versions = [{**each, "files_removed": f"version {each['number']}" not in stay} for each in plan.versions]
-        document = {
-            "format": CERTIFICATE,
-            "language": withdrawal.language,
-            "name": find_names(withdrawal.language).name,
-            "owner": (terms.terms if terms else {}).get("owner", ""),
-            "withdrawn_at": withdrawal.began_at.isoformat(),
-            "release": withdrawal.release,
-            "by": withdrawal.actor,
-            "reason": withdrawal.reason,
-            "removed": {
-                "versions": versions,
-                "datasets": plan.datasets,
-                "captions": plan.captions,
-                "answers": plan.answers,
-            },
-            "remains": plan.remains,
-        }
-        return sign(self.sets.root, document)
+
+def _certify(sets: VectorSets, withdrawal: WithdrawalRow) -> dict[str, object]:
+    plan, terms = withdrawal.plan, sets.registry.terms.get(withdrawal.terms)
+    stay = {each["name"] for each in plan.remains}
+    versions = [{**each, "files_removed": f"version {each['number']}" not in stay} for each in plan.versions]
+    document = {
+        "format": CERTIFICATE,
+        "language": withdrawal.language,
+        "name": find_names(withdrawal.language).name,
+        "owner": (terms.terms if terms else {}).get("owner", ""),
+        "withdrawn_at": withdrawal.began_at.isoformat(),
+        "release": withdrawal.release,
+        "by": withdrawal.actor,
+        "reason": withdrawal.reason,
+        "removed": {
+            "versions": versions,
+            "datasets": plan.datasets,
+            "captions": plan.captions,
+            "answers": plan.answers,
+        },
+        "remains": plan.remains,
+    }
+    return sign(sets.root, document)
 
 
 def estimate_move_bytes(registry: Registry, dimension: int, towers: int, *, teaches: bool) -> int:

@@ -52,8 +52,7 @@ def open_encoder(settings: "CommonSettings", registry: "Registry", *, training: 
             if not others:
                 raise
             encoding, reason = others.pop(0), error.detail
-    first = registry.encodings.record_first(encoding.backend, encoding.precision, reason)
-    if (first.backend, first.precision) != (encoding.backend, encoding.precision):  # another process was first
+    if registry.encodings.record_first(encoding.backend, encoding.precision, reason) != encoding:  # another was first
         return open_encoder(settings, registry, training=training)
     return Encoder(base if training else base.copy_without_towers(encoding.backend == OPENVINO), towers, version)
 
@@ -85,7 +84,6 @@ def open_served_base(settings: "CommonSettings", registry: "Registry") -> "tuple
         return opened, served.number
     opened = open_base(settings.base)
     registry.initialise(opened.text_fingerprint, settings.base, opened.image_fingerprint)
-    registry.bases.record_name(settings.base, opened.image_fingerprint, opened.text_fingerprint)
     served = registry.bases.find_serving()
     assert served is not None
     if served.has_towers(opened.image_fingerprint, opened.text_fingerprint):
@@ -100,8 +98,7 @@ def _log_other(served: str, settings: "CommonSettings") -> None:
 
 def find_recorded_encoding(registry: "Registry") -> Encoding | None:
     """Return the encoding of the vectors that a registry has; None for a new one."""
-    current = registry.encodings.find_current()
-    return None if current is None else Encoding(current.backend, current.precision)
+    return registry.encodings.find_current()
 
 
 def resolve_encoding(settings: "CommonSettings", device: "torch.device", recorded: Encoding | None) -> Encoding:

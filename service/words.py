@@ -21,7 +21,7 @@ from model.vocabulary import Vocabulary, find_stem, weigh_common_words
 from service.forms import FileOnDisk
 from service.problems import format_location
 from service.schemas.speakers import Answer
-from store.answers import WordAnswer
+from store.answers import WordAnswerRow
 from store.errors import FieldError, PictoglotError, Unavailable
 from store.registry import Registry
 
@@ -142,7 +142,7 @@ def _clean_at(text: str, *place: str | int) -> str:
         raise
 
 
-def count_captions(answers: Iterable[WordAnswer]) -> int:
+def count_captions(answers: Iterable[WordAnswerRow]) -> int:
     """Count the captions in answers: the rows that they can teach."""
     return sum(len(answer.captions) for answer in answers)
 

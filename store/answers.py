@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -13,7 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from store.audit import note
 from store.clock import now
-from store.database import Database
+from store.database import RegistryPart
 from store.errors import TooManyAnswers
 from store.tables import RegistryRow
 
@@ -36,21 +35,8 @@ class WordAnswerRow(RegistryRow):
     actor: Mapped[str]
 
 
-@dataclass(frozen=True)
-class WordAnswer:
-    """What an English word is called in a language; without `captions`, the language has no word for it."""
-
-    english: str
-    captions: Sequence[str]
-    answered_at: datetime
-    actor: str
-
-
-class WordAnswers:
+class WordAnswers(RegistryPart):
     """The answers of a registry."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def keep(self, language: str, answers: Mapping[str, Sequence[str]], actor: str) -> None:
         """Keep the captions of English words, in place of earlier answers to the same words: all or none.
@@ -69,11 +55,11 @@ class WordAnswers:
             ]
             session.execute(insert(row), rows)
 
-    def list(self, language: str) -> list[WordAnswer]:
+    def list(self, language: str) -> Sequence[WordAnswerRow]:
         """List the answers of a language, by the English word."""
         query = select(WordAnswerRow).where(WordAnswerRow.language == language).order_by(WordAnswerRow.english)
         with self._database.read() as session:
-            return [row.convert_to(WordAnswer) for row in session.scalars(query)]
+            return session.scalars(query).all()
 
 
 class WaitingRow(RegistryRow):
@@ -89,11 +75,8 @@ class WaitingRow(RegistryRow):
     expansion: Mapped[str | None]  # whose dataset it joined last: it goes when that is promoted
 
 
-class WaitingRows:
+class WaitingRows(RegistryPart):
     """The rows that wait in a registry: of each language fewer than it needs."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def keep(self, language: str, rows: Sequence[dict[str, Any]], actor: str, seen: Collection[str]) -> bool:
         """Keep these rows, too, and return True; or keep none, where others wait now than were `seen`: digests.
@@ -137,11 +120,8 @@ class UnknownWordRow(RegistryRow):
     searches: Mapped[int]
 
 
-class UnknownWords:
+class UnknownWords(RegistryPart):
     """The counts of a registry."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def add(self, language: str, counts: Mapping[str, int]) -> None:
         """Add the searches of each word; of very many words, those of fewest searches are dropped."""

@@ -10,7 +10,7 @@ from sqlalchemy import JSON, Text, cast, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from store.clock import now
-from store.database import Database, encode_json
+from store.database import RegistryPart, encode_json
 from store.tables import AutoKey, RegistryRow
 
 
@@ -34,7 +34,7 @@ CURRENT: ContextVar[Act | None] = ContextVar("act", default=None)
 
 
 class AuditRow(RegistryRow):
-    """One act. `targets` are ids, each with what became of it."""
+    """An entry of the log: one act of a key or person, with its `label` then. `targets` are ids, each with its outcome."""
 
     __tablename__ = "audit"
     __table_args__ = ({"sqlite_autoincrement": True},)
@@ -48,24 +48,8 @@ class AuditRow(RegistryRow):
     request_id: Mapped[str]
 
 
-@dataclass(frozen=True)
-class AuditEntry:
-    """An entry of the log: `actor` is the id of a key or a person, and `label` what it was called then."""
-
-    number: int
-    at: datetime
-    actor: str
-    label: str
-    act: str
-    targets: dict[str, str]
-    request_id: str
-
-
-class Audit:
+class Audit(RegistryPart):
     """The log of a registry. Nothing removes an entry."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def list(
         self,
@@ -77,7 +61,7 @@ class Audit:
         target: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
-    ) -> Sequence[AuditEntry]:
+    ) -> Sequence[AuditRow]:
         """List entries, newest first, older than the number `before`; of one actor, act or target, and of a time.
 
         Raises RegistryUnavailable, also where that takes too long.
@@ -96,7 +80,7 @@ class Audit:
         if until is not None:
             query = query.where(row.at < until)
         with self._database.read_in_time() as session:
-            return [each.convert_to(AuditEntry) for each in session.scalars(query)]
+            return session.scalars(query).all()
 
 
 def note(session: Session, targets: Mapping[str, str], act: Act | None = None) -> None:

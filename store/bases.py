@@ -5,7 +5,7 @@ A base is a version without a parent, the root of a lineage. The base of a relea
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from store.clock import has_ended
-from store.database import Database
+from store.database import RegistryPart
 from store.errors import ExpansionCancelled, NoEarlierBase
 from store.expansions import refuse_active_kind
 from store.leases import Lease, require_lease
@@ -35,10 +35,14 @@ FLOAT32, BFLOAT16 = "float32", "bfloat16"
 
 @dataclass(frozen=True)
 class Encoding:
-    """The backend (`torch`, `openvino`) and the precision (`float32`, `bfloat16`) in which weights compute vectors."""
+    """The backend (`torch`, `openvino`) and the precision (`float32`, `bfloat16`) in which weights compute vectors.
+
+    Of that of a data root, `reason` says why it is not what `auto` wanted, if so.
+    """
 
     backend: str
     precision: str
+    reason: str = field(default="", compare=False)
 
     def compute_fingerprint(self, weights: str) -> str:
         """Return the fingerprint, in hex, of the vectors of a tower whose weights have this one."""
@@ -49,15 +53,6 @@ class Encoding:
 
 
 FIRST_ENCODING = Encoding(TORCH, FLOAT32)
-
-
-@dataclass(frozen=True)
-class RecordedEncoding:
-    """The encoding of a data root; `reason` says why it is not what `auto` wanted, if so."""
-
-    backend: str
-    precision: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -98,11 +93,8 @@ class UndoPlan:
     changed: list[str]
 
 
-class Bases:
+class Bases(RegistryPart):
     """The bases of a registry."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def list(self) -> Sequence[RecordedBase]:
         """List them, oldest first."""
@@ -115,16 +107,6 @@ class Bases:
             if session.scalar(select(ReleaseRow.number).limit(1)) is None:
                 return None
             return session.get_one(BaseRow, get_serving(session).languages[BUILT_IN_LANGUAGE]).convert_to(RecordedBase)
-
-    def record_name(self, name: str, image_fingerprint: str, text_fingerprint: str) -> None:
-        """Record the name by which a base was found last: its checkpoint may have moved."""
-        with self._database.read() as session:
-            row = _find(session, image_fingerprint, text_fingerprint)
-            if row is None or row.name == name:
-                return
-        with self._database.begin() as session:
-            if (row := _find(session, image_fingerprint, text_fingerprint)) is not None:
-                row.name = name
 
     def find_fingerprints(self, numbers: Collection[int]) -> set[str]:
         """Return the fingerprints of the picture vectors that these bases alone have made, in every encoding so far."""
@@ -139,7 +121,7 @@ class Bases:
         """Register a base that an expansion moves to, or return it if it is known. Raises LeaseLost."""
         with self._database.begin() as session:
             require_lease(session, lease.expansion, lease.fence)
-            row = _find(session, image_fingerprint, text_fingerprint)
+            row = find_base(session, image_fingerprint, text_fingerprint)
             if row is None:
                 row = add_base(session, find_next_number(session), name, image_fingerprint, text_fingerprint)
             return row.convert_to(RecordedBase)
@@ -204,23 +186,20 @@ class Bases:
             return replace(planned, release=publish_restored(session, planned.release, row, planned.restored).number)
 
 
-class Encodings:
+class Encodings(RegistryPart):
     """The encodings of a registry, oldest first."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def find_current(self) -> RecordedEncoding | None:
+    def find_current(self) -> Encoding | None:
         """Return the newest; None in a registry that no process has opened with a base."""
         with self._database.read() as session:
             row = find_newest_encoding(session)
-            return None if row is None else row.convert_to(RecordedEncoding)
+            return None if row is None else row.convert_to(Encoding)
 
-    def record_first(self, backend: str, precision: str, reason: str = "") -> RecordedEncoding:
+    def record_first(self, backend: str, precision: str, reason: str = "") -> Encoding:
         """Record the encoding of a new data root, unless another process did, and return the current one."""
         with self._database.begin() as session:
             row = find_newest_encoding(session) or serve_encoding(session, backend, precision, 1, reason)
-            return row.convert_to(RecordedEncoding)
+            return row.convert_to(Encoding)
 
 
 def add_base(session: Session, number: int, name: str, image_fingerprint: str, text_fingerprint: str) -> BaseRow:
@@ -233,6 +212,13 @@ def add_base(session: Session, number: int, name: str, image_fingerprint: str, t
     session.flush()
     session.refresh(row)
     return row
+
+
+def find_base(session: Session, image_fingerprint: str, text_fingerprint: str) -> BaseRow | None:
+    """Return the newest base with these towers that was not pruned."""
+    query = select(BaseRow).join(VersionRow, VersionRow.number == BaseRow.number).where(VersionRow.pruned_at.is_(None))
+    towers = {"image_fingerprint": image_fingerprint, "text_fingerprint": text_fingerprint}
+    return session.scalars(query.filter_by(**towers).order_by(BaseRow.number.desc()).limit(1)).first()
 
 
 def _has_others_at_work(session: Session, expansion: str) -> bool:
@@ -260,7 +246,7 @@ def _plan_undo(session: Session, expected: int | None) -> tuple[UndoPlan, Releas
         restored=target.number,
         from_base=base,
         to_base=target.languages[BUILT_IN_LANGUAGE],
-        encoding=None if made_by is None else str(Encoding(made_by.backend, made_by.precision)),
+        encoding=None if made_by is None else str(made_by.convert_to(Encoding)),
         lost=sorted(here.keys() - there.keys()),
         returned=sorted(there.keys() - here.keys()),
         changed=sorted(tag for tag in here.keys() & there.keys() - {BUILT_IN_LANGUAGE} if here[tag] != there[tag]),
@@ -271,10 +257,3 @@ def _plan_undo(session: Session, expected: int | None) -> tuple[UndoPlan, Releas
 def _describe_move(session: Session, old: int, new: int, encoding: str) -> dict[str, Any]:
     names = {number: session.get_one(BaseRow, number).convert_to(RecordedBase).public_name for number in (old, new)}
     return {"from_base": old, "to_base": new, "from": names[old], "to": names[new], "encoding": encoding}
-
-
-def _find(session: Session, image_fingerprint: str, text_fingerprint: str) -> BaseRow | None:
-    """Return the newest base with these towers that was not pruned."""
-    query = select(BaseRow).join(VersionRow, VersionRow.number == BaseRow.number).where(VersionRow.pruned_at.is_(None))
-    towers = {"image_fingerprint": image_fingerprint, "text_fingerprint": text_fingerprint}
-    return session.scalars(query.filter_by(**towers).order_by(BaseRow.number.desc()).limit(1)).first()

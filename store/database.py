@@ -60,8 +60,8 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """Read one state of the database, whoever writes meanwhile. Raises RegistryUnavailable."""
-        with self._translate_errors(), Session(self.engine) as session, session.begin():
+        """Read one state of the database, whoever writes meanwhile: what was read stays. Raises RegistryUnavailable."""
+        with self._translate_errors(), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
@@ -97,7 +97,7 @@ class Database:
             with (
                 self._translate_errors(),
                 self._writer.connect() as connection,
-                Session(connection, info={"database": self}) as session,
+                Session(connection, expire_on_commit=False, info={"database": self}) as session,
                 session.begin(),
             ):
                 # waits for its turn here, not at the first statement of the block
@@ -187,6 +187,13 @@ class Database:
             for form in (secret, quote(secret, safe="")) if isinstance(secret, str) and secret else ():
                 message = message.replace(form, "***")
         return message
+
+
+class RegistryPart:
+    """What a registry has of one kind, such as its versions or its keys, by methods of one transaction each."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
 
 def _create_engines(url: str) -> tuple[Engine, Engine]:

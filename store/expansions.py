@@ -268,16 +268,13 @@ class Expansions(Leases):
             session.refresh(row)
             return build_expansion(row)
 
-    def list_runnable(self) -> Sequence[str]:
-        """List the ids of those that a worker should take, oldest first: queued, or with an expired lease."""
-        query = select(ExpansionRow.id).where(UNLEASED).order_by(ExpansionRow.created_at, ExpansionRow.id)
-        with self._database.read() as session:
-            return session.scalars(query).all()
+    def list_runnable(self, *states: ExpansionState) -> Sequence[str]:
+        """List the ids of those that a worker should take, oldest first: queued, or with an expired lease.
 
-    def list_abandoned(self) -> Sequence[str]:
-        """List the ids of running expansions whose lease has expired, oldest first."""
-        silent = and_(ExpansionRow.state == RUNNING, UNLEASED)
-        query = select(ExpansionRow.id).where(silent).order_by(ExpansionRow.created_at, ExpansionRow.id)
+        Of those in these states alone, if any are given: a running one among them was abandoned.
+        """
+        query = select(ExpansionRow.id).where(UNLEASED).order_by(ExpansionRow.created_at, ExpansionRow.id)
+        query = query.where(ExpansionRow.state.in_(states)) if states else query
         with self._database.read() as session:
             return session.scalars(query).all()
 

@@ -12,7 +12,7 @@ from sqlalchemy import Row, select, update
 
 from store.audit import note
 from store.clock import now
-from store.database import Database
+from store.database import RegistryPart
 from store.errors import KeyNotFound
 from store.tables import KeyRow
 
@@ -52,18 +52,15 @@ def parse_key_id(plaintext: str, kind: str = "pk") -> str | None:
     return parts[1]
 
 
-class ApiKeys:
+class ApiKeys(RegistryPart):
     """The keys of a registry."""
-
-    def __init__(self, registry: Database) -> None:
-        self._registry = registry
 
     def create(
         self, scope: Scope, label: str, expires_at: datetime | None = None, collections: Sequence[str] | None = None
     ) -> tuple[ApiKey, str]:
         """Make a key, and return it with its text `pk_{id}_{secret}`, which cannot be recovered later."""
         id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
-        with self._registry.begin() as session:
+        with self._database.begin() as session:
             row = KeyRow(id=id, scope=scope, label=label, expires_at=expires_at)
             row.collections = None if collections is None else [*collections]
             row.secret_sha256 = hash_secret(secret)
@@ -76,13 +73,13 @@ class ApiKeys:
         """List all keys of the known scopes, newest first, also revoked and expired ones."""
         columns = KeyRow.__table__.columns  # rows of the database, not objects: a tenth of the time
         query = select(*columns).where(KeyRow.scope.in_(SCOPES)).order_by(KeyRow.created_at.desc(), KeyRow.id)
-        with self._registry.read() as session:
+        with self._database.read() as session:
             return [_build_key(row) for row in session.execute(query)]
 
     def revoke(self, id: str) -> None:
         """Make a key invalid from now on; revoking it again changes nothing. Raises KeyNotFound."""
         revoke = update(KeyRow).where(KeyRow.id == id, KeyRow.revoked_at.is_(None)).values(revoked_at=now())
-        with self._registry.begin() as session:
+        with self._database.begin() as session:
             if session.scalar(revoke.returning(KeyRow.id)) is not None:
                 note(session, {id: "revoked"})
             elif session.get(KeyRow, id) is None:

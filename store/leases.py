@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, and_, case, delete, func, insert, or_, sel
 from sqlalchemy.orm import Session
 
 from store.clock import has_ended, is_recent, now
-from store.database import Database
+from store.database import RegistryPart
 from store.errors import ExpansionNotFound, LeaseLost, PictoglotError, TooManyAttempts
 from store.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, DutyRow, ExpansionRow
 
@@ -42,11 +42,8 @@ class Lease:
     fence: int
 
 
-class Leases:
+class Leases(RegistryPart):
     """The leases of expansions. Every write checks the fence, and raises LeaseLost for an old one."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def lease(self, expansion: str, owner: str, seconds: float = 30.0) -> Lease | None:
         """Begin an attempt; return None when another worker has the lease or nothing is left to do.
@@ -153,11 +150,8 @@ class Leases:
             return row
 
 
-class Duties:
+class Duties(RegistryPart):
     """The duties of a registry, and which process has which."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     @contextmanager
     def hold(self, name: str, owner: str, seconds: float) -> Iterator[bool]:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from store.audit import note
 from store.clock import now
-from store.database import Database
+from store.database import RegistryPart
 from store.errors import PictureNotFound, TooManyAnswers
 from store.tables import AutoKey, CaptionRow, PictureRow, RegistryRow
 
@@ -20,7 +20,8 @@ class ProposalRow(RegistryRow):
     """What a person calls a picture, the last time; accepted, it is one of the picture's captions, and stays here.
 
     A `person` is a key (its id, and its `label` then) and the `name` that was given with it. `same` is the text without
-    what does not matter for two to agree. Ids are not reused: a keeper accepts what he has read.
+    what does not matter for two to agree. `accepted_by` is the key of the keeper, or of the second who agreed. Ids are
+    not reused: a keeper accepts what he has read.
     """
 
     __tablename__ = "caption_proposals"
@@ -57,31 +58,10 @@ class Person:
         return f"{self.actor} {self.name.casefold()}"
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """A proposal; `accepted_by` is the key of the keeper, or of the second who agreed."""
-
-    id: int
-    language: str
-    picture: str
-    text: str
-    same: str
-    actor: str
-    label: str
-    name: str
-    person: str
-    proposed_at: datetime
-    accepted_at: datetime | None
-    accepted_by: str | None
-
-
-class CaptionProposals:
+class CaptionProposals(RegistryPart):
     """The proposals of a registry."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def propose(self, language: str, picture: str, text: str, same: str, person: Person) -> Sequence[Proposal]:
+    def propose(self, language: str, picture: str, text: str, same: str, person: Person) -> Sequence[ProposalRow]:
         """Keep a proposal in place of this person's earlier one; return all of the picture that say the same.
 
         A correction is always kept. Raises PictureNotFound, TooManyAnswers.
@@ -102,11 +82,11 @@ class CaptionProposals:
             session.flush()
             note(session, {picture: "caption proposed"})
             alike = select(row).where(row.picture == picture, row.same == same, *of_language).order_by(row.id)
-            return [each.convert_to(Proposal) for each in session.scalars(alike)]
+            return session.scalars(alike).all()
 
     def list(
         self, language: str, *, accepted: bool, pictures: Sequence[str] = (), limit: int = 1_000
-    ) -> Sequence[Proposal]:
+    ) -> Sequence[ProposalRow]:
         """List those that are accepted, or wait, the newest first; of these pictures alone, if any are given."""
         row = ProposalRow
         state = row.accepted_at.is_not(None) if accepted else row.accepted_at.is_(None)
@@ -114,16 +94,16 @@ class CaptionProposals:
         if pictures:
             query = query.where(row.picture.in_(pictures))
         with self._database.read() as session:
-            return [each.convert_to(Proposal) for each in session.scalars(query)]
+            return session.scalars(query).all()
 
-    def get(self, language: str, ids: Sequence[int]) -> Sequence[Proposal]:
+    def get(self, language: str, ids: Sequence[int]) -> Sequence[ProposalRow]:
         """Return those of these ids that wait, in the order of their ids."""
         row = ProposalRow
         query = select(row).where(row.language == language, row.id.in_(ids), row.accepted_at.is_(None)).order_by(row.id)
         with self._database.read() as session:
-            return [each.convert_to(Proposal) for each in session.scalars(query)]
+            return session.scalars(query).all()
 
-    def accept(self, proposals: Sequence[Proposal], actor: str) -> None:
+    def accept(self, proposals: Sequence[ProposalRow], actor: str) -> None:
         """Record that these have become captions."""
         ids = [proposal.id for proposal in proposals]
         which = update(ProposalRow).where(ProposalRow.id.in_(ids), ProposalRow.accepted_at.is_(None))

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from store.answers import UnknownWords, WaitingRows, WordAnswers
 from store.audit import Audit, write_acts
-from store.bases import Bases, Encodings, add_base
+from store.bases import Bases, Encodings, add_base, find_base
 from store.database import Database
 from store.deleted import DeletedPictureRow  # noqa: F401  one of the tables
 from store.errors import BaseMismatch
@@ -74,8 +74,8 @@ class Registry(Database):
     def initialise(self, text_fingerprint: str, name: str = "", image_fingerprint: str = "") -> Release:
         """Create version 0, which is this base, and release 1, unless they exist; return the serving release.
 
-        Raises BaseMismatch for a base that has never served here, by both towers or, without `image_fingerprint`, by
-        the text tower alone.
+        The `name` is noted, by which the base was found last: its checkpoint may have moved. Raises BaseMismatch for a
+        base that has never served here, by both towers or, without `image_fingerprint`, by the text tower alone.
         """
         languages, change = {BUILT_IN_LANGUAGE: FIRST}, {"kind": "initial"}
         release = ReleaseRow(number=1, shared=FIRST, languages=languages, actor="system", reason="", change=change)
@@ -87,6 +87,8 @@ class Registry(Database):
                     session.flush()
             known = select(BaseRow.image_fingerprint).where(BaseRow.text_fingerprint == text_fingerprint)
             images = set(session.scalars(known))
+            if name and (base := find_base(session, image_fingerprint, text_fingerprint)) is not None:
+                base.name = name
             if not images or (image_fingerprint and image_fingerprint not in images):
                 made_for = session.scalars(select(BaseRow.name).order_by(BaseRow.number.desc()).limit(1)).one()
                 raise BaseMismatch(

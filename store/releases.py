@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from store.answers import WaitingRow
 from store.audit import CURRENT, Act, note
-from store.database import Database
+from store.database import RegistryPart
 from store.errors import BaseMoved, ExpansionCancelled, ReleaseNotFound
 from store.expansions import IdempotencyKey, enqueue, find_earlier_request, record_request
 from store.leases import require_lease
@@ -41,11 +41,8 @@ class Release:
         return self.languages.get(language, self.base)
 
 
-class Releases:
+class Releases(RegistryPart):
     """All releases; exactly one is serving at any moment."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def get_serving(self) -> Release:
         """Return the release that the alias names. Raises RegistryUnavailable before the registry is initialised."""

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from store.audit import note
 from store.clock import Instant, now
-from store.database import Database
+from store.database import RegistryPart
 from store.errors import AliasMoved, ExpansionInProgress, LanguageNotFound, RegistryUnavailable, RollbackNotPossible
 from store.expansions import ACTIVE, Expansion, build_expansion, refuse_active
 from store.tables import SERVING, AliasRow, ExpansionRow, ReleaseRow, VersionRow
@@ -71,11 +71,8 @@ class PruningPlan:
     datasets: tuple[Expansion, ...]
 
 
-class Retention:
+class Retention(RegistryPart):
     """The pruning of a registry."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def plan(self, keep: int = KEEP, *, expected: int | None = None) -> PruningPlan:
         """Return what `prune` would do now, with pruned versions whose files are still there. Raises AliasMoved."""
@@ -271,7 +268,6 @@ def _plan_pruning(session: Session, keep: int, expected: int | None) -> PruningP
 
 
 def _find_oldest(session: Session, release: int, keep: int) -> int:
-    """Return the oldest release in reach."""
     oldest = max(1, release - keep + 1)
     if session.scalar(select(ExpansionRow.id).where(ACTIVE, ExpansionRow.kind == "base").limit(1)) is not None:
         return 1  # it encodes the captions of every release, or goes on with what an earlier move has made

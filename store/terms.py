@@ -1,7 +1,6 @@
 """Terms of languages: whose a language is, and what they allow. Each change is a row; nothing of it is deleted."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +9,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from store.audit import note
 from store.clock import now
-from store.database import Database
+from store.database import RegistryPart
 from store.errors import InsufficientScope
 from store.tables import AutoKey, RegistryRow
 
@@ -18,7 +17,7 @@ from store.tables import AutoKey, RegistryRow
 class TermsRow(RegistryRow):
     """Terms of a language, from `set_at` until the next row of it; `terms` is empty where they were taken away.
 
-    A dataset and a version name the row that held when they were made.
+    A dataset and a version name the row that held when they were made. `actor` is the key that set them.
     """
 
     __tablename__ = "language_terms"
@@ -30,48 +29,33 @@ class TermsRow(RegistryRow):
     actor: Mapped[str]
 
 
-@dataclass(frozen=True)
-class StoredTerms:
-    """Terms as a JSON object, with their number; `actor` is the key that set them."""
-
-    number: int
-    language: str
-    terms: Mapping[str, Any]
-    set_at: datetime
-    actor: str
-
-
-class LanguageTerms:
+class LanguageTerms(RegistryPart):
     """The terms of all languages of a registry."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def set(self, language: str, terms: Mapping[str, Any], actor: str, *, may_change: bool) -> StoredTerms:
+    def set(self, language: str, terms: Mapping[str, Any], actor: str, *, may_change: bool) -> TermsRow:
         """Set the terms of a language; those that it has already are not written again.
 
         Raises InsufficientScope where others stand, unless the actor `may_change` them.
         """
         with self._database.begin() as session:
-            return _build_terms(set_terms(session, language, terms, actor, may_change=may_change))
+            return set_terms(session, language, terms, actor, may_change=may_change)
 
     def require_right(self, language: str, terms: Mapping[str, Any], *, may_change: bool) -> None:
         """Raise InsufficientScope as `set` would now."""
         with self._database.read() as session:
             _refuse_change(_find_row(session, language), terms, may_change)
 
-    def list_current(self) -> dict[str, StoredTerms]:
+    def list_current(self) -> dict[str, TermsRow]:
         """List the terms that hold now, by language, those that were taken away too."""
         newest = select(func.max(TermsRow.number)).group_by(TermsRow.language)
         with self._database.read() as session:
             rows = session.scalars(select(TermsRow).where(TermsRow.number.in_(newest)))
-            return {row.language: _build_terms(row) for row in rows}
+            return {row.language: row for row in rows}
 
-    def get(self, number: int | None) -> StoredTerms | None:
+    def get(self, number: int | None) -> TermsRow | None:
         """Return the terms with this number; None without one."""
         with self._database.read() as session:
-            row = None if number is None else session.get(TermsRow, number)
-            return None if row is None else _build_terms(row)
+            return None if number is None else session.get(TermsRow, number)
 
 
 def set_terms(session: Session, language: str, terms: Mapping[str, Any], actor: str, *, may_change: bool) -> TermsRow:
@@ -100,7 +84,3 @@ def _refuse_change(row: TermsRow | None, terms: Mapping[str, Any], may_change: b
 def _find_row(session: Session, language: str) -> TermsRow | None:
     query = select(TermsRow).where(TermsRow.language == language).order_by(TermsRow.number.desc())
     return session.scalars(query.limit(1)).first()
-
-
-def _build_terms(row: TermsRow) -> StoredTerms:
-    return row.convert_to(StoredTerms)

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
-from store.database import Database, encode_json
+from store.database import RegistryPart, encode_json
 from store.errors import VersionNotFound, VersionPruned
 from store.files import append_crc, strip_crc
 from store.leases import require_lease
@@ -44,11 +44,8 @@ class Version:
     terms: int | None = None
 
 
-class Versions:
+class Versions(RegistryPart):
     """All versions of a registry. They never change, and a rollback deletes none."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def get(self, number: int) -> Version:
         """Return the version. Raises VersionNotFound."""

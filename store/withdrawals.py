@@ -14,7 +14,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from store.answers import UnknownWordRow, WaitingRow, WordAnswerRow
 from store.clock import now
-from store.database import Database
+from store.database import RegistryPart
 from store.deleted import DeletedPictureRow
 from store.errors import LanguageNotFound, RollbackNotPossible, WithdrawalNotFound
 from store.expansions import refuse_active_kind
@@ -30,7 +30,10 @@ _HARMLESS = {"against", "base", "format", "pivot", "refused_by", "replay", "sent
 
 
 class WithdrawalRow(RegistryRow):
-    """One withdrawal of a language; `plan` is what goes and what remains, `certificate` NULL until all is gone."""
+    """One withdrawal of a language: what was `decided`, and a certificate as soon as all is gone.
+
+    `release` serves since then.
+    """
 
     __tablename__ = "withdrawals"
 
@@ -41,8 +44,13 @@ class WithdrawalRow(RegistryRow):
     reason: Mapped[str]
     began_at: Mapped[datetime] = mapped_column(default=now())
     terms: Mapped[int | None]
-    plan: Mapped[dict[str, Any]]
+    decided: Mapped[dict[str, Any]] = mapped_column("plan")
     certificate: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+
+    @property
+    def plan(self) -> "WithdrawalPlan":
+        """What goes, and what remains."""
+        return WithdrawalPlan(**self.decided)
 
 
 @dataclass(frozen=True)
@@ -60,26 +68,8 @@ class WithdrawalPlan:
     remains: list[dict[str, str]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Withdrawal:
-    """A withdrawal; `release` serves since then, or would change."""
-
-    number: int
-    language: str
-    release: int
-    actor: str
-    reason: str
-    began_at: datetime
-    terms: int | None
-    plan: WithdrawalPlan
-    certificate: Mapping[str, Any] | None
-
-
-class Withdrawals:
+class Withdrawals(RegistryPart):
     """The withdrawals of a registry."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def plan(self, tag: str, *, expected: int | None = None) -> tuple[int, WithdrawalPlan]:
         """Return the release that serves, and what a withdrawal now would remove, or one that is not finished has to.
@@ -89,9 +79,9 @@ class Withdrawals:
         with self._database.read() as session:
             serving = get_serving(session, expected)
             pending = _find_row(session, tag, pending=True)
-            return serving.number, WithdrawalPlan(**pending.plan) if pending else _plan(session, serving, tag)
+            return serving.number, pending.plan if pending else _plan(session, serving, tag)
 
-    def begin(self, tag: str, *, actor: str, reason: str, expected: int | None = None) -> Withdrawal:
+    def begin(self, tag: str, *, actor: str, reason: str, expected: int | None = None) -> WithdrawalRow:
         """Stop serving a language for ever, in one transaction; or return the one that was not finished, or the last.
 
         The last, with its certificate, is returned where nothing has come since. Raises LanguageNotFound where nothing
@@ -99,16 +89,16 @@ class Withdrawals:
         """
         with self._database.begin() as session:
             if (pending := _find_row(session, tag, pending=True)) is not None:
-                return _build(pending)
+                return pending
             last = _find_row(session, tag, pending=False)
             try:
                 plan = _plan(session, get_serving(session), tag)
             except LanguageNotFound:
                 if last is None:
                     raise
-                return _build(last)
+                return last
             if last is not None and not _has_anything(session, tag, plan):
-                return _build(last)
+                return last
             serving = get_serving(session, expected)
             refuse_active_kind(session)
             release = _publish_without(session, serving, tag, actor, reason)
@@ -121,12 +111,12 @@ class Withdrawals:
                 version.report = _keep_figures(version.report)
             for table in (WordAnswerRow, UnknownWordRow, WaitingRow, ProposalRow):
                 session.execute(delete(table).where(table.language == tag))
-            row = WithdrawalRow(language=tag, release=release, actor=actor, reason=reason, plan=vars(plan))
+            row = WithdrawalRow(language=tag, release=release, actor=actor, reason=reason, decided=vars(plan))
             row.terms = find_number(session, tag)
             session.add(row)
             session.flush()
             session.refresh(row)
-            return _build(row)
+            return row
 
     def forget_deleted_captions(self, plan: WithdrawalPlan, tag: str) -> None:
         """Forget captions that were taught, of pictures that can still be brought back; some in each transaction."""
@@ -155,21 +145,21 @@ class Withdrawals:
             texts = session.scalars(select(DeletedPictureRow.captions).where(_has_caption(tag)))
             return any(each[2] in plan.expansions for captions in texts for each in captions)
 
-    def finish(self, number: int, certificate: Mapping[str, Any]) -> Withdrawal:
+    def finish(self, number: int, certificate: Mapping[str, Any]) -> WithdrawalRow:
         """Keep the certificate of a withdrawal, unless it has one; return it."""
         with self._database.begin() as session:
             row = session.get_one(WithdrawalRow, number)
             if row.certificate is None:
                 row.certificate = dict(certificate)
-            return _build(row)
+            return row
 
-    def get_newest(self, tag: str) -> Withdrawal:
+    def get_newest(self, tag: str) -> WithdrawalRow:
         """Return the newest withdrawal of a language that is finished. Raises WithdrawalNotFound."""
         with self._database.read() as session:
             row = _find_row(session, tag, pending=False)
             if row is None:
                 raise WithdrawalNotFound("there is no certificate: this language was not withdrawn, or not to the end")
-            return _build(row)
+            return row
 
 
 def _has_caption(tag: str) -> ColumnElement[bool]:
@@ -184,7 +174,6 @@ def _find_row(session: Session, tag: str, *, pending: bool) -> WithdrawalRow | N
 
 
 def _plan(session: Session, serving: ReleaseRow, tag: str) -> WithdrawalPlan:
-    """List what a withdrawal takes away, and what it leaves."""
     if tag == BUILT_IN_LANGUAGE:
         raise RollbackNotPossible("English is built in and cannot be withdrawn.")
     versions = session.scalars(select(VersionRow).where(VersionRow.language == tag).order_by(VersionRow.number)).all()
@@ -281,7 +270,3 @@ def _keep_figures(report: Any) -> Any:
         kept = {name: value if name in _HARMLESS else _keep_figures(value) for name, value in report.items()}
         return {name: value for name, value in kept.items() if value is not None}
     return None if isinstance(report, str | list) else report
-
-
-def _build(row: WithdrawalRow) -> Withdrawal:
-    return row.convert_to(Withdrawal, plan=WithdrawalPlan(**row.plan))

@@ -181,7 +181,7 @@ class Checkup:
 
         def read(registry: Registry) -> tuple[int, int, int, float]:
             known = registry.expansions
-            active, abandoned = known.count_by_state().get("running", 0), len(known.list_abandoned())
+            active, abandoned = known.count_by_state().get("running", 0), len(known.list_runnable("running"))
             return active - abandoned, abandoned, len(known.list_runnable()), known.measure_longest_wait()
 
         running, abandoned, waiting, longest = self._ask_registry(read) or (0, 0, 0, 0.0)

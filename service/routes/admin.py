@@ -11,7 +11,7 @@ from fastapi import APIRouter, Body, Response
 from pydantic import AwareDatetime
 from starlette.concurrency import run_in_threadpool
 
-from index.janitor import Pruner, Withdrawer, estimate_move_bytes
+from index.janitor import Pruner, estimate_move_bytes, finish_withdrawal
 from model.backend import choose_target_encoding, find_recorded_encoding
 from model.languages import MANY, canonicalize
 from service import values
@@ -85,7 +85,7 @@ async def withdraw_language(
     begun, done = await run_in_threadpool(begin, tag), None
     while done is None or done.number != begun.number:  # what came after one that was not finished is another's
         await catch_up(context, begun.release)
-        done = await run_in_threadpool(Withdrawer(context.live.sets).finish, begun)
+        done = await run_in_threadpool(finish_withdrawal, context.live.sets, begun)
         begun = await run_in_threadpool(begin, tag)
     _log.info("withdrew %s for good", tag, extra={"key": caller.id})
     return schemas.LanguageWithdrawal(
@@ -133,7 +133,9 @@ def list_acts(
     page, following = context.cursors.paginate(
         ["audit", *map(str, wanted.values())], limit, cursor, fetch, lambda entry: entry.number
     )
-    return schemas.AuditPage(items=[schemas.AuditItem(**asdict(entry)) for entry in page], next_cursor=following)
+    return schemas.AuditPage(
+        items=[schemas.AuditItem.model_validate(entry, from_attributes=True) for entry in page], next_cursor=following
+    )
 
 
 @router.post("/releases/{number}/restore")

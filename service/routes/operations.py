@@ -219,7 +219,7 @@ def _measure_expansions(context: Context) -> list[GaugeMetricFamily]:
     expansions = context.registry.expansions
     try:
         counts = dict.fromkeys(get_args(ExpansionState), 0) | expansions.count_by_state()
-        abandoned, wait = len(expansions.list_abandoned()), expansions.measure_longest_wait()
+        abandoned, wait = len(expansions.list_runnable("running")), expansions.measure_longest_wait()
         still = expansions.measure_longest_silence()
     except RegistryUnavailable:
         return []

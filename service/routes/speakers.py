@@ -17,7 +17,7 @@ from service.people import Principal
 from service.schemas import speakers as schemas
 from service.words import NEEDED, clean_answers, count_captions
 from store.errors import FieldError, InvalidInput, PictoglotError, RecordChanged
-from store.proposals import Person, Proposal
+from store.proposals import Person, ProposalRow
 
 router = APIRouter(prefix="/v1/languages", tags=["languages"], route_class=GuardedRoute)
 _SMALL = regex.compile(r"[\p{P}\p{Z}]+")  # what does not matter for two to agree
@@ -87,7 +87,7 @@ async def list_wanted(
     tag, proposals, person = canonicalize(tag), context.registry.proposals, _make_person(caller, name)
     pictures = await context.lanes.filter.run(proposals.find_wanted, tag, person, count)
     waiting = await run_in_threadpool(proposals.list, tag, accepted=False, pictures=pictures) if pictures else []
-    by_picture: dict[str, list[Proposal]] = {picture: [] for picture in pictures}
+    by_picture: dict[str, list[ProposalRow]] = {picture: [] for picture in pictures}
     for each in waiting:
         by_picture[each.picture].append(each)
     items = [schemas.WantedPicture(picture=picture, proposals=_describe(by_picture[picture])) for picture in pictures]
@@ -134,14 +134,14 @@ async def review_captions(tag: str, body: schemas.Review, context: AppContext, c
     return schemas.Reviewed(accepted=len(waiting), **await _count(context, tag))
 
 
-async def _accept(alike: Sequence[Proposal], caller: Principal, context: Context) -> None:
+async def _accept(alike: Sequence[ProposalRow], caller: Principal, context: Context) -> None:
     """Make the first of some proposals that say the same a caption; killed in between, it can be done again."""
     await context.writes.run(_add_caption, context.live, context, alike[0])
     await run_in_threadpool(context.registry.proposals.accept, alike, caller.id)
     await context.refresh_successor()
 
 
-def _add_caption(live: LiveIndex, context: Context, proposal: Proposal) -> None:
+def _add_caption(live: LiveIndex, context: Context, proposal: ProposalRow) -> None:
     """Add a caption to the picture's own; others may change the picture meanwhile."""
     for left in reversed(range(_ATTEMPTS)):
         etag = context.gallery.get(proposal.picture).record.etag
@@ -169,7 +169,7 @@ def _make_person(caller: Principal, name: str) -> Person:
     return Person(caller.id, caller.label, " ".join(name.split()))
 
 
-def _describe(proposals: Sequence[Proposal]) -> list[schemas.ProposedCaption]:
+def _describe(proposals: Sequence[ProposalRow]) -> list[schemas.ProposedCaption]:
     return [schemas.ProposedCaption.model_validate(each) for each in proposals]
 
 

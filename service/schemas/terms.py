@@ -7,7 +7,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from service.schemas.common import RequestBody, Response
 from service.values import Note
-from store.terms import StoredTerms
+from store.terms import TermsRow
 
 _KINDS: dict[str, Literal["tk", "bc"]] = {"tk_labels": "tk", "bc_labels": "bc"}  # of a project of Local Contexts
 _OWN = ("owner", "contact", "licence", "statement")
@@ -77,7 +77,7 @@ class LanguageTerms(Response):
     set_at: datetime
 
     @classmethod
-    def describe(cls, stored: StoredTerms | None) -> "LanguageTerms | None":
+    def describe(cls, stored: TermsRow | None) -> "LanguageTerms | None":
         """Describe stored terms; None without any."""
         if stored is None or not stored.terms:
             return None

@@ -13,7 +13,7 @@ def test_a_move_is_asked_for_followed_and_taken_back(chromium: Browser, tmp_path
     base = write_tiny_base(tmp_path)
     with serve(tmp_path / "home", open=True) as (service, _):
         registry = service.context.registry
-        registry.bases.record_name("first", "", service.context.encoder.base_fingerprint)
+        registry.initialise(service.context.encoder.base_fingerprint, "first")
         session = chromium.new_context(base_url=service.url)
         page = session.new_page()
         page.goto("/#releases")

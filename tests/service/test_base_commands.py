@@ -65,8 +65,8 @@ def test_too_little_disk_is_told_with_the_numbers_and_nothing_is_queued(tmp_path
 
 def test_the_commands_tell_what_serves_and_lead_back_and_forth(tmp_path: Path) -> None:
     with serve(tmp_path / "home") as (service, _):
-        service.context.registry.bases.record_name(
-            "first@/somewhere/first.safetensors", "", service.context.encoder.base_fingerprint
+        service.context.registry.initialise(
+            service.context.encoder.base_fingerprint, "first@/somewhere/first.safetensors"
         )
         release = move_base(service.context.registry)
         wait_until(lambda: get_base(service) == release.base)

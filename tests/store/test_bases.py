@@ -32,9 +32,8 @@ from tests.store.steps import (
 def test_the_first_base_is_version_0_and_has_the_name_that_it_was_found_by_last(registry: Registry) -> None:
     (base,) = registry.bases.list()
     assert (base.number, base.name, base.text_fingerprint) == (0, "tiny@/a/a.safetensors", "base-fingerprint")
-    registry.bases.record_name("other", "other", "of a base that is not known")
-    registry.bases.record_name("tiny@/a/c.safetensors", "image", "base-fingerprint")
-    registry.bases.record_name("tiny@/a/b.safetensors", "image", "base-fingerprint")
+    for name in ("tiny@/a/c.safetensors", "tiny@/a/b.safetensors"):
+        registry.initialise("base-fingerprint", name, "image")
     base = registry.bases.find_serving() or base
     assert (base.name, base.public_name, base.image_fingerprint) == ("tiny@/a/b.safetensors", "tiny", "image")
 
@@ -43,7 +42,6 @@ def test_a_base_is_known_by_both_of_its_towers(registry: Registry) -> None:
     registry.encodings.record_first("torch", "float32", "")
     with pytest.raises(BaseMismatch):  # the same text tower, with another one for pictures
         registry.initialise("base-fingerprint", "B", "image-b")
-    registry.bases.record_name("B", "image-b", "base-fingerprint")
     (first,) = registry.bases.list()
     assert first.public_name == "tiny" and not first.has_towers("image-b", "base-fingerprint")
     other = registry.bases.add("B", "image-b", "base-fingerprint", begin_move(registry))

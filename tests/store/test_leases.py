@@ -206,7 +206,7 @@ def test_runnable_are_the_queued_and_the_abandoned_and_the_oldest_has_waited_lon
     ENDS["vanished"](registry, abandoned)
     registry.expansions.cancel(submit(registry, "d").id)
     assert registry.expansions.list_runnable() == [abandoned.expansion, queued]
-    assert registry.expansions.list_abandoned() == [abandoned.expansion]
+    assert registry.expansions.list_runnable("running") == [abandoned.expansion]
     with registry.begin() as session:
         session.execute(text("UPDATE expansions SET created_at = created_at - 60 WHERE state = 'queued'"))
     assert 60 <= registry.expansions.measure_longest_wait() < 70
