@@ -92,7 +92,6 @@ def _edit(session: Session, before: GalleryPicture, change: BulkChange) -> bool:
 
 
 def _find_deleted(session: Session, change: BulkChange) -> dict[str, _Deleted]:
-    """Find those pictures that were deleted lately."""
     row, found = DeletedPictureRow, dict[str, _Deleted]()
     # as rows of the table: each statement would look through objects, a thousand times a thousand
     columns = select(*(getattr(row, column.key).label(column.key) for column in row.__mapper__.column_attrs))
@@ -119,7 +118,6 @@ def _list_restorable(session: Session, rows: Sequence[_Deleted]) -> list[_Delete
 
 
 def _restore(session: Session, row: _Deleted, vectors: CaptionVectors) -> None:
-    """Bring a picture back."""
     place = (0.0, row.id)  # it gets its places when it is written
     picture = GalleryPicture(
         row.id, row.content_sha256, row.width, row.height, row.created_at, row.created_at, (place, place),

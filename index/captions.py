@@ -106,23 +106,6 @@ def _remove_captions(session: Session, ids: Sequence[int]) -> None:
         session.execute(delete(CaptionRow).where(CaptionRow.id.in_(batch)))
 
 
-def find_own_captions(
-    session: Session, pictures: Sequence[str], collections: frozenset[str] | None = None
-) -> dict[str, dict[str, list[str]]]:
-    """Find the captions added with each of these pictures by language, in order: none of expansions.
-
-    A picture in none of these collections has none.
-    """
-    row = CaptionRow
-    query = select(row.picture_id, row.language, row.text).where(row.picture_id.in_(pictures), row.expansion.is_(None))
-    if collections is not None:
-        query = query.join(PictureRow, PictureRow.id == row.picture_id).where(PictureRow.collection.in_(collections))
-    found: dict[str, list[tuple[str, str]]] = {picture: [] for picture in pictures}
-    for picture, language, text in session.execute(query.order_by(row.picture_id, row.position)):
-        found[picture].append((language, text))
-    return {picture: group_by_language(captions) for picture, captions in found.items()}
-
-
 def add_captions(session: Session, expansion: str, language: str, rows: Sequence[tuple[str, str]]) -> int:
     """Add an expansion's captions (picture, text) that are new and whose picture exists; return their number."""
     pictures = sorted({picture for picture, _ in rows})
@@ -164,10 +147,8 @@ def write_words(session: Session, texts: Mapping[int, Sequence[str]], expansion:
     """Replace the words of pictures, by key: those of their records and own captions, or of an expansion's."""
     documents = {key: index_terms(each) for key, each in texts.items()}
     word = PictureWordsRow
-    rows = session.execute(
-        select(word.picture, word.terms).where(word.picture.in_([*documents]), word.expansion == expansion)
-    )  # `== None` is IS NULL
-    before = {row.picture: row.terms for row in rows}
+    there = (word.picture.in_([*documents]), word.expansion == expansion)  # `== None` is IS NULL
+    before = {row.picture: row.terms for row in session.execute(select(word.picture, word.terms).where(*there))}
     changed = [key for key, (terms, _) in documents.items() if before.get(key, "") != terms]
     if before.keys() & {*changed}:
         session.execute(delete(word).where(word.picture.in_(changed), word.expansion == expansion))

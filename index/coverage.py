@@ -152,7 +152,6 @@ def rank_words(
 def _sample_pictures(
     gallery: Gallery, fingerprint: str, collections: Collections, check: Callable[[], None]
 ) -> dict[str, Vector]:
-    """Return the vectors of at most `MOST_PICTURES` pictures."""
     vectors = dict[str, Vector]()
     for part in gallery.sample_vectors(1.0, fingerprint, collections):
         check()

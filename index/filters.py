@@ -131,9 +131,8 @@ class _Parser:
         if isinstance(value, int | float):
             return Fact("number", number=self._parse_number(value, place))
         text = self._parse_text(value, place)
-        return Fact(
-            "string", text if key == "id" else hash_if_long(text)
-        )  # ids are compared whole, in their own column
+        # ids are compared whole, in their own column
+        return Fact("string", text if key == "id" else hash_if_long(text))
 
     def _parse_range(self, key: str, value: object, place: str) -> Range:
         limits = _require_object(value, place)

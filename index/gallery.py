@@ -38,7 +38,7 @@ from index.records import (
     RecordInput,
     add_record_change,
     find_pictures,
-    find_record,
+    find_records,
     find_spelling,
     find_taken_at,
     is_equal,
@@ -148,7 +148,7 @@ class Gallery(PictureTables):
     def check(self, id: str, change: RecordInput | Patch) -> None:
         """Raise what `put` or `patch` would raise now, before anything is decoded or encoded."""
         with self.registry.read() as session:
-            before = find_record(session, id)
+            before = find_records(session, [id]).get(id)
             if isinstance(change, RecordInput):
                 change.apply_to(before)
             else:

@@ -176,9 +176,8 @@ class Indexer:
                 # registered also where it is the same as before: the files are others
                 if (last := self._sets.register(identity, base, state)) is not None:
                     with suppress(StoreUnavailable, RegistryUnavailable, IndexUnavailable):
-                        self._sets.replace_kept_states(
-                            identity, last, state
-                        )  # an earlier state may name what was damaged
+                        # an earlier state may name what was damaged
+                        self._sets.replace_kept_states(identity, last, state)
                     return
         raise IndexFileCorrupt("other processes write this vector set, or remove its files, all the time")
 

@@ -184,7 +184,6 @@ def _build_scan(vectors: Halves) -> Any:
 
 
 def _make_empty_scan(dimension: int) -> Any:
-    """Make an exact scan of no halves yet."""
     index = faiss.IndexScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     index.is_trained = True  # halves need no training
     return index

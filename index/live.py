@@ -259,9 +259,7 @@ class LiveIndex:
             if not ours:
                 return
             self._loader.make_indexer().seal(identity)
-        self._adopt_sealed(
-            (identity,)
-        )  # also when nothing new had to be registered: the same segment was written again
+        self._adopt_sealed((identity,))  # also when nothing was registered: the same segment was written again
 
     def _run_in_background(self, task: str, work: Callable[[], object]) -> None:
         def run_logged() -> None:

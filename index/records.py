@@ -187,13 +187,10 @@ def find_spelling(session: Session, name: str, collections: Collections) -> str:
     return next((each for each in sorted(others) if each.casefold() == name.casefold()), name)
 
 
-def is_equal(record: Record, other: Record | None) -> bool:
+def is_equal(record: Record, other: Record) -> bool:
     """Whether two records are equal to a filter, to which `True` and `1` are not."""
-    return other is not None and _serialize(record) == _serialize(other)
-
-
-def _serialize(record: Record) -> str:
-    return repr((record.collection, list(record.tags), dict(record.metadata)))
+    one, two = (repr((each.collection, [*each.tags], {**each.metadata})) for each in (record, other))
+    return one == two
 
 
 def merge_patch(target: object, patch: object) -> Any:
@@ -207,11 +204,6 @@ def merge_patch(target: object, patch: object) -> Any:
         else:
             result[name] = merge_patch(result.get(name), value)
     return result
-
-
-def find_record(session: Session, id: str, collections: Collections = None) -> Record | None:
-    """Return the record of a picture in one of these collections, or None."""
-    return find_records(session, [id], collections).get(id)
 
 
 def find_records(
@@ -266,17 +258,10 @@ def find_pictures(session: Session, ids: Sequence[str], collections: Collections
     if collections is not None:
         query = query.where(PictureRow.collection.in_(collections))
     return {
-        row.id: GalleryPicture(
-            id=row.id,
-            content_sha256=row.content_sha256,
-            width=row.width,
-            height=row.height,
-            created_at=row.created_at,
-            shown_at=row.shown_at,
+        row.id: row.convert_to(
+            GalleryPicture,
             places=((created, row.id), (shown, row.id)),
             record=Record(row.collection, row.tags, row.facts, row.etag, row.change),
-            original=row.original,
-            key=row.key,
         )
         for row, created, shown in session.execute(query)
     }

@@ -13,7 +13,7 @@ import numpy as np
 from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, literal, select, tuple_
 from sqlalchemy.orm import Session
 
-from index.captions import BATCH_SIZE, Caption, EncoderId, add_captions, find_captions, find_own_captions, split_batches
+from index.captions import BATCH_SIZE, Caption, EncoderId, add_captions, find_captions, group_by_language, split_batches
 from index.set_states import find_last_change
 from index.vectors import Vector
 from store.files import append_crc, strip_crc
@@ -127,9 +127,17 @@ class PictureTables:
     def find_own_captions(
         self, ids: Sequence[str], collections: frozenset[str] | None = None
     ) -> dict[str, dict[str, list[str]]]:
-        """Return the captions added with each of these pictures by language; none outside of these collections."""
+        """Return the captions added with each of these pictures by language, in order, of those in `collections`."""
+        row = CaptionRow
+        query = select(row.picture_id, row.language, row.text).where(row.picture_id.in_(ids), row.expansion.is_(None))
+        if collections is not None:
+            query = query.join(PictureRow, PictureRow.id == row.picture_id)
+            query = query.where(PictureRow.collection.in_(collections))
+        found: dict[str, list[tuple[str, str]]] = {id: [] for id in ids}
         with self.registry.read() as session:
-            return find_own_captions(session, ids, collections)
+            for picture, language, text in session.execute(query.order_by(row.picture_id, row.position)):
+                found[picture].append((language, text))
+        return {id: group_by_language(captions) for id, captions in found.items()}
 
     def find_captions(self, ids: Sequence[str], language: str | None = None) -> list[Caption]:
         """Find the captions of these pictures in one language, or in all, in the order of adding."""

@@ -143,7 +143,7 @@ class EngineSealer:
         rows = tail.read_all_rows()
         new = [row for row, entry in enumerate(rows.entries) if entry.picture not in unchanged]
         added = self._add_runs(part.identity, rows.take(np.array(new, dtype=np.int64)))
-        following = self._make_part(part, [*part.runs, *added], [*part.hidden, *hidden])
+        following = EnginePart(self._engine, part.identity, (*part.runs, *added), (*part.hidden, *hidden))
         return replace(vector_set, parts=(following,), tail=MemoryTail.make_empty(vector_set.identity.dimension))
 
     def merge_parts(self, vector_set: VectorSet, kept_states: Sequence[SealedState]) -> VectorSet:
@@ -156,8 +156,8 @@ class EngineSealer:
         if unseen := {id for id in part.hidden if not any(get_run(id) in runs and id not in hid for runs, hid in seen)}:
             self._engine.remove(part.identity, (), sorted(unseen))
             lost = Counter(map(get_run, unseen))
-            runs = [replace(record, rows=record.rows - lost[record.run]) for record in part.runs]
-            part = self._make_part(part, runs, [id for id in part.hidden if id not in unseen])
+            runs = tuple(replace(record, rows=record.rows - lost[record.run]) for record in part.runs)
+            part = EnginePart(self._engine, part.identity, runs, tuple(id for id in part.hidden if id not in unseen))
         if len(part.runs) > self._most_runs:
             part = self._merge_small_runs(part)
         return replace(vector_set, parts=(part,))
@@ -171,9 +171,6 @@ class EngineSealer:
             assert isinstance(part, EnginePart)
             return part
         return EnginePart(self._engine, vector_set.identity)
-
-    def _make_part(self, part: EnginePart, runs: Sequence[PartRecord], hidden: Sequence[int]) -> EnginePart:
-        return EnginePart(self._engine, part.identity, tuple(runs), tuple(hidden))
 
     def _find_hidden_rows(self, part: EnginePart, tail: MemoryTail) -> tuple[list[int], set[str]]:
         """Find the rows to hide of the pictures that changed, and those of these pictures that are as before."""
@@ -204,7 +201,8 @@ class EngineSealer:
                 runs += self._add_runs(part.identity, VectorRows.merge(waiting))
                 waiting = []
         runs += self._add_runs(part.identity, VectorRows.merge(waiting)) if waiting else []
-        return self._make_part(part, runs, [id for id in part.hidden if get_run(id) not in numbers])
+        hidden = tuple(id for id in part.hidden if get_run(id) not in numbers)
+        return EnginePart(self._engine, part.identity, tuple(runs), hidden)
 
     def _add_runs(self, identity: Identity, rows: VectorRows) -> list[PartRecord]:
         records, rows = list[PartRecord](), rows.sort_by_key()

@@ -93,13 +93,8 @@ class PictureSource:
     def _read_image(self, content: str) -> Image.Image | None:
         try:
             return read_rgb(self.gallery.files.read(content))
-        except (
-            FileNotFoundError,
-            InvalidInput,
-            UnsupportedMedia,
-            CorruptFolder,
-            PictureDamaged,
-        ):  # deleted meanwhile, or damaged
+        # deleted meanwhile, or damaged
+        except (FileNotFoundError, InvalidInput, UnsupportedMedia, CorruptFolder, PictureDamaged):
             _log.warning("a stored picture cannot be read; searches will not find it")
             return None
 

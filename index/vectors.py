@@ -262,7 +262,6 @@ class MemoryTail:
 
     @cached_property
     def _alive(self) -> NDArray[np.int64]:
-        """Rows of this view."""
         return np.flatnonzero(self._died[: self._length] > self._moment)
 
     def find_candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:

@@ -291,7 +291,6 @@ class WordSearch:
 
     @cachedmethod(attrgetter("_expansions"), key=lambda _, release: release.number, lock=attrgetter("_lock"))
     def _find_visible_expansions(self, release: Release) -> frozenset[str]:
-        """Return the expansions whose captions a release shows."""
         visible = (self._registry.releases.find_visible(tag, version) for tag, version in release.languages.items())
         return frozenset[str]().union(*visible)
 

@@ -103,23 +103,19 @@ class HalfVector(UserDefinedType[str]):
 
 
 def _bind_array(values: Collection[int]) -> sql.ColumnElement[Any]:
-    """Make one parameter of a statement of numbers."""
     return sql.literal(list(values), sql.ARRAY(sql.BigInteger))
 
 
 def _match_view(table: sql.Table, view: EngineView) -> list[sql.ColumnElement[bool]]:
-    """Return the conditions for the rows of a view."""
     visible: list[sql.ColumnElement[bool]] = [table.c.run == sql.any_(_bind_array(view.runs))]
     return [*visible, table.c.id != sql.all_(_bind_array(view.hidden))] if view.hidden else visible
 
 
 def _write_vector(vector: NDArray[Any]) -> str:
-    """Write a vector as pgvector reads it."""
     return "[" + ",".join(map(repr, vector.tolist())) + "]"
 
 
 def _read_rows(found: Sequence[Any], dimension: int) -> FoundRows:
-    """Read the rows of an answer."""
     ids = np.array([row.id for row in found], dtype=np.int64)
     keys = np.array([row.key for row in found], dtype=np.int64)
     # halfvec_send: two bytes each of dimension and nothing, then the halves; all big-endian
@@ -129,7 +125,6 @@ def _read_rows(found: Sequence[Any], dimension: int) -> FoundRows:
 
 
 def _describe_table(identity: Identity, schema: str) -> sql.Table:
-    """Describe the table of a vector set."""
     return sql.Table(
         f"vectors_{name_table(identity)}",
         sql.MetaData(),
@@ -334,10 +329,7 @@ class PgVector:
     def _ensure_table(self, identity: Identity) -> sql.Table:
         table = self._get_table(identity)
         if table.name not in self._made:
-            with (
-                self._translate(identity),
-                self._registry.begin() as session,
-            ):  # one writer: two may both need it
+            with self._translate(identity), self._registry.begin() as session:  # one writer: two may both need it
                 table.create(session.connection(), checkfirst=True)
             self._made.add(table.name)
         return table
