@@ -34,7 +34,7 @@ CURRENT: ContextVar[Act | None] = ContextVar("act", default=None)
 
 
 class AuditRow(RegistryRow):
-    """An entry of the log: one act of a key or person, with its `label` then. `targets` are ids, each with its outcome."""
+    """An entry of the log: one act of a key or person, labelled as it was then; `targets` are ids with outcomes."""
 
     __tablename__ = "audit"
     __table_args__ = ({"sqlite_autoincrement": True},)

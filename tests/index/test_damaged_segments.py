@@ -1,8 +1,6 @@
 """A damaged segment never serves; its rows come from the tables, and it is made again in the background."""
 
 import errno
-import os
-import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,7 +10,6 @@ import pytest
 
 from index import ivf, segment
 from index.indexer import Indexer
-from index.segment_files import list_inodes
 from index.vectors import Identity
 from store import files
 from store.errors import IndexFileCorrupt, StorageFull
@@ -23,7 +20,6 @@ from tests.index.world import (
     World,
     ask,
     fail_with,
-    find_captions,
     flip,
     list_captions,
     put,
@@ -103,25 +99,6 @@ def test_the_only_segment_of_a_set_is_made_again_with_the_same_name(
     assert f"segment {folder.name} is unusable (index_file_corrupt)" in caplog.text
     assert live.current.pictures.tail.count == 0 and world.state().segments == state.segments
     assert world.serve().current.degraded == ()
-
-
-@pytest.mark.row("I3", "I4")
-def test_a_segment_of_another_set_is_foreign_though_its_files_are_whole(world: World) -> None:
-    world.put("a", 1)
-    world.teach("cy", {"a": "ci"})
-    world.teach("de", {"a": "Hund"})
-    live = world.serve()
-    before = [find_captions(live, tag, version, "x") for tag, version in (("cy", 1), ("de", 2))]
-    folders = [
-        world.home / "segments" / world.state(world.captions(tag, version)).segments[0].id
-        for tag, version in (("cy", 1), ("de", 2))
-    ]
-    for file in folders[0].iterdir():
-        file.write_bytes((folders[1] / file.name).read_bytes())
-    live = world.serve()
-    assert [find_captions(live, tag, version, "x") for tag, version in (("cy", 1), ("de", 2))] == before
-    wait_until(lambda: not live.current.degraded)
-    assert live.verify() == [] and world.serve().current.degraded == ()
 
 
 def test_a_segment_under_the_name_of_another_of_its_set_is_foreign_too(world: World) -> None:
@@ -314,21 +291,3 @@ def test_a_segment_that_cannot_be_opened_now_stays(world: World, monkeypatch: py
     assert folder.stat().st_ino == before
     assert [written.rows for written in world.state().segments] == ([2, 1] if times == 1 else [3])
     assert score_pictures(world.serve(), 1) == world.rank(1)
-
-
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ESTALE])
-@pytest.mark.parametrize("owner_and_name", [(files, "hash_file"), (os, "scandir")], ids=["hash", "list"])
-def test_what_cannot_be_read_now_is_not_taken_for_damage(
-    world: World, monkeypatch: pytest.MonkeyPatch, number: int, owner_and_name: tuple[Any, str]
-) -> None:
-    put(world.serve(), 1, 2)
-    world.seal()
-    (folder,) = world.list_segments("pictures")
-    before = list_inodes(folder)
-
-    (world.home / "verified" / f"{folder.name}.json").unlink()
-    with monkeypatch.context() as patch:
-        patch.setattr(*owner_and_name, fail_with(OSError(number, os.strerror(number))))
-        with pytest.raises(OSError, match=re.escape(os.strerror(number))):
-            world.make_indexer(seal_at=1).seal(world.pictures())
-    assert list_inodes(folder) == before

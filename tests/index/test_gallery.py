@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 
-from index.captions import EncoderId, find_own_ids, replace_captions
-from index.gallery import Gallery, NewPicture
+from index.captions import EncoderId
+from index.gallery import NewPicture
 from index.janitor import sweep
 from index.selection import Criteria, Selection
 from index.vectors import Vector
@@ -38,24 +38,6 @@ def halve(vector: Vector) -> bytes:
     return vector.astype("<f2").astype("<f4").tobytes()
 
 
-def test_a_put_picture_is_there_with_its_captions(world: World) -> None:
-    put = world.put("a", 1, {"en": ["red", "round"], "cy": ["coch"]})
-    assert put.created and put.picture == world.gallery.get("a")
-    assert read_captions(world, "a") == {"en": ["red", "round"], "cy": ["coch"]}
-    assert (put.picture.content_sha256, put.picture.width, put.picture.height) == (digest(1), 32, 32)
-    again = world.put("a", 1, {"en": ["red", "round"], "cy": ["coch"]})
-    assert not again.created and again.picture == put.picture
-
-
-def test_given_captions_replace_and_absent_ones_stay(world: World) -> None:
-    world.put("a", 1, {"en": ["red", "round"], "cy": ["coch"]})
-    world.gallery.add_captions("e1", "cy", [("a", "crwn")])
-    world.put("a", 1, None)
-    assert read_captions(world, "a") == {"en": ["red", "round"], "cy": ["coch", "crwn"]}
-    world.put("a", 1, {"en": ["round", "new"]})
-    assert read_captions(world, "a") == {"en": ["round", "new"], "cy": ["crwn"]}
-
-
 def test_a_caption_that_stays_keeps_its_id_and_vector(world: World) -> None:
     world.put("a", 1, {"en": ["red", "round"]})
     (old,) = [caption for caption in world.gallery.find_captions(["a"]) if caption.text == "round"]
@@ -82,26 +64,6 @@ def test_deleting_the_last_of_a_content_leaves_no_rows_and_after_a_day_no_files(
     assert not world.gallery.files.locate(digest(1)).exists()
     assert not world.gallery.files.locate(digest(1), thumbnail=True).exists() and world.gallery.list_discarded(0) == []
     assert world.gallery.find_vector(digest(1), world.encoder.image_fingerprint) is None
-
-
-class _Counted(str):
-    """A text that counts how often its hash is taken."""
-
-    hashes = 0
-
-    def __hash__(self) -> int:
-        _Counted.hashes += 1
-        return super().__hash__()
-
-
-def test_replacing_captions_looks_at_each_a_few_times(world: World) -> None:
-    many, change = [f"text {number}" for number in range(200)], 1
-    world.put("a", 1, {"en": many})
-    with world.registry.begin() as session:
-        old = find_own_ids(session, "a")
-        replace_captions(session, "a", old, {"en": [_Counted(text) for text in many[:100]]}, change)
-    assert read_captions(world, "a") == {"en": many[:100]}
-    assert 0 < _Counted.hashes < 10 * len(many)
 
 
 def test_a_caption_has_a_vector_of_each_version_and_each_tower(world: World) -> None:
@@ -161,23 +123,6 @@ def test_every_change_is_in_the_feed_once_with_its_last_number(world: World) -> 
     world.put("c", 3, {"en": ["new"]})
     assert world.gallery.list_changes(start) == {"a": start + 2, "c": start + 3}
     assert world.gallery.list_changes(world.gallery.read_last_change()) == {}
-
-
-def list_pages(gallery: Gallery, limit: int) -> list[str]:
-    names, after = list[str](), None
-    while page := Selection(gallery.registry).list_pictures(Criteria(), limit, after):
-        names += [picture.id for picture in page]
-        after = page[-1].find_place("created_at")
-    return names
-
-
-def test_pages_show_every_picture_once_in_the_order_of_adding(world: World) -> None:
-    names = ["d", "b", "z", "a", "q", "c", "m"]
-    for seed, name in enumerate(names):
-        world.put(name, seed)
-    world.put("d", 0, {"en": ["changed"]})
-    for limit in (1, 3, 7, 8):
-        assert list_pages(world.gallery, limit) == names
 
 
 def test_captions_of_an_expansion_are_added_once_and_only_to_pictures_that_exist(world: World) -> None:

@@ -68,16 +68,6 @@ def index_of(vectors: Matrix, path: Path) -> tuple[Any, dict[str, Any]]:
     return ivf.read(path), about
 
 
-@pytest.mark.parametrize(
-    ("rows", "kind"), [(0, "scan"), (1, "scan"), (ivf.SCAN_LIMIT, "scan"), (ivf.SCAN_LIMIT + 1, "ivf")]
-)
-def test_the_number_of_rows_decides_between_scan_and_quantisation(rows: int, kind: str, tmp_path: Path) -> None:
-    halves = unit(rows, dimension=8).astype(np.float16)
-    about = ivf.write(halves, tmp_path / "index", ivf.generate_queries(unit(20, dimension=8).astype(np.float16)))
-    index = ivf.read(tmp_path / "index")
-    assert about["kind"] == kind and (index.ntotal, index.d) == (rows, 8)
-
-
 @pytest.mark.parametrize("k", [10, 100, 400])
 def test_searches_reach_the_target(k: int, approximate: Segment, vectors: Matrix) -> None:
     assert measure_recall(approximate, vectors, k) >= RECALL - 0.02
@@ -93,30 +83,6 @@ def test_a_higher_target_gives_a_higher_recall(
 def test_a_low_target_misses_some(written: PartRecord, shared_root: DataRoot, vectors: Matrix) -> None:
     """The precondition of the tests above: these vectors are not so easy that eight lists are enough."""
     assert measure_recall(segment.read(shared_root, written, PICTURES, 0.0), vectors, 100) < 0.85
-
-
-def test_every_score_is_that_of_brute_force(approximate: Segment, vectors: Matrix) -> None:
-    for query in text_like(vectors, 5, seed=3):
-        everything = {*find_truth(query, vectors, ROWS - 50)}
-        hits = find_best(approximate, query, 30)
-        assert (
-            len(hits) == 30 and {*hits} <= everything and hits == sorted(hits, key=lambda hit: (-hit.score, hit.entry))
-        )
-
-
-CURVES: dict[int, ivf.Curve] = {10: [(8, 0.8), (12, 0.9), (18, 0.95)], 100: [(8, 0.5), (12, 0.7), (18, 0.9)]}
-
-
-@pytest.mark.parametrize(
-    ("k", "target", "probes"),
-    [
-        (1, 0.0, 8), (10, 0.7, 8), (10, 0.74, 9), (10, 0.93, 18), (10, 1.0, 18), (11, 0.3, 8), (11, 0.6, 12),
-        (100, 0.8, 17), (100, 1.0, 18), (200, 0.6, 24), (150, 0.3, 12),
-    ],
-)  # fmt: skip
-def test_as_few_lists_are_searched_as_the_target_needs(k: int, target: float, probes: int) -> None:
-    """A quarter of what may be missed is kept as a margin."""
-    assert ivf.choose_effort(CURVES, k, target) == probes
 
 
 @pytest.mark.parametrize("k", [10, 400])
@@ -180,13 +146,6 @@ def repeated(shared_root: DataRoot) -> Iterator[tuple[Segment, Matrix]]:
     yield sealed(shared_root, copies, names(9_000)[::-1], recall=RECALL), copies
 
 
-def test_few_allowed_ones_that_are_equal_are_ordered_by_entry(repeated: tuple[Segment, Matrix]) -> None:
-    part, copies = repeated
-    for count in (300, 3_000):
-        allowed, query = np.arange(count, dtype=np.int64), copies[7]
-        assert find_best(part, query, 10, allowed) == brute_force(query, copies[:count], names(9_000)[::-1][:count], 10)
-
-
 def test_any_of_many_equal_vectors_is_as_good_as_another(repeated: tuple[Segment, Matrix], tmp_path: Path) -> None:
     """Recall counts scores, not which of the equal ones were found."""
     part, copies = repeated
@@ -195,23 +154,6 @@ def test_any_of_many_equal_vectors_is_as_good_as_another(repeated: tuple[Segment
         assert [hit.score for hit in hits] == [hit.score for hit in expected]
     _, about = index_of(copies, tmp_path / "index")
     assert all(about["recall"][str(depth)][-1][1] > 0.99 for depth in ivf.DEPTHS)
-
-
-def test_the_nearest_lists_that_have_enough_of_what_is_wanted_are_searched_and_no_empty_ones(tmp_path: Path) -> None:
-    vectors, probes = clustered(9_000), 8
-    index, _ = index_of(vectors, tmp_path / "index")
-    lists, enough = ivf.ListsOfRows(index), probes * index.ntotal / index.nlist
-    for query in text_like(vectors, 5):
-        order = index.quantizer.search(query[None], index.nlist)[1][0]
-        far = np.flatnonzero(np.isin(lists.by_row, order[-50:]))
-        for rows, factor in ((np.arange(9_000), 1), (np.arange(0, 9_000, 4), 1), (far, 4), (far[:20], 4)):
-            counts = lists.count_rows(rows)
-            found = ivf.choose_lists(index, query, probes, counts).lists[0]
-            assert found.tolist() == [number for number in order if counts[number]][: len(found)]
-            reached = counts[found].sum()
-            assert reached >= min(factor * enough, len(rows)) and reached - counts[found[-1]] < max(
-                factor * enough, 8 * counts.max()
-            )
 
 
 def test_one_vector_many_times_is_an_index(tmp_path: Path) -> None:
@@ -236,13 +178,3 @@ def test_searches_of_many_threads_do_not_disturb_each_other(approximate: Segment
     alone = [search(row) for row in range(150)]
     with ThreadPoolExecutor(4) as threads:
         assert [*threads.map(search, range(150))] == alone
-
-
-@pytest.mark.parametrize("rows", [1, 5, 3_000])
-def test_made_up_queries_are_as_far_from_vectors_as_texts_are(rows: int) -> None:
-    halves = clustered(rows).astype(np.float16)
-    queries = ivf.generate_queries(halves)
-    assert np.allclose(np.linalg.norm(queries, axis=1), 1, atol=1e-5) and len(queries) == min(rows, 192)
-    assert queries.tobytes() == ivf.generate_queries(halves).tobytes()
-    sample = halves[np.unique(np.linspace(0, rows - 1, len(queries)).astype(int))].astype(np.float32)
-    assert abs(float((queries * sample).sum(axis=1).mean()) - 0.3) < 0.3 / np.sqrt(len(queries)) + 0.03

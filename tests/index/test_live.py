@@ -11,7 +11,7 @@ import pytest
 from index import snapshot
 from model.detection import Detector, count_ngrams
 from model.table import View
-from store.errors import IndexUnavailable, LanguageNotFound, PageTooDeep, PictureNotFound
+from store.errors import LanguageNotFound, PageTooDeep
 from tests.doubles import make_picture_vector, make_text_vector
 from tests.index.world import (
     VerifyingEncoder,
@@ -25,23 +25,6 @@ from tests.index.world import (
 )
 
 DUTCH = ["een rode appel op de tafel", "twee honden spelen in de sneeuw", "de bus rijdt door de stad"]
-
-
-def test_nothing_serves_before_the_start(world: World) -> None:
-    with pytest.raises(IndexUnavailable):
-        _ = world.make_live().current
-
-
-def test_a_put_picture_is_found_when_the_call_returns_and_gone_when_delete_returns(world: World) -> None:
-    live = world.serve()
-    put = put_picture(live, "a", 1, {"en": ["a red ball"], "xx": ["not served"]})
-    assert put.created and find_pictures(live, 1) == ["a"]
-    assert find_captions(live, "en", 0, "a red ball") == [("a red ball", "a")]
-    assert list_captions(live, "a") == {"en": ["a red ball"]}
-    live.delete_picture("a")
-    assert find_pictures(live, 1) == [] and find_captions(live, "en", 0, "a red ball") == []
-    with pytest.raises(PictureNotFound):
-        live.delete_picture("a")
 
 
 def test_a_page_goes_on_behind_the_last_one_whatever_was_put_or_deleted(world: World) -> None:
@@ -88,15 +71,6 @@ def test_no_caption_is_encoded_twice(world: World) -> None:
     assert world.encoder.texts_encoded == 4
     world.serve()
     assert world.encoder.texts_encoded == 4
-
-
-def test_another_process_follows_puts_and_deletes(world: World) -> None:
-    ours, theirs = world.serve(), world.serve()
-    put_picture(ours, "a", 1, {"en": ["one"]})
-    assert find_pictures(theirs, 1) == [] and theirs.refresh() and find_pictures(theirs, 1) == ["a"]
-    ours.delete_picture("a")
-    assert theirs.refresh() and find_pictures(theirs, 1) == []
-    assert not theirs.refresh()
 
 
 def test_a_promotion_is_followed_and_encodes_what_is_missing(world: World) -> None:

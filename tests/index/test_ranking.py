@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from index.ranking import DEEPEST_RANK, Fusion, PictureHit, fuse_rankings, list_hits_after, rank_by_words
+from index.ranking import DEEPEST_RANK, Fusion, PictureHit, fuse_rankings
 from index.word_search import WordHit
 from store.errors import PageTooDeep
 
@@ -51,20 +51,6 @@ def test_a_hit_tells_its_scores_in_both_and_the_first_in_both_that_is_called_so_
     assert {hit.picture: (hit.meaning, hit.words) for hit in hits[1:]} == {"b": (0.88, None), "c": (None, 1.0)}
 
 
-def test_a_ranking_by_words_has_what_scores_enough() -> None:
-    assert [hit.picture for hit in rank_by_words([WordHit("a", 0.5), WordHit("b", 0.49)])] == ["a", "b"]
-    assert [hit.picture for hit in rank_by_words([WordHit("a", 0.5), WordHit("b", 0.49)], 0.5)] == ["a"]
-
-
-def test_pages_follow_each_other_also_when_the_last_hit_is_gone() -> None:
-    hits = rank_by_words(make_word_hits(*"abcdef"))
-    pages = [list_hits_after(hits, 2, None)]
-    for _ in range(3):
-        pages.append(list_hits_after(hits, 2, pages[-1][-1] if pages[-1] else None))
-    assert ["".join(hit.picture for hit in page) for page in pages] == ["ab", "cd", "ef", ""]
-    assert [hit.picture for hit in list_hits_after([*hits[:1], *hits[2:]], 2, hits[1])] == ["c", "d"]
-
-
 def test_bands_follow_each_other_whatever_the_ranks() -> None:
     near = make_hits("a", "b", "c", "d", "e", match=[0.9, 0.6, 0.4, 0.3, 0.2])
     words = [WordHit("e", 1.0, True, True), WordHit("x", 0.9, True), WordHit("d", 0.8)]
@@ -73,11 +59,6 @@ def test_bands_follow_each_other_whatever_the_ranks() -> None:
     assert [hit.match for hit in hits] == [0.95, 0.95, 0.9, 0.24, 0.3, 0.4]
     assert [hit.likely for hit in hits] == [True, True, True, False, False, False]
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
-
-
-def test_what_has_all_words_is_likely_where_chances_are_not_known() -> None:
-    hits = fuse_rankings(make_hits("a"), [WordHit("x", 0.9, True)], (1.0, 1.0))
-    assert [(hit.picture, hit.match, hit.likely) for hit in hits] == [("x", None, True), ("a", None, None)]
 
 
 @pytest.mark.parametrize("likely", [0, 30, 250])

@@ -14,7 +14,7 @@ from index.engine import Engine, FoundRows
 from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
 from index.vectors import Candidates, VectorSet
-from service.commands.doctor import Checkup, Finding
+from service.commands.doctor import Checkup
 from service.settings import Settings
 from tests.doubles import DIMENSION
 from tests.index.conftest import numbered, unit
@@ -151,20 +151,6 @@ def test_what_an_engine_misses_is_measured_also_by_a_sample(in_engine: World, mo
     in_engine.seal()
     live.refresh()
     assert share(live) == 0.0, "rows that are not there count as missed"
-
-
-def test_the_doctor_has_a_line_about_it(tmp_path: Path, postgresql_url: str) -> None:
-    world = World(tmp_path, postgresql_url, index="pgvector")
-    settings = Settings(home=tmp_path, index="pgvector", database_url=postgresql_url)
-    live = world.serve()
-    nothing = Finding("recall", "ok", "nothing is sealed yet: searches compare all pictures")
-    assert Checkup(settings).check("recall") == nothing
-    put(live, 1, 2, 3)
-    world.seal()
-    line = Checkup(settings).check("recall")
-    assert line is not None and line.outcome == "ok"
-    assert "3 pictures sealed; searches find 100.0% of the ten nearest" in line.detail
-    world.close()
 
 
 def test_the_doctor_says_that_an_engine_has_lost_what_was_sealed(tmp_path: Path, postgresql_url: str) -> None:

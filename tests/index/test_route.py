@@ -13,7 +13,7 @@ from index.vectors import Entry, Identity, MemoryTail, VectorRows, VectorSet
 from model.detection import Detector, count_ngrams
 from model.table import View
 from model.tokenizer import list_english_words
-from store.errors import LanguageNotFound, LanguageTagInvalid
+from store.errors import LanguageTagInvalid
 from store.releases import Release
 from tests.doubles import make_view
 from tests.index.conftest import numbered
@@ -38,22 +38,6 @@ def route(requested: str, text: str, languages: Collection[str], detector: Detec
     return snapshot(languages, detector).route(requested, text)
 
 
-def test_a_given_tag_is_made_canonical_and_must_be_served() -> None:
-    assert snapshot(["en", "cy"]).require_readable("EN") == "en"
-    assert snapshot(["en", "cy"]).require_readable("eng") == "en"
-    with pytest.raises(LanguageNotFound):
-        snapshot(["en", "cy"]).require_readable("de")
-    with pytest.raises(LanguageTagInvalid):
-        snapshot(["en"]).require_readable("en_US")
-
-
-@pytest.mark.parametrize(("text", "tag"), [("mae ci coch ar y bwrdd", "cy"), ("the dogs are on the table", "en")])
-def test_a_text_is_read_in_the_language_that_it_is_in(text: str, tag: str) -> None:
-    choice = route("auto", text, CAPTIONS)
-    assert (choice.used, choice.source) == (tag, "detected")
-    assert choice.warnings == ()
-
-
 def test_a_base_of_many_languages_reads_a_language_that_was_not_taught() -> None:
     many = replace(snapshot(CAPTIONS), built_in=("en", "de"))
     assert (many.require_readable("en-GB"), many.route("en-GB", "a cat").used) == (
@@ -68,12 +52,6 @@ def test_a_base_of_many_languages_reads_a_language_that_was_not_taught() -> None
     assert many.require_readable("fr") == "fr"
     with pytest.raises(LanguageTagInvalid):
         many.route("french", "une pomme rouge")
-
-
-def test_a_base_of_english_alone_does_not() -> None:
-    for ask in (snapshot(CAPTIONS).require_readable, lambda tag: snapshot(CAPTIONS).route(tag, "une pomme")):
-        with pytest.raises(LanguageNotFound):
-            ask("fr")
 
 
 @pytest.mark.parametrize("text", ["12345", "తెలుగు", "zzz", "xylophon quizzed"])

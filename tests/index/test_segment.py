@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from index import ivf, segment, segment_files
+from index import segment, segment_files
 from index.segment import Segment
 from index.set_states import PartRecord
 from index.vectors import Entry, Identity, Keys, Vector, VectorRows, find_best
@@ -67,14 +67,6 @@ def list_rows(opened: Segment) -> list[tuple[int, Entry, bytes]]:
     return [(int(keys[row]), opened.read_entry(row), vectors[row].tobytes()) for row in opened.find_living_rows()]
 
 
-def test_what_was_written_is_read(root: DataRoot, query: Vector) -> None:
-    opened = sealed(root, VECTORS, names(120), 1_000)
-    halves = VECTORS.astype(np.float16)
-    assert list_rows(opened) == [(1_000 + row, names(120)[row], halves[row].tobytes()) for row in range(120)]
-    assert find_best(opened, query, 9) == brute_force(query, VECTORS, names(120), 9)
-    assert (opened.record.rows, opened.record.first, opened.record.last, opened.count) == (120, 1_000, 1_119, 120)
-
-
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 ENTRIES = st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1), TEXT, TEXT), max_size=20, unique_by=lambda row: row[0])
 
@@ -113,12 +105,6 @@ def test_rows_are_mapped_and_not_copied(root: DataRoot) -> None:
                 and not array.flags.owndata
                 and not array.flags.writeable
             )
-
-
-def test_writing_over_a_damaged_copy_repairs_it(written: PartRecord, folder: Path, root: DataRoot) -> None:
-    (folder / "index.faiss").write_bytes(b"")
-    assert segment.write(root, PICTURES, numbered_rows(VECTORS, names(120), 1_000)) == written
-    assert segment.read(root, written, PICTURES).count == 120
 
 
 def test_the_second_opening_hashes_nothing(written: PartRecord, root: DataRoot, hashed: list[str]) -> None:
@@ -286,12 +272,6 @@ def test_an_index_that_was_cut_silently_is_storage_full(root: DataRoot, monkeypa
     with pytest.raises(StorageFull):
         segment.write(root, PICTURES, numbered_rows(stored(9), names(9)))
     assert [*root.locate("segments").iterdir()] == []
-
-
-def test_another_error_stays_what_it_is(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ivf, "write", fail_with(RuntimeError("a bug")))
-    with pytest.raises(RuntimeError, match="a bug"):
-        segment.write(root, PICTURES, numbered_rows(stored(9), names(9)))
 
 
 @pytest.mark.parametrize("small_disk", ["256k"], indirect=True)

@@ -5,7 +5,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from threading import Barrier, Event
+from threading import Barrier
 from types import FrameType
 from typing import Any
 
@@ -148,35 +148,6 @@ def many_switches() -> Iterator[None]:
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(before)
-
-
-def test_searches_while_another_thread_changes_answer_as_one_state(many_switches: None) -> None:
-    states = [(MemoryTail.make_empty(DIMENSION), NOTHING)]
-    vectors, finished, queries = stored(3_000, seed=7), Event(), unit(20, seed=8)
-
-    def change() -> None:
-        for number in range(600):
-            view, content = states[-1]
-            name = f"p{number % 40}"
-            blocks = {name: gone() if number % 7 == 0 else captioned(name, vectors[number : number + 4], 10 * number)}
-            states.append((view.replace_rows(blocks), {**content, **blocks}))
-        finished.set()
-
-    def search(thread: int) -> int:
-        searched = 0
-        while not finished.is_set() or searched < 20:
-            view, content = states[max(len(states) - 1 - searched % 2, 0)]
-            query = queries[(searched + thread) % 20]
-            assert find_best(view, query, 5) == find_expected(content, query, 5)
-            found = view.read_rows("p3")
-            assert len(found) == 0 or found.keys.tolist() == content["p3"].keys.tolist()
-            searched += 1
-        return searched
-
-    with ThreadPoolExecutor(4) as threads:
-        searching = [threads.submit(search, thread) for thread in range(3)]
-        threads.submit(change).result()
-        assert all(each.result() >= 20 for each in searching)
 
 
 def test_two_threads_that_change_one_view_both_get_their_own(many_switches: None, query: Vector) -> None:

@@ -15,7 +15,6 @@ from index.rows import MOST_LANGUAGES
 from store.errors import EngineMismatch
 from store.leases import SEALING
 from store.tables import VectorSetRow
-from tests.doubles import make_text_vector
 from tests.index.world import Clock, World, fail_with, find_captions, list_captions, put_picture, wait_until
 from tests.patience import PATIENCE, bound_time
 
@@ -263,20 +262,6 @@ def test_closing_encodes_nothing_that_waits(many: World, monkeypatch: pytest.Mon
     closing.set()
     closer.join()
     assert many.encoder.texts_encoded == FEW
-
-
-def test_languages_are_those_of_captions_that_came_with_pictures(world: World) -> None:
-    assert world.gallery.list_languages() == []
-    world.put("a", 1, {"fr": ["une pomme"], "en": ["an apple"]})
-    world.teach("cy", {"a": "afal"})
-    world.put("b", 2, {"zh-Hant": ["x"], "fr": ["y"]})
-    assert world.gallery.list_languages() == ["en", "fr", "zh-Hant"]
-    assert world.gallery.count_own_captions("fr", 9) == 2 and world.gallery.count_own_captions("fr", 1) == 1
-    by = EncoderId(0, "f")
-    (first, _) = world.gallery.find_captions(["a", "b"], "fr")
-    world.gallery.put_caption_vectors(by, {first.id: make_text_vector(0, "une pomme")})
-    assert world.gallery.count_own_captions("fr", 9, unread=by) == 1
-    assert world.gallery.count_own_captions("fr", 9, unread=EncoderId(1, "f")) == 2
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])

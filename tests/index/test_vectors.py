@@ -77,19 +77,6 @@ def test_a_search_finds_exactly_what_brute_force_finds(k: int, mixed: tuple[Vect
         assert vector_set.search(query, k) == brute_force(query, vectors, names(2_400), k)
 
 
-@pytest.mark.parametrize("count", [0, 1, 7, 400, 2_399, 2_400])
-def test_only_allowed_keys_are_found(count: int, mixed: tuple[VectorSet, Matrix]) -> None:
-    """However few or many; unknown keys match nothing."""
-    vector_set, vectors = mixed
-    rows = np.sort(np.random.default_rng(count).permutation(2_400)[:count])
-    unknown = np.array([-5, 2_400, 10**15])
-    entries = [Entry(f"p{row:05d}") for row in rows]
-    for query in unit(3, seed=2):
-        expected = brute_force(query, vectors[rows], entries, 20)
-        for keys in (rows, np.sort(np.concatenate([rows, unknown]))):
-            assert vector_set.search(query, 20, keys.astype(np.int64)) == expected
-
-
 def test_equal_vectors_are_ordered_by_entry_and_none_is_lost(root: DataRoot) -> None:
     """In all parts; rows are in another order than entries."""
     vectors, entries = np.repeat(stored(3, seed=3), 200, axis=0), names(600)

@@ -7,8 +7,8 @@ from sqlalchemy import select, update
 
 from store.tables import ExpansionRow
 from tests.index.world import World
-from tests.interleavings.actors import ACTORS, Call
-from tests.interleavings.explorer import explore, find_order
+from tests.interleavings.actors import Call
+from tests.interleavings.explorer import explore
 from tests.interleavings.look import assert_whole
 from tests.interleavings.schedule import Step
 from tests.interleavings.stage import LEFT_OVER, Stage, put
@@ -57,26 +57,3 @@ def test_a_sweep_that_takes_a_file_whose_row_is_on_its_way_is_found(stage: Stage
     with pytest.raises(AssertionError, match="has a record and no files") as caught:
         explore(lambda choices: play(stage, acts, choices), check, 1_000)
     assert "actor 1, remove: reads nothing; changes pictures/" in caught.value.__notes__[0]
-
-
-def test_no_order_is_left_out_that_all_schedules_have(stage: Stage) -> None:
-    acts = [ACTORS[name](stage) for name in ("take over", "heartbeat")]
-    every, found = set[object](), set[object]()
-    waiting: list[tuple[int, ...]] = [()]
-    while waiting:
-        choices = waiting.pop()
-        steps, _ = play(stage, acts, choices)
-        every.add(find_order(steps))
-        actors = tuple(step.actor for step in steps)
-        free = (at for at in range(len(choices), len(steps)) if steps[at].free)
-        waiting += [(*actors[:at], 1 - actors[at]) for at in free]
-    explored = explore(
-        lambda choices: play(stage, acts, choices), lambda steps, _: found.add(find_order(steps)), most=100
-    )
-    assert explored.whole and found == every and len(every) == 3
-
-
-def test_two_actors_that_touch_nothing_of_each_other_have_one_order(stage: Stage) -> None:
-    acts = [ACTORS[name](stage) for name in ("put", "heartbeat")]
-    explored = explore(lambda choices: play(stage, acts, choices), lambda *_: None, most=100)
-    assert (explored.runs, explored.different, explored.whole) == (1, 1, True)

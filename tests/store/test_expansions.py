@@ -89,12 +89,6 @@ def test_pages_are_newest_first_and_leave_nothing_out(registry: Registry) -> Non
         registry.expansions.list(before="exp_unknown")
 
 
-def test_an_unknown_expansion_is_not_found(registry: Registry) -> None:
-    for call in (registry.expansions.get, registry.expansions.cancel, partial(registry.expansions.lease, owner="w")):
-        with pytest.raises(ExpansionNotFound):
-            call("exp_unknown")
-
-
 def test_an_expansion_that_no_worker_holds_is_cancelled_at_once(registry: Registry) -> None:
     silent = registry.expansions.lease(submit(registry, "de").id, "w", seconds=-1)
     assert silent is not None

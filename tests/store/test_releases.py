@@ -4,9 +4,8 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from sqlalchemy import text
 
-from store.errors import AliasMoved, ExpansionCancelled, ReleaseNotFound
+from store.errors import AliasMoved, ExpansionCancelled
 from store.registry import Registry
 from store.releases import Release
 from tests.registries import publish_release
@@ -24,17 +23,6 @@ def test_a_published_release_serves_and_always_has_the_built_in_language(registr
     made = publish_release(registry, expected=2, shared=1, languages={"cy": 1, "en": 1}, actor="ann", reason="why")
     assert registry.releases.get_serving() == registry.releases.get(3) == made
     assert (made.languages, made.actor, made.reason) == ({"cy": 1, "en": 0}, "ann", "why")
-
-
-def test_publishing_on_an_old_release_is_refused_and_leaves_nothing(registry: Registry) -> None:
-    publish(registry, 1)
-    with pytest.raises(AliasMoved) as refusal:
-        publish(registry, 1)
-    assert refusal.value.extra == {"release": 2}
-    assert [release.number for release in registry.releases.list()] == [2, 1]
-    with registry.begin() as session:  # the precondition: the alias itself takes any release
-        moved = session.execute(text("UPDATE aliases SET release = 1 WHERE name = 'serving' RETURNING release"))
-        assert moved.scalar() == 1
 
 
 @pytest.mark.row("R1")
@@ -148,22 +136,6 @@ def test_a_promotion_and_a_rollback_that_race_both_hold_or_the_rollback_is_refus
         assert ("a" in serving.languages) == isinstance(rolled, AliasMoved)
         if "a" not in serving.languages:
             teach(registry, "a")
-
-
-def test_restoring_serves_an_old_release_under_a_new_number(registry: Registry) -> None:
-    for tag in "ab":
-        teach(registry, tag)
-    restored = registry.releases.restore(2, expected=3, actor="ann", reason="worse")
-    assert (restored.number, restored.shared, restored.languages) == (4, 1, {"en": 0, "a": 1})
-    assert restored.change == {"kind": "restore", "restored": 2}
-    with pytest.raises(ReleaseNotFound):
-        registry.releases.restore(9, expected=4, actor="t", reason="")
-    with pytest.raises(AliasMoved):
-        registry.releases.restore(1, expected=1, actor="t", reason="")
-    with pytest.raises(ReleaseNotFound):
-        registry.releases.get(9)
-    assert [release.number for release in registry.releases.list(limit=2)] == [4, 3]
-    assert [release.number for release in registry.releases.list(limit=2, before=3)] == [2, 1]
 
 
 def test_what_was_withdrawn_is_what_an_earlier_release_served_without_pruned_versions(registry: Registry) -> None:

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from store.errors import AliasMoved, ExpansionInProgress, LanguageNotFound, RollbackNotPossible
+from store.errors import AliasMoved, ExpansionInProgress, LanguageNotFound
 from store.registry import Registry
 from store.retention import RollbackPlan
 from tests.store.steps import begin, promote, race, teach, write
@@ -91,20 +91,6 @@ def test_restoring_brings_the_history_back_with_the_release(registry: Registry) 
     assert roll_back(registry, "a").to_version == 1
     registry.releases.restore(2, expected=7, actor="t", reason="")
     assert roll_back(registry, "a").from_version == 1, "what came later was taken back"
-
-
-def test_the_built_in_language_cannot_be_rolled_back(registry: Registry) -> None:
-    for call in (registry.releases.plan_rollback, partial(registry.releases.roll_back, actor="t", reason="")):
-        with pytest.raises(RollbackNotPossible):
-            call("en")
-
-
-def test_a_language_that_is_not_served_is_not_found_and_the_available_ones_are_listed(registry: Registry) -> None:
-    teach(registry, "cy")
-    with pytest.raises(LanguageNotFound) as refusal:
-        registry.releases.roll_back("de", actor="t", reason="")
-    assert "cy, en" in refusal.value.detail and "de" not in refusal.value.detail
-    assert registry.releases.get_serving().number == 2
 
 
 @pytest.mark.row("R4")
