@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from uuid import uuid4
 
 from fastapi import Request
@@ -16,12 +16,12 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
 from service import values
-from service.problems import BodyTooLarge, InvalidEncoding, MalformedMultipart, format_location, format_size
+from service.problems import BodyTooLarge, InvalidEncoding, MalformedMultipart, format_location, format_size, refuse
 from service.requests import parse_json
 from service.settings import Settings
 from store import files
 from store.data_root import DataRoot
-from store.errors import FieldError, InvalidInput, StoreUnavailable
+from store.errors import StoreUnavailable
 
 FOLDER = "uploads"  # under the data root
 MAX_FIELDS = 16  # names of fields
@@ -168,11 +168,11 @@ async def _read(request: Request, boundary: bytes, parts: "_PartCollector", file
     name, given = parts.form.file, [each for each in parts.form.instead if parts.fields.get(each) == ["true"]]
     without = bool(given)
     if len(given) > 1:
-        _refuse(f"body.{given[1]}", "extra_forbidden", f"send `{given[0]}` or `{given[1]}`, not both")
+        refuse(f"body.{given[1]}", "extra_forbidden", f"send `{given[0]}` or `{given[1]}`, not both")
     if not parts.files and not without:
-        _refuse(f"body.{name}", "missing", f"the file `{name}` is missing")
+        refuse(f"body.{name}", "missing", f"the file `{name}` is missing")
     if parts.files and without:
-        _refuse(f"body.{name}", "extra_forbidden", f"send the file, or `{given[0]}`, not both")
+        refuse(f"body.{name}", "extra_forbidden", f"send the file, or `{given[0]}`, not both")
     if file is not None and parts.files:
         await run_in_threadpool(file.write, parts.files.pop() or b"")
         await run_in_threadpool(file.close)
@@ -190,11 +190,11 @@ def _parse_fields(fields: Mapping[str, list[str]], properties: Mapping[str, Any]
             constant = "string" in types and texts in (["all"], ["none"])
             document[name] = texts[0] if constant else values.split_list(texts, commas=commas)
         elif len(texts) > 1:
-            _refuse(format_location("body", [name]), "duplicate_key", "a field is given more than once")
+            refuse(format_location("body", [name]), "duplicate_key", "a field is given more than once")
         elif "object" in types:
             document[name] = parse_json(texts[0].encode(), f"body.{name}")
             if document[name] is None:
-                _refuse(f"body.{name}", "null", f"`{name}` is left out, not null")
+                refuse(f"body.{name}", "null", f"`{name}` is left out, not null")
         else:
             document[name] = values.parse_number(texts[0]) if types & {"integer", "number"} else texts[0]
     return document
@@ -257,15 +257,15 @@ class _PartCollector:
         self._name, self._in_file = _decode_text(options[b"name"]), b"filename" in options
         file, most = self.form.file, self.form.most_files
         if self._in_file and self._name != file:
-            _refuse(format_location("body", [self._name]), "extra_forbidden", f"send only the file `{file}`")
+            refuse(format_location("body", [self._name]), "extra_forbidden", f"send only the file `{file}`")
         if self._name == file and not self._in_file:
-            _refuse(f"body.{file}", "filename_missing", "send it as a file, with a file name")
+            refuse(f"body.{file}", "filename_missing", "send it as a file, with a file name")
         self._files += self._in_file
         self._fields += not self._in_file
         if self._files > most:
-            _refuse(f"body.{file}", "too_many_files", f"send at most {most} of the file `{file}`")
+            refuse(f"body.{file}", "too_many_files", f"send at most {most} of the file `{file}`")
         if self._fields > MAX_PARTS or len({*self.fields, self._name} - {file}) > MAX_FIELDS:
-            _refuse("body", "too_many_fields", f"at most {MAX_FIELDS} fields, {MAX_PARTS} with repeated ones")
+            refuse("body", "too_many_fields", f"at most {MAX_FIELDS} fields, {MAX_PARTS} with repeated ones")
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._in_file:
@@ -287,10 +287,6 @@ class _PartCollector:
 
     def on_end(self) -> None:
         self.ended = True
-
-
-def _refuse(place: str, code: str, detail: str) -> NoReturn:
-    raise InvalidInput(detail, errors=(FieldError(place, code),))
 
 
 def _decode_text(data: bytes) -> str:

@@ -4,7 +4,7 @@ import errno
 import logging
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -203,6 +203,11 @@ def translate_system_error(error: Exception) -> Exception:
         _log.warning("the system is out of files or memory", exc_info=error)
         return errors.Unavailable("too many files are open, or there is too little memory; try again later")
     return error
+
+
+def refuse(place: str, code: str, detail: str) -> NoReturn:
+    """Raise `InvalidInput` for one place of a request."""
+    raise errors.InvalidInput(detail, errors=(errors.FieldError(place, code),))
 
 
 def make_internal_error() -> errors.PictoglotError:

@@ -12,7 +12,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
@@ -31,6 +31,7 @@ from service.problems import (
     MalformedRequest,
     TooManyHeaders,
     can_answer_head,
+    format_location,
     format_size,
     make_internal_error,
     make_invalid_request,
@@ -283,6 +284,16 @@ async def run_unless_client_leaves(request: Request, work: Coroutine[Any, Any, R
 async def _wait_for_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+@contextlib.contextmanager
+def locate_error(*place: str | int) -> Iterator[None]:
+    """Add the place in a body to an error of ours that is raised in the block."""
+    try:
+        yield
+    except PictoglotError as error:
+        error.errors = (FieldError(format_location("body", place), error.code),)
+        raise
 
 
 def validate(model: type[M], value: object, prefix: str = "body") -> M:

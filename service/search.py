@@ -25,9 +25,10 @@ from model.text import clean, extract_query_terms, filter_by_terms, has_stemmer
 from service.context import Context, make_picture_path
 from service.listings import count_milliseconds, exclude_fields
 from service.people import Principal
+from service.problems import refuse
 from service.requests import JSON, RequestTiming
 from service.schemas import search as schemas
-from store.errors import FieldError, InvalidInput, RegistryUnavailable
+from store.errors import RegistryUnavailable
 
 _NOTHING_LEFT = 1e-3  # length of a sum of unit vectors below which only rounding is left
 _MOST_SUGGESTED = 5  # unknown words, the first ones, that known ones are looked up for
@@ -130,7 +131,7 @@ class Search:
         )
         for is_wrong, field, code, detail in faults:
             if is_wrong:
-                raise InvalidInput(detail, errors=(FieldError(f"{self._place}.{field}", code),))
+                refuse(f"{self._place}.{field}", code, detail)
 
     def _choose_caption_languages(self) -> list[str]:
         """Choose the languages whose captions come with each hit: the requested, else the one used, and English."""
@@ -386,7 +387,6 @@ def _add_up(terms: list[tuple[float, Vector]]) -> Vector:
     total = np.sum([weight * vector.astype(np.float64) for weight, vector in used], axis=0)
     length = float(np.linalg.norm(total))
     if length < _NOTHING_LEFT * max(abs(weight) for weight, _ in used):
-        place = FieldError("body.minus", "nothing_left")
-        raise InvalidInput("what is searched for and `minus` are the same", errors=(place,))
+        refuse("body.minus", "nothing_left", "what is searched for and `minus` are the same")
     unit: Vector = (total / length).astype(np.float32)
     return unit

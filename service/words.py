@@ -19,10 +19,10 @@ from model.table import View
 from model.text import clean
 from model.vocabulary import Vocabulary, find_stem, weigh_common_words
 from service.forms import FileOnDisk
-from service.problems import format_location
+from service.requests import locate_error
 from service.schemas.speakers import Answer
 from store.answers import WordAnswerRow
-from store.errors import FieldError, PictoglotError, Unavailable
+from store.errors import PictoglotError, Unavailable
 from store.registry import Registry
 
 NEEDED = MIN_ROWS  # captions from which a language can be taught
@@ -128,18 +128,14 @@ def clean_answers(words: Iterable[Answer]) -> dict[str, list[str]]:
     """
     answers = dict[str, list[str]]()
     for number, word in enumerate(words):
-        english = _clean_at(word.english, number, "english").lower()
-        captions = [_clean_at(text, number, "captions", place) for place, text in enumerate(word.captions)]
-        answers[english] = [*dict.fromkeys(captions)]
+        with locate_error("words", number, "english"):
+            english = clean(word.english).lower()
+        captions = dict[str, None]()
+        for place, text in enumerate(word.captions):
+            with locate_error("words", number, "captions", place):
+                captions[clean(text)] = None
+        answers[english] = [*captions]
     return answers
-
-
-def _clean_at(text: str, *place: str | int) -> str:
-    try:
-        return clean(text)
-    except PictoglotError as error:
-        error.errors = (FieldError(format_location("body", ["words", *place]), error.code),)
-        raise
 
 
 def count_captions(answers: Iterable[WordAnswerRow]) -> int:

@@ -1,7 +1,6 @@
 """The routes of embeddings and models in OpenAI's format, for clients that know no other."""
 
 import base64
-import binascii
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from service.auth import GuardedRoute, require_scope
 from service.batching import EncodedQuery
 from service.context import AppContext, Context
 from service.forms import BodyKind, make_too_large
+from service.problems import refuse
 from service.requests import run_unless_client_leaves
 from service.schemas import search as schemas
-from store.errors import FieldError, InvalidInput
 
 router = APIRouter(prefix="/v1/embeddings", tags=["search"], route_class=GuardedRoute)
 models_router = APIRouter(prefix="/v1/models", tags=["search"], route_class=GuardedRoute)
@@ -47,7 +46,7 @@ async def embed(body: schemas.EmbeddingsRequest, request: Request, context: AppC
     snapshot = context.live.current
     inputs: list[_Input] = request.state.files
     if bool(body.input) == bool(inputs):
-        raise InvalidInput("send either `input` or a picture", errors=(FieldError("body.input", "missing"),))
+        refuse("body.input", "missing", "send either `input` or a picture")
     with ExitStack() as place:
         if body.input:
             most = context.settings.picture_bytes
@@ -62,8 +61,7 @@ async def embed(body: schemas.EmbeddingsRequest, request: Request, context: AppC
 def _read_inputs(texts: Sequence[str], language: str, snapshot: Snapshot, most: int) -> list[_Input]:
     """Read each input: the bytes of a picture, `most` of them, or a cleaned text with the view that encodes it."""
     if sum(text.startswith(_PICTURE) for text in texts) > _MOST_PICTURES:
-        where = (FieldError("body.input", "too_long"),)
-        raise InvalidInput(f"one request may hold at most {_MOST_PICTURES} pictures", errors=where)
+        refuse("body.input", "too_long", f"one request may hold at most {_MOST_PICTURES} pictures")
     return [
         _decode_picture(text, place, most)
         if text.startswith(_PICTURE)
@@ -79,9 +77,8 @@ def _decode_picture(url: str, place: int, most: int) -> bytes:
         if not head.endswith(_BASE64):
             raise ValueError
         data = base64.b64decode(content, validate=True)
-    except (ValueError, binascii.Error) as error:
-        where = (FieldError(f"body.input.{place}", "data_url"),)
-        raise InvalidInput("a picture is sent as `data:image/png;base64,` and its bytes", errors=where) from error
+    except ValueError:  # of base64, too
+        refuse(f"body.input.{place}", "data_url", "a picture is sent as `data:image/png;base64,` and its bytes")
     if len(data) > most:
         raise make_too_large(most)
     return data

@@ -8,11 +8,10 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
-from index.records import GalleryPicture
 from model.pictures import detect_media_type
 from model.pictures.formats import MEDIA_TYPES
 from service import values
-from service.auth import GuardedRoute, require_scope
+from service.auth import GuardedRoute, Principal, require_scope
 from service.context import AppContext, Caller, Context, PathId
 from service.openapi import describe_file
 from service.routes.gallery import find_picture
@@ -34,8 +33,7 @@ async def send_content(
     id: PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
 ) -> Response:
     """The stored picture: a JPEG of at most 1,024 pixels a side."""
-    picture = await find_picture(id, context, caller.collections)
-    return await _send_file(request, picture, context, hash_in_url=v, thumbnail=False)
+    return await _send_file(id, request, context, caller, hash_in_url=v, thumbnail=False)
 
 
 @router.get("/{id}/thumbnail", name="picture_thumbnail", response_class=Response, responses=_JPEG)
@@ -44,8 +42,7 @@ async def send_thumbnail(
     id: PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
 ) -> Response:
     """A small copy: as the stored picture, at most 256 pixels a side."""
-    picture = await find_picture(id, context, caller.collections)
-    return await _send_file(request, picture, context, hash_in_url=v, thumbnail=True)
+    return await _send_file(id, request, context, caller, hash_in_url=v, thumbnail=True)
 
 
 @router.get("/{id}/original", name="picture_original", response_class=Response, responses=_ORIGINAL)
@@ -76,10 +73,10 @@ async def send_original(
 
 
 async def _send_file(
-    request: Request, picture: GalleryPicture, context: Context, *, hash_in_url: str | None, thumbnail: bool
+    id: str, request: Request, context: Context, caller: Principal, *, hash_in_url: str | None, thumbnail: bool
 ) -> Response:
     """Send a stored file; clients may cache it forever under the URL that contains its hash."""
-    content = picture.content_sha256
+    content = (await find_picture(id, context, caller.collections)).content_sha256
     headers = _make_headers(content, f'"{content}{".thumb" if thumbnail else ""}"', hash_in_url)
     if _is_known(request, headers):
         return Response(status_code=304, headers=headers)

@@ -1,8 +1,7 @@
 """The routes of the gallery: add, list, count, change, delete pictures. Decodes and encodes in the context's queues."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -31,11 +30,10 @@ from service.forms import BodyKind
 from service.listings import QueryFields, exclude_fields, find_unwanted_fields, parse_query_filter
 from service.people import Principal
 from service.problems import format_location
-from service.requests import MERGE_PATCH, MULTIPART, run_unless_client_leaves
+from service.requests import MERGE_PATCH, MULTIPART, locate_error, run_unless_client_leaves
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions
 from store import files
-from store.errors import FieldError, PictoglotError
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
 overview_router = APIRouter(prefix="/v1", tags=["gallery"], route_class=GuardedRoute)
@@ -277,24 +275,14 @@ def read_picture_fields(
 def _clean_captions(by_tag: Mapping[str, Iterable[str]]) -> Captions:
     captions: Captions = {}
     for tag, texts in by_tag.items():
-        with _locate_error(tag):
+        with locate_error("captions", tag):
             cleaned = captions.setdefault(canonicalize(tag), [])
         for number, text in enumerate(texts):
-            with _locate_error(tag, number):
+            with locate_error("captions", tag, number):
                 caption = clean(text)
             if caption not in cleaned:
                 cleaned.append(caption)
     return captions
-
-
-@contextmanager
-def _locate_error(*place: str | int) -> Iterator[None]:
-    """Add the caption's location to an error raised in the block."""
-    try:
-        yield
-    except PictoglotError as error:
-        error.errors = (FieldError(format_location("body", ["captions", *place]), error.code),)
-        raise
 
 
 def make_patch(id: str, body: schemas.RecordPatch, if_match: str | None, caller: Principal) -> Patch:

@@ -27,6 +27,7 @@ from service.context import AppContext, Caller, Context
 from service.forms import BodyKind, FileOnDisk, keep_dataset
 from service.openapi import describe_file
 from service.people import Principal
+from service.problems import refuse
 from service.requests import MULTIPART
 from service.schemas import languages as schemas
 from service.watch import catch_up
@@ -35,8 +36,6 @@ from store.data_root import EXPANSIONS
 from store.errors import (
     DatasetDoubted,
     ExpansionNotFound,
-    FieldError,
-    InvalidInput,
     PictoglotError,
     RegistryUnavailable,
     StorageFull,
@@ -80,8 +79,7 @@ async def teach_language(
         await run_in_threadpool(write_answers if made == "words" else write_captions, context.registry, tag, upload)
     kind: ExpansionKind = "assess" if form.assess == "true" else "learn"
     if tag == ENGLISH and kind == "learn":
-        place = FieldError("body.language", "base_language")
-        raise InvalidInput("English is built in and cannot be taught", errors=(place,))
+        refuse("body.language", "base_language", "English is built in and cannot be taught")
     settings, terms = _read_settings(form, tag), None if form.terms is None else form.terms.pack()
     sent = None if made else upload.sha256  # answers may come between a request and its repetition
     body = [tag, settings, sent, *([kind] if kind == "assess" else []), *([] if terms is None else [terms])]
@@ -126,18 +124,16 @@ def _read_settings(form: schemas.LanguageForm, tag: str) -> dict[str, Any]:
         if getattr(form, name) == "true"
     }
     if form.terms is not None and form.assess == "true":
-        raise InvalidInput("terms go with what is taught", errors=(FieldError("body.terms", "extra_forbidden"),))
-    if form.kind == "dictionary" and _find_source(form):
-        raise InvalidInput(
-            "answers and captions are no dictionary", errors=(FieldError("body.kind", "extra_forbidden"),)
-        )
+        refuse("body.terms", "extra_forbidden", "terms go with what is taught")
     if form.kind == "dictionary":
+        if _find_source(form):
+            refuse("body.kind", "extra_forbidden", "answers and captions are no dictionary")
         options["pivot"] = canonicalize(form.pivot or ENGLISH)
     if form.pivot is not None and options.get("pivot") in (None, tag):
-        refused = "a pivot of all rows goes with a dictionary; captions name theirs in each row"
+        detail = "a pivot of all rows goes with a dictionary; captions name theirs in each row"
         if form.kind == "dictionary":
-            refused = f"the glosses of a dictionary are in another language than its words, which are in {tag}"
-        raise InvalidInput(refused, errors=(FieldError("body.pivot", "pivot_invalid"),))
+            detail = f"the glosses of a dictionary are in another language than its words, which are in {tag}"
+        refuse("body.pivot", "pivot_invalid", detail)
     return form.settings.model_dump(exclude_unset=True) | options
 
 
@@ -179,7 +175,7 @@ def _count_earlier_datasets(
     replaces = settings.get("replace", False)
     number = context.registry.releases.get_serving().languages.get(tag)
     learned = () if number is None else context.registry.versions.get(number).dataset_expansions
-    made = next((name for name in ("words", "captions") if settings.get(name)), None)
+    made = next(filter(settings.get, ("words", "captions")), None)
     expansions = context.registry.expansions.list_with_datasets(
         learned, None if replaces else sha256, without_made_of=None if replaces else made
     )
@@ -293,14 +289,15 @@ def list_expansions(
     """Expansions, newest first."""
     fetch, paginate = context.registry.expansions.list, context.cursors.paginate
     page, following = paginate("expansions", limit, cursor, fetch, lambda expansion: expansion.id)
-    return schemas.ExpansionPage(items=[_make_item(expansion) for expansion in page], next_cursor=following)
+    items = [*map(schemas.ExpansionItem.model_validate, page)]
+    return schemas.ExpansionPage(items=items, next_cursor=following)
 
 
 @expansions_router.get("/{id}")
 @require_scope("search")
 async def get_expansion(id: str, context: AppContext) -> schemas.ExpansionItem:
     """The current state of one expansion."""
-    return _make_item(await _read_expansion(id, context))
+    return schemas.ExpansionItem.model_validate(await _read_expansion(id, context))
 
 
 @expansions_router.get(
@@ -322,14 +319,14 @@ async def send_events(id: str, context: AppContext) -> StreamingResponse:
 def cancel_expansion(id: str, context: AppContext) -> schemas.ExpansionItem:
     """Stop an expansion: at once when it is queued, within seconds when it runs."""
     _require_id(id)
-    return _make_item(context.registry.expansions.cancel(id))
+    return schemas.ExpansionItem.model_validate(context.registry.expansions.cancel(id))
 
 
 async def _follow_events(expansion: Expansion, context: Context) -> AsyncIterator[bytes]:
     """Send one event now and one at each change, until the end of the expansion or of this process."""
     sent, quiet = "", 0.0
     while not context.stopping.is_set():
-        data = _make_item(expansion).model_dump_json()
+        data = schemas.ExpansionItem.model_validate(expansion).model_dump_json()
         if data != sent:
             sent, quiet = data, 0.0
             yield format_sse_event(data_str=data, event="expansion")
@@ -359,7 +356,3 @@ def _require_id(id: str) -> None:
     """Raise `ExpansionNotFound` for a text that is no id: some databases refuse it with an error of their own."""
     if not values.is_id(id):
         raise ExpansionNotFound("there is no expansion with this id")
-
-
-def _make_item(expansion: Expansion) -> schemas.ExpansionItem:
-    return schemas.ExpansionItem.model_validate(expansion)

@@ -113,7 +113,7 @@ def _describe_serving(context: Context, health: "Health", whole: bool) -> schema
         base=context.base,
         encoding=str(context.encoder.encoding),
         generations={of.language or of.kind: each.generation for of, each in sets},
-        degraded=[*dict.fromkeys(fault.sentence if whole else fault.code for fault in health.faults)],
+        degraded=[*dict.fromkeys((whole and fault.sentence) or fault.code for fault in health.faults)],
     )
 
 
@@ -163,10 +163,10 @@ _CODES = (
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong: the `code` that metrics count it by, and what `/readyz` says, a code or a sentence."""
+    """One thing that is wrong: the `code` that metrics count it by, and the sentence of `/readyz` if it has one."""
 
     code: str
-    sentence: str
+    sentence: str = ""
 
 
 @dataclass(frozen=True)
@@ -251,37 +251,33 @@ def _measure_scrub(context: Context) -> Iterator[GaugeMetricFamily]:
 
 def _find_faults(context: Context, snapshot: Snapshot | None) -> Iterator[Fault]:
     if not all(queue.alive for queue in (context.texts, context.pictures, context.writes)):
-        yield _make_fault(_ENCODER_STOPPED)
+        yield Fault(_ENCODER_STOPPED)
     if context.stopping.is_set():
-        yield _make_fault(_DRAINING)
+        yield Fault(_DRAINING)
     try:
         recorded = context.registry.encodings.find_current()
     except RegistryUnavailable as error:
-        yield _make_fault(error.code)
+        yield Fault(error.code)
     else:
         if recorded is not None and recorded.reason:
             made_by = Encoding(recorded.backend, recorded.precision)
             yield Fault(_ENCODING, f"{recorded.reason}; {made_by} computes the vectors instead.")
         if context.registry.refused_seconds > _REFUSED_SECONDS:
-            yield _make_fault(_WRITES_REFUSED)
+            yield Fault(_WRITES_REFUSED)
     if context.is_broker_down:
-        yield _make_fault(_BROKER_DOWN)
+        yield Fault(_BROKER_DOWN)
     if not _is_writable(context):
-        yield _make_fault(StorageFull.code)
+        yield Fault(StorageFull.code)
     if (report := damage.load_report(context.live.sets.root)) and report.unmended_count:
         counts = ", ".join(format_count(number, kind) for kind, number in sorted(report.unmended.items()))
         yield Fault(_DAMAGED, f"Damaged or unreadable, and not mended: {counts}. `pictoglot verify` names it.")
     if snapshot is None:
-        yield _make_fault(IndexUnavailable.code)
+        yield Fault(IndexUnavailable.code)
         return
     if late := context.live.overdue_count:
         yield Fault(_UNSEALED, f"{late} changes of the gallery are not sealed yet: is a worker running?")
     for sentence in snapshot.degraded:
         yield Fault(_SNAPSHOT, sentence)
-
-
-def _make_fault(code: str) -> Fault:
-    return Fault(code, code)
 
 
 def _is_writable(context: Context) -> bool:

@@ -24,7 +24,7 @@ from service.requests import MULTIPART, run_unless_client_leaves, validate
 from service.routes.gallery import add_picture, derive_id, make_items, read_picture_fields
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions
-from store.errors import FieldError, InvalidInput, PictoglotError
+from store.errors import PictoglotError
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
 _AT_ONCE = 16  # pictures of one batch under way: a transaction of `WriteQueue`, two batches for the encoder
@@ -89,7 +89,7 @@ def _read_entries(
     records = [{} for _ in pictures] if records is None else records
     if not isinstance(records, list) or len(records) != len(pictures):
         detail = "`records` must be a list of as many records as there are files `picture`"
-        raise InvalidInput(detail, errors=(FieldError("body.records", "records_mismatch"),))
+        problems.refuse("body.records", "records_mismatch", detail)
     return [
         _read_entry(place, data, record, context, caller)
         for place, (data, record) in enumerate(zip(pictures, records, strict=True))

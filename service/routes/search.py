@@ -16,11 +16,11 @@ from service.context import AppContext, Caller, Context
 from service.forms import BodyKind
 from service.listings import QueryFields, count_milliseconds, find_unwanted_fields, name_generation
 from service.people import Principal
-from service.problems import convert_to_refusal, make_problem_response
+from service.problems import convert_to_refusal, make_problem_response, refuse
 from service.requests import JSON, run_unless_client_leaves, validate
 from service.schemas import search as schemas
 from service.search import Search, choose_caption_languages
-from store.errors import FieldError, InvalidInput, Unavailable
+from store.errors import Unavailable
 
 router = APIRouter(prefix="/v1/search", tags=["search"], route_class=GuardedRoute)
 _SECONDS = 10.0  # after which no search of a batch begins, and those under way are given up
@@ -75,7 +75,7 @@ async def search_captions(
     elif body.picture:
         vector = await context.find_vector(body.picture, snapshot, caller)
     else:
-        raise InvalidInput("name a picture, or send one", errors=(FieldError("body.picture", "missing"),))
+        refuse("body.picture", "missing", "name a picture, or send one")
     reader, allow = snapshot.release.find_version, context.selection.find_allowed_keys
     filtered = not criteria.is_unrestricted
     allowed = {

@@ -14,9 +14,11 @@ from service import values
 from service.auth import GuardedRoute, require_scope
 from service.context import AppContext, Caller, Context
 from service.people import Principal
+from service.problems import refuse
+from service.requests import locate_error
 from service.schemas import speakers as schemas
 from service.words import NEEDED, clean_answers, count_captions
-from store.errors import FieldError, InvalidInput, PictoglotError, RecordChanged
+from store.errors import RecordChanged
 from store.proposals import Person, ProposalRow
 
 router = APIRouter(prefix="/v1/languages", tags=["languages"], route_class=GuardedRoute)
@@ -70,8 +72,7 @@ def _list_unknown(context: Context, tag: str) -> list[tuple[str, int]]:
 def _require_tag(text: str) -> str:
     """Return the canonical tag of a language that can be taught; raises `LanguageTagInvalid`, `InvalidInput`."""
     if (tag := canonicalize(text)) == ENGLISH:
-        place = FieldError("path.tag", "base_language")
-        raise InvalidInput("English is built in: its words need not be asked for", errors=(place,))
+        refuse("path.tag", "base_language", "English is built in: its words need not be asked for")
     return tag
 
 
@@ -103,7 +104,9 @@ async def propose_caption(
 
     Punctuation and capital letters do not matter. Sent again by the same person, it is corrected.
     """
-    tag, text = canonicalize(tag), _clean(body.text)
+    tag = canonicalize(tag)
+    with locate_error("text"):
+        text = clean(body.text)
     same, person = _SMALL.sub(" ", text).casefold().strip(), _make_person(caller, body.name)
     alike = await run_in_threadpool(context.registry.proposals.propose, tag, body.picture, text, same, person)
     agreed = len(alike) > 1
@@ -155,14 +158,6 @@ def _add_caption(live: LiveIndex, context: Context, proposal: ProposalRow) -> No
         except RecordChanged:
             if not left:
                 raise
-
-
-def _clean(text: str) -> str:
-    try:
-        return clean(text)
-    except PictoglotError as error:
-        error.errors = (FieldError("body.text", error.code),)
-        raise
 
 
 def _make_person(caller: Principal, name: str) -> Person:

@@ -47,9 +47,17 @@ class Place(Response):
     code: str
 
 
-def is_none(value: object) -> bool:
-    """Tell whether a field has nothing to say: `exclude_if` leaves it out then."""
-    return value is None
+Flag = Literal["true", "false"]  # in a form
+
+
+def make_flag(description: str) -> Any:
+    """Make a field of a form that is off unless it is set."""
+    return Field("false", description=description)
+
+
+def _make_rare(description: str) -> Any:
+    """Make a field that is left out where it has nothing to say."""
+    return Field(None, exclude_if=lambda value: value is None, description=description)
 
 
 class Problem(Response):
@@ -62,28 +70,14 @@ class Problem(Response):
     code: str
     request_id: str
     errors: list[Place]
-    retry_after_seconds: int | None = Field(None, exclude_if=is_none, description="With 429 and 503: as `Retry-After`.")
-    languages: list[str] | None = Field(
-        None, exclude_if=is_none, description="With `language_not_found`: the available ones."
-    )
-    release: int | None = Field(
-        None, exclude_if=is_none, description="With `alias_moved`: the release that serves now."
-    )
-    expansion: str | None = Field(
-        None, exclude_if=is_none, description="With `expansion_in_progress`: the id of that expansion."
-    )
-    report: Report | None = Field(
-        None, exclude_if=is_none, description="With refused datasets: counts and lines by kind of fault."
-    )
-    count: int | None = Field(
-        None, exclude_if=is_none, description="With `picture_not_found`: how many pictures are unknown."
-    )
-    versions: list[int] | None = Field(
-        None, exclude_if=is_none, description="With `version_pruned`: the versions whose files are gone."
-    )
-    kind: str | None = Field(
-        None, exclude_if=is_none, description="With `dataset_invalid`: what is wrong with the file as a whole."
-    )
+    retry_after_seconds: int | None = _make_rare("With 429 and 503: as `Retry-After`.")
+    languages: list[str] | None = _make_rare("With `language_not_found`: the available ones.")
+    release: int | None = _make_rare("With `alias_moved`: the release that serves now.")
+    expansion: str | None = _make_rare("With `expansion_in_progress`: the id of that expansion.")
+    report: Report | None = _make_rare("With refused datasets: counts and lines by kind of fault.")
+    count: int | None = _make_rare("With `picture_not_found`: how many pictures are unknown.")
+    versions: list[int] | None = _make_rare("With `version_pruned`: the versions whose files are gone.")
+    kind: str | None = _make_rare("With `dataset_invalid`: what is wrong with the file as a whole.")
 
 
 class IndexRecall(Response):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from service.schemas.common import RequestBody, Response
+from service.schemas.common import Flag, RequestBody, Response, make_flag
 from service.schemas.terms import Line, Terms
 
 _Share = Annotated[float, Field(ge=0, le=1)]
@@ -15,10 +15,8 @@ _Count = Annotated[int, Field(ge=0, le=1_000_000)]
 class ImportForm(RequestBody):
     """Fields sent with the `file` of a language."""
 
-    dry_run: Literal["true", "false"] = Field("false", description="Only say what is in the file.")
-    force: Literal["true", "false"] = Field(
-        "false", description="Serve the language even if it is read worse than before; this is recorded."
-    )
+    dry_run: Flag = make_flag("Only say what is in the file.")
+    force: Flag = make_flag("Serve the language even if it is read worse than before; this is recorded.")
 
 
 class _Written(BaseModel):

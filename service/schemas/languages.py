@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, computed_field
 
-from service.schemas.common import IndexRecall, Report, RequestBody, Response
+from service.schemas.common import Flag, IndexRecall, Report, RequestBody, Response, make_flag
 from service.schemas.terms import LanguageTerms, Terms
 from service.values import Finite
 
@@ -101,36 +101,25 @@ class LanguageForm(RequestBody):
         "as it is.",
     )
     pivot: str | None = Field(None, description="The language of the glosses in a dictionary; left out: English.")
-    dry_run: Literal["true", "false"] = "false"
-    assess: Literal["true", "false"] = Field(
-        "false", description="Measure how well the language is read already, and teach nothing."
+    dry_run: Flag = "false"
+    assess: Flag = make_flag("Measure how well the language is read already, and teach nothing.")
+    force: Flag = make_flag("Serve the language even if it is read worse than before; this is recorded.")
+    without_missing: Flag = make_flag(
+        "Pictures that are not in the gallery are left out, and their rows too, unless they have another "
+        "text. Otherwise the dataset is refused for them."
     )
-    force: Literal["true", "false"] = Field(
-        "false", description="Serve the language even if it is read worse than before; this is recorded."
+    replace: Flag = make_flag("Teach from this dataset alone, without those that the language was taught from before.")
+    confirmed: Flag = make_flag(
+        "Teach the dataset although there are `doubts` about it: a person said that it is right."
     )
-    without_missing: Literal["true", "false"] = Field(
-        "false",
-        description="Pictures that are not in the gallery are left out, and their rows too, unless they have another "
-        "text. Otherwise the dataset is refused for them.",
+    swap: Flag = make_flag("Take the captions for the texts beside them, and these for captions.")
+    words: Flag = make_flag(
+        "In place of a file: teach from the answers that `POST /v1/languages/{tag}/words` has kept. They "
+        "take the place of those taught before."
     )
-    replace: Literal["true", "false"] = Field(
-        "false", description="Teach from this dataset alone, without those that the language was taught from before."
-    )
-    confirmed: Literal["true", "false"] = Field(
-        "false", description="Teach the dataset although there are `doubts` about it: a person said that it is right."
-    )
-    swap: Literal["true", "false"] = Field(
-        "false", description="Take the captions for the texts beside them, and these for captions."
-    )
-    words: Literal["true", "false"] = Field(
-        "false",
-        description="In place of a file: teach from the answers that `POST /v1/languages/{tag}/words` has kept. They "
-        "take the place of those taught before.",
-    )
-    captions: Literal["true", "false"] = Field(
-        "false",
-        description="In place of a file: teach from the captions of pictures in the language, those that came with "
-        "pictures and those that were accepted. They take the place of those taught like this before.",
+    captions: Flag = make_flag(
+        "In place of a file: teach from the captions of pictures in the language, those that came with "
+        "pictures and those that were accepted. They take the place of those taught like this before."
     )
 
 
