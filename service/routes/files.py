@@ -11,9 +11,10 @@ from starlette.responses import StreamingResponse
 from model.pictures import detect_media_type
 from model.pictures.formats import MEDIA_TYPES
 from service import values
-from service.auth import GuardedRoute, Principal, require_scope
+from service.auth import GuardedRoute, require_scope
 from service.context import AppContext, Caller, Context, PathId
 from service.openapi import describe_file
+from service.people import Principal
 from service.routes.gallery import find_picture
 from store.errors import OriginalNotKept, PictureNotFound
 

@@ -29,7 +29,6 @@ from service.context import AppContext, Caller, Context, NewPathId, PathId, make
 from service.forms import BodyKind
 from service.listings import QueryFields, exclude_fields, find_unwanted_fields, parse_query_filter
 from service.people import Principal
-from service.problems import format_location
 from service.requests import MERGE_PATCH, MULTIPART, locate_error, run_unless_client_leaves
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions

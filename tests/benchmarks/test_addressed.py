@@ -7,15 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from benchmarks.methods import addressed, gains
 from benchmarks.methods.addressed import Adapter
 from benchmarks.methods.gains import Trial
-from benchmarks.methods.trainer import Decaying
 from model.base import open_base
 from model.encoder import Encoder
-from model.teir import ScaledAdamW
 from model.training import LearnSettings, Trainer
 from tests.benchmarks.test_methods_miniature import Toy
 
@@ -45,22 +42,6 @@ def test_rows_beside_an_adapter_that_stays_are_those_of_the_product(
     sides = (taught.reader, taught.view), (encoder, view)
     read = [by.encode_texts([(each, text) for text in texts]) for by, each in sides]
     np.testing.assert_allclose(read[0].vectors, read[1].vectors, atol=1e-5)
-
-
-def test_an_adapter_goes_its_share_of_a_step_and_decays_by_it() -> None:
-    gradient = torch.tensor([0.3, -2.0])
-
-    def moved(pace: float) -> torch.Tensor:
-        rows, part = nn.Parameter(torch.ones(3, 2)), nn.Parameter(torch.tensor([1.0, 0.5]))
-        optimizer = Decaying(ScaledAdamW(rows, torch.ones(3, 1), [part], 0.1), [part], pace)
-        rows.grad, part.grad = torch.ones(3, 2), gradient.clone()
-        optimizer.step(0.5, 1e9)
-        assert bool((rows < 0.5).all())
-        return part.detach() - torch.tensor([1.0, 0.5])
-
-    torch.testing.assert_close(moved(1.0), torch.tensor([-0.5 - 0.05, 0.5 - 0.025]), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(moved(0.25), moved(1.0) / 4)
-    assert torch.equal(moved(0.0), torch.zeros(2))
 
 
 @pytest.mark.parametrize("kind", [*addressed.KINDS])

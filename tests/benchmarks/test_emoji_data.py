@@ -92,13 +92,3 @@ def test_fewer_pairs_are_some_of_the_same_and_other_data(base: Base, work: Path,
     assert few.fingerprint != data.fingerprint
     assert few.digests()["en"] != data.digests()["en"]
     assert few.tests("fi")["scenes"].captions == data.tests("fi")["scenes"].captions
-
-
-def test_the_same_folder_gives_the_same_data_to_the_bit(
-    base: Base, work: Path, data: EmojiData, tmp_path: Path
-) -> None:
-    (tmp_path / "npm").symlink_to(work / "npm")  # without the vectors that the first kept
-    again = load_emoji36(Looking(base), SIZES, tmp_path)
-    assert again.fingerprint == data.fingerprint and again.digests() == data.digests()
-    assert all(np.array_equal(again.galleries[each], vectors) for each, vectors in data.galleries.items())
-    assert again.build_corpus("ja").captions == data.build_corpus("ja").captions

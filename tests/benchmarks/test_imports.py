@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from benchmarks import imports
 from tests.patience import PATIENCE
@@ -21,14 +20,6 @@ def url(tmp_path: Path) -> Iterator[str]:
     yield service.stdout.readline().split()[-1]
     service.terminate()
     service.communicate(timeout=PATIENCE)
-
-
-def test_files_are_different_and_are_pictures(tmp_path: Path) -> None:
-    files = imports.draw_pictures(tmp_path / "some", 18, first=7)
-    assert [file.name for file in files[:2]] == ["photo-00007.jpg", "photo-00008.jpg"]
-    assert len({file.read_bytes() for file in files}) == 18
-    with Image.open(files[-1]) as image:
-        assert image.format == "JPEG" and image.width * image.height == 1_228_800
 
 
 @pytest.mark.nightly

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.methods import codaprompt, oewc
 from benchmarks.methods.er import update_reservoir
 from benchmarks.methods.rows import ROWS, SUITE
 from benchmarks.methods.trainer import SuiteTrainer
@@ -110,14 +109,6 @@ def test_the_fisher_is_the_sum_over_languages_of_the_mean_squared_gradient(
         assert all(torch.equal(now[number], held[number]) for number in IDLE)
 
 
-def test_without_teir_a_row_with_a_fisher_is_held_against_its_decay_and_with_it_nothing_moves(
-    encoder: Encoder, tmp_path: Path
-) -> None:
-    plain, teir = made("oewc", encoder, tmp_path / "a"), made("oewc+teir", encoder, tmp_path / "b")
-    assert {*IDLE} <= {*plain.used.tolist()} and not {*IDLE} & {*teir.used.tolist()}
-    assert oewc.STRENGTH == 1_000
-
-
 def test_a_pair_is_as_likely_kept_as_any_other() -> None:
     """Two languages of 30 pairs, a memory of 12; over 2,000 draws each pair is kept in a fifth of them."""
     counts = np.zeros(60)
@@ -172,14 +163,6 @@ def test_what_is_remembered_neither_grows_the_tokenizer_nor_counts_as_spoken(enc
     assert trainer.spoken.tolist() == alone.used.tolist() and len(trainer.used) > len(alone.used)
 
 
-def test_components_start_orthogonal_to_all_earlier_ones() -> None:
-    random = torch.Generator().manual_seed(0)
-    first = codaprompt.draw_orthogonal([], 64, random)
-    second = codaprompt.draw_orthogonal([3 * first], 64, random)
-    both = torch.cat([first, second])
-    torch.testing.assert_close(both @ both.T, torch.eye(10), atol=1e-5, rtol=0)
-
-
 def test_a_prompt_is_found_by_the_nearest_key_and_earlier_ones_stay(encoder: Encoder, tmp_path: Path) -> None:
     trainer: Any = made("dualprompt", encoder, tmp_path)
     trainer.learn(go_on)
@@ -189,15 +172,6 @@ def test_a_prompt_is_found_by_the_nearest_key_and_earlier_ones_stay(encoder: Enc
     queries = torch.cat([left["key/cy"] + 0.01 * before["key/br"], before["key/br"]])
     found = trainer.chosen(left, queries)[1]
     assert torch.equal(found[0], left["expert/cy"][0]) and torch.equal(found[1], before["expert/br"][0])
-
-
-@pytest.mark.parametrize("name", ["codaprompt", "codaprompt-untrained"])
-def test_prompts_are_trained_but_for_the_published_variant(encoder: Encoder, tmp_path: Path, name: str) -> None:
-    trainer: Any = made(name, encoder, tmp_path)
-    prompts = {key: value.detach().clone() for key, value in trainer.trained.items()}
-    trainer.learn(go_on)
-    stayed = [torch.equal(value, prompts[key]) for key, value in trainer.trained.items()]
-    assert all(stayed) if name.endswith("untrained") else not any(stayed)
 
 
 @pytest.mark.parametrize("name", ["der", "mla", "codaprompt-untrained", "teir-whole"])

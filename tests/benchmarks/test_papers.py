@@ -1,7 +1,7 @@
 """Tiny folders in the formats of the paper's data go the whole way; what is missing in them is named."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,12 @@ from typer.testing import CliRunner
 from benchmarks.emoji36.__main__ import app
 from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.files import FileData
-from benchmarks.emoji36.methods import ROWS
 from benchmarks.emoji36.papers import Layout, open_data
 from benchmarks.emoji36.table import Bench, fill
 from model.base import Base, open_base
 from model.encoder import Encoder
 from model.training import LearnSettings
-from tests.benchmarks.paper_folders import FIGURES, TESTED, WRITERS, captions, write_folder
+from tests.benchmarks.paper_folders import FIGURES, TESTED, WRITERS, captions
 from worker.prepare import compute_teacher_features
 
 
@@ -132,18 +131,11 @@ def void(_: object) -> None:
 
 
 CORPUS, TRANSLATED = "corpus/multilingual_coco/36langs/coco_en-it.tsv.gz", "annotations/coco/translated/it/test_gt.json"
-PICTURE, KEY = "val2014/COCO_val2014_000000000009.jpg", "000000000000003a"
+PICTURE = "val2014/COCO_val2014_000000000009.jpg"
 REFUSALS = [
     ("coco", removed("dataset_coco.json"), "dataset_coco.json: no such file"),
     ("coco", rewritten("dataset_coco.json", "{"), "dataset_coco.json: this is no JSON document"),
-    ("coco", rewritten("dataset_coco.json", "[]"), "dataset_coco.json: there is no list `images`"),
     ("coco", karpathy(lambda images: images[3].pop("cocoid")), "dataset_coco.json, image 3: there is no `cocoid`"),
-    ("coco", karpathy(lambda images: images[2].pop("split")), "dataset_coco.json, image 2: there is no `split`"),
-    (
-        "coco",
-        karpathy(lambda images: images[1].update(sentences=3)),
-        "dataset_coco.json, image 1: this is not the format",
-    ),
     ("coco", karpathy(lambda images: images.__delitem__(slice(8, 12))), "dataset_coco.json: no image with a caption"),
     ("coco", removed(PICTURE), f"{PICTURE}: no such picture"),
     (
@@ -151,31 +143,20 @@ REFUSALS = [
         rewritten(PICTURE, "no picture"),
         f"{PICTURE}: a picture must be a JPEG, PNG, WebP, AVIF, TIFF or HEIC file",
     ),
-    ("coco", removed(CORPUS), f"{CORPUS}: no such file"),
     ("coco", rewritten(CORPUS, "none\tof\nthese\tpairs"), f"{CORPUS}: no line begins with a training caption"),
-    ("coco", rewritten(CORPUS, "caption,english\na,b"), f"{CORPUS}: the lines are not of the form"),
-    ("coco", removed(TRANSLATED), f"{TRANSLATED}: no such file"),
     (
         "coco",
         rewritten(TRANSLATED, '{"annotations": [{"image_id": 3, "caption": "a"}]}'),
         f"{TRANSLATED}, line 1: the p",
     ),
-    ("coco", rewritten(TRANSLATED, '{"annotations": []}'), f"{TRANSLATED}: there is no caption in it"),
-    ("xm3600", removed("captions.jsonl"), "captions.jsonl: no such file"),
     ("xm3600", rewritten("captions.jsonl", '{"caption": "a", "picture": "b"}'), "captions.jsonl"),
     ("xm3600", without_italian, "captions.jsonl: the file holds no caption of this language; look at the tag (it)"),
-    (
-        "xm3600",
-        removed(f"images/{KEY}.png"),
-        "captions.jsonl, line 4: 6 of 72 rows name pictures that are not in the gallery",
-    ),
     (
         "folder",
         removed("images/p9.png"),
         "captions/en.jsonl, line 55: 6 of 72 rows name pictures that are not in the gallery",
     ),
     ("folder", rewritten("captions/it.csv", "caption,picture\na,p1"), "captions/it.csv: 1 usable row; at least 64"),
-    ("folder", rewritten("captions/it.csv", "a,b\nc,d"), "captions/it.csv, line 1: the header must name `caption`"),
     (
         "folder",
         rewritten("captions/it.jsonl", "{}"),
@@ -199,15 +180,6 @@ def test_what_is_missing_is_named(
     assert str(refused.value).startswith(f"{root}/{sentence}") and "\n" not in str(refused.value)
 
 
-@pytest.fixture
-def as_before() -> Iterator[None]:
-    """The command sets these for its whole process."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
-
-
 def command(*words: object, methods: str = "zero-shot") -> Any:
     return CliRunner().invoke(app, ["run", "--methods", methods, "--threads", "1", *map(str, words)])
 
@@ -223,34 +195,3 @@ def test_the_command_runs_and_refuses(spec: str, roots: dict[str, Path], tmp_pat
     refused = command("--data", "coco", "--root", roots["folder"], *rest)
     assert refused.exit_code == 1 and "dataset_coco.json: no such file" in str(refused.exception)
     assert "--root" in str(command("--data", "coco", *rest).exception)
-
-
-@pytest.mark.nightly
-@pytest.mark.usefixtures("as_before")
-def test_every_choice_of_addressed_runs_and_forgets_nothing(spec: str, roots: dict[str, Path], tmp_path: Path) -> None:
-    choices = [name for name, row in ROWS.items() if row.read == "own"]
-    rest = ("--base", spec, "--work", tmp_path, "--languages", "de,it")
-    done = command("--data", "folder", "--root", roots["folder"], *rest, methods=",".join(choices))
-    assert done.exit_code == 0, done.output
-    results = json.loads((tmp_path / "folder.json").read_text())
-    assert results["languages"] == ["it", "de"]  # the paper's order
-    for choice in choices:
-        assert results["methods"][choice]["F"]["seen"]["t2i"]["mean"] == 0.0
-        assert results["methods"][choice]["seeds"]["0"]["bitwise_equal"] is True
-    assert results["seeds"] == [0] and results["methods"]["addressed"]["seeds"]["0"]["commits"] != []
-
-
-@pytest.mark.usefixtures("as_before")
-def test_a_run_goes_on_only_with_the_same_files(spec: str, tmp_path: Path) -> None:
-    root, work = tmp_path / "data", tmp_path / "work"
-    root.mkdir()
-    write_folder(root)
-    folders = []
-    for _ in range(3):
-        done = command("--data", "folder", "--root", root, "--base", spec, "--work", work, "--languages", 1)
-        assert done.exit_code == 0, done.output
-        folders.append(len(list((work / "runs").iterdir())))
-        if len(folders) == 2:
-            with (root / "captions" / "en.jsonl").open("a") as file:
-                file.write("\n" + json.dumps({"caption": "one more", "picture": "p1", "split": "train"}))
-    assert folders == [1, 1, 2]

@@ -3,20 +3,14 @@
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from benchmarks.emoji36.tokenizers import Oracle
-from benchmarks.emoji36.trainer import CLL_CLIP, TEIR, Method
+from benchmarks.emoji36.trainer import CLL_CLIP, TEIR
 from benchmarks.methods.rows import ABLATIONS, SUITE, choose_tokenizer
 from model.base import open_base
 from model.encoder import Encoder
-from model.objectives import CrossLingual, CrossModal
-from model.table import pad
-from model.tokenizer import BEGIN, END
-from tests.benchmarks.slow_methods import ByHand
 from tests.model.toy import CAPTIONS, SETTINGS, corpus_for, go_on
 
 EXACT = replace(SETTINGS, mixed_precision=False)
@@ -40,44 +34,6 @@ def test_the_papers_ablations_are_rows_and_change_one_thing_each() -> None:
     assert changed("teir-lingual", proposed) == changed("teir-modal", proposed) == {"losses"}
     assert changed("teir-whole", proposed) == {"kind"}
     assert changed("teir-oracle", proposed) == set() and choose_tokenizer("teir-oracle") is Oracle
-
-
-HALVES = {
-    "gradient": Method(start="normal", scale="gradient", scales="gradient", dense=True),
-    "decay": Method(start="normal", scales="decay"),
-}
-
-
-@pytest.mark.parametrize("half", [*HALVES])
-def test_either_half_of_the_regularisation_alone_is_adamw_by_hand(encoder: Encoder, tmp_path: Path, half: str) -> None:
-    """On the gradient alone every row decays alike; on the decay alone every gradient counts, the ends' too."""
-    corpus, parent = corpus_for(encoder), encoder.base_view
-    trainer = HALVES[half].trainer(encoder, parent, corpus, tmp_path, EXACT)
-    rows = trainer.rows.detach().clone().requires_grad_()
-    f = [2.0 if number < len(encoder.base.table) else 1.0 for number in trainer.used.tolist()]
-    spared = torch.tensor([[1 / each] for each in f] + [[0.0], [0.0]])
-    alike = torch.ones_like(spared)
-    modal = CrossModal()
-    on_decay, on_gradient = (alike, spared) if half == "gradient" else (spared, alike)
-    scales: list[Tensor | float] = [on_gradient if half == "gradient" else alike, 1.0]
-    optimizer = ByHand([rows, modal.temperature], [on_decay, 0.0], scales, EXACT.weight_decay)
-    learned = trainer.learn(go_on)
-    for step, batch in trainer.make_batches(0):
-        numbers, last = pad([trainer.sequences[index] for index in batch], trainer.reading)
-        features, chosen = encoder.base.compute_text_features(rows[numbers], last), torch.from_numpy(batch)
-        loss = CrossLingual()(features, corpus.pivot_features[chosen])
-        owner = corpus.picture_rows[chosen]
-        loss = loss + 0.01 * modal(features, corpus.pictures[owner], owner)
-        optimizer.step(loss, EXACT.compute_rate(step, trainer.steps))
-    torch.testing.assert_close(trainer.rows.detach(), rows.detach(), rtol=1e-4, atol=2e-6)
-    ends, idle = [BEGIN, END], np.setdiff1d(np.arange(1_000), trainer.used)
-    kept = dict(zip(learned.rows.ids.tolist(), learned.rows.rows, strict=True))
-    if half == "gradient":
-        assert torch.allclose(kept[BEGIN], trainer.idle() * encoder.base.table[BEGIN], rtol=1e-5)
-        assert torch.allclose(kept[int(idle[0])], trainer.idle() * encoder.base.table[int(idle[0])], rtol=1e-5)
-    else:
-        assert not torch.allclose(kept[BEGIN], encoder.base.table[BEGIN], atol=1e-4)
-        assert not {*idle.tolist()} & {*kept} and {*ends} <= {*kept}
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

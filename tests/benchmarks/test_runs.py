@@ -1,31 +1,13 @@
 """The command: what goes on with what, what does not go together, and what is refused before anything is taught."""
 
-import json
 import subprocess
 from pathlib import Path
-from threading import Thread
 
 import pytest
-from filelock import FileLock
 
 from benchmarks.emoji36 import scenes
 from benchmarks.emoji36.run import commit
 from tests.benchmarks.command import Command
-
-
-def test_two_runs_come_to_one_file_of_results_one_after_the_other(run: Command) -> None:
-    held = run.succeed("--methods", "zero-shot")
-    with FileLock(run.out.with_name(f".{run.out.name}.lock")):  # as another run does while it merges
-        (second := Thread(target=run, args=("--methods", "shared"))).start()
-        scored = run.find_folder() / "scores" / "shared.json"
-        while not (scored.is_file() and json.loads(scored.read_text()).get("done")):
-            assert second.is_alive()
-            second.join(0.05)
-        second.join(1)
-        assert json.loads(run.out.read_text()) == held
-        run.out.write_text(json.dumps({**held, "methods": held["methods"] | {"teir": held["methods"]["zero-shot"]}}))
-    second.join()
-    assert {*json.loads(run.out.read_text())["methods"]} == {"zero-shot", "teir", "shared"}
 
 
 def test_a_seed_teaches_the_same_to_the_bit_and_another_does_not(run: Command) -> None:

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from benchmarks.methods.addressed import Adapter
 from benchmarks.stamps.__main__ import app
 from model.vocabulary import weigh_common_words
 from tests.benchmarks.emoji_folder import write_annotations
+from tests.launcher import Program
 from tests.tiny import write_tiny_base
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
@@ -198,6 +198,5 @@ def test_words_are_written_where_only_the_service_is_installed(work: Path, tmp_p
     out = tmp_path / "nl.jsonl"
     code = "import sys; sys.modules['matplotlib'] = None; from benchmarks.stamps.__main__ import app; app()"
     command = [sys.executable, "-c", code, "words", "nl", "--out", str(out), "--work", str(work)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert Program(command).wait() == 0
     assert json.loads(out.read_text()) == {"caption": "appel", "english": "apple"}

@@ -6,10 +6,10 @@ import pytest
 
 from benchmarks import made_up
 from benchmarks.cost_parts import PARTS, Plan
-from benchmarks.made_up import Sizes, draw_captions, make_base, open_views
+from benchmarks.made_up import Sizes, make_base
 from model.encoder import Encoder
 from model.teir import ScaledAdamW
-from model.tokenizer import CLIP_TOKENS, Tokenizer
+from model.tokenizer import CLIP_TOKENS
 from model.training import LearnSettings, Trainer
 
 TINY = Plan(
@@ -52,10 +52,3 @@ def test_the_large_table_has_the_rows_that_were_asked_for() -> None:
     assert first["table"] == 4 * TINY.sizes.width * (CLIP_TOKENS + TINY.sizes.words)
     assert last["table"] == pytest.approx(4 * TINY.sizes.width * TINY.sizes.rows, rel=0.01)
     assert PARTS["dense"](TINY)["table"] == last["table"]
-
-
-def test_a_made_up_word_is_one_token_of_its_language_and_two_of_clips() -> None:
-    view = open_views(Encoder(make_base(TINY.sizes)), TINY.sizes, 2)[2]
-    said = draw_captions(2, TINY.sizes.words)
-    for text, own, clip in zip(said, view.tokenize(said), Tokenizer().encode(said), strict=True):
-        assert (len(own), len(clip)) == (len(text.split()), 2 * len(text.split()))

@@ -30,6 +30,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         running.stop()
 
 
+@pytest.fixture(scope="package")
+def indonesian(site: Site) -> int:
+    """The version of a second language."""
+    return int(site.teach("id", epochs=1)["version"])
+
+
 @pytest.fixture(scope="package")  # its event loop holds the thread: nothing after these tests could run one
 def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:

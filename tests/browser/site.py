@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from demo import dataset
 from demo.gallery import Outline, draw_pictures, list_outlines
 from tests.launcher import Program
 from tests.patience import PATIENCE
+from tests.service.processes import find_free_port
 
 ADMIN_KEY = "admin-key-of-the-browser-tests"
 ENDED = ("succeeded", "failed", "cancelled")
@@ -40,7 +40,7 @@ class Site:
     processes: list[Program] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.port = _free_port()
+        self.port = find_free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(
             base_url=self.url, timeout=PATIENCE, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, trust_env=False
@@ -129,9 +129,3 @@ class Site:
             assert all(process.poll() is None for process in self.processes), self.log()
             time.sleep(0.2)
         raise AssertionError(self.log())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

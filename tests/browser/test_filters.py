@@ -151,18 +151,3 @@ def test_what_no_picture_has_is_named_when_filters_leave_nothing(page: Page) -> 
     expect(said).to_have_text("There is no collection “lost”. No picture has the key “plaec”.")
     page.click("#filters-button")
     expect(page.locator("#facets")).to_have_text("No picture is left to choose from.")
-
-
-def test_values_of_every_kind_survive_the_address(page: Page) -> None:
-    """A text that looks like a number, or like a JSON text, stays a text."""
-    kept = page.evaluate(
-        """async () => {
-            const { nothingAsked, read, write } = await import("/static/address.js");
-            const values = ["1950", 1950, true, "true", "null", "a:b..c", '"quoted"', "גשר", [1950, "1950"], "[1]"];
-            const is = values.map((value) => ({ key: "k", value }));
-            const asked = { ...nothingAsked(), q: "x & y", is, ranges: [{ key: "year", from: "1", to: "" }] };
-            const again = read(new URLSearchParams(write(asked).split("?")[1]));
-            return JSON.stringify(again) === JSON.stringify(asked) ? "equal" : JSON.stringify(again);
-        }"""
-    )
-    assert kept == "equal"

@@ -6,6 +6,7 @@ import re
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.site import Site
+from tests.browser.test_languages import restore
 
 
 def test_a_language_says_in_words_what_it_reads_and_its_figures_are_behind_details(page: Page, site: Site) -> None:
@@ -56,8 +57,7 @@ def test_a_version_is_marked_while_it_is_not_in_the_shared_table(page: Page, sit
     after = site.http.post("/v1/admin/languages/ar/rollback", json={}).json()["release"]
     page.reload()
     expect(marked).to_have_text("not shared")
-    restored = site.http.post(f"/v1/admin/releases/{before}/restore", json={"expected": after})
-    assert restored.is_success, restored.text
+    restore(site, before, after)
 
 
 def test_what_the_gate_refused_is_marked_and_its_figures_are_what_would_have_been(page: Page, site: Site) -> None:

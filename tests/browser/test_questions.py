@@ -182,27 +182,3 @@ def test_duplicates_are_shown_in_groups_and_deleted_one_by_one(page: Page, site:
     assert [site.http.get(f"/v1/pictures/copy-{quality}").status_code for quality in (70, 95)] == [404, 404]
     page.goto("/#duplicates?collection=nowhere&min_score=0.99")
     expect(page.locator("#duplicates-body")).to_contain_text("No two pictures are that similar.")
-
-
-def test_why_there_are_no_captions_to_compare_is_said_as_it_is(page: Page) -> None:
-    """Nothing was taught; taught from pairs of texts alone; a caption in a language that the base alone reads."""
-    said = page.evaluate(
-        """async () => {
-            const { captionsOf } = await import("/static/captions.js");
-            const { learned } = await import("/static/languages.js");
-            const named = (tag) => ({ language: tag, name: tag, native_name: tag, direction: "ltr", version: 0 });
-            const item = (tag, captions, more) => ({ ...named(tag), captions, ...more });
-            const told = (...items) => {
-                learned.items = items;
-                const captioned = items.filter((one) => one.captions);
-                const found = captioned.map(({ language }) => ({ language, caption: "x", score: 1 }));
-                return captionsOf(found).slice(1).map((element) => element?.textContent ?? "").join(" ");
-            };
-            const [english, taught] = [item("en", 0), item("de", 0, { taught: true })];
-            return [told(english), told(english, taught), told(item("en", 7), item("fr", 2, { built_in: true }))];
-        }"""
-    )
-    assert said[0].startswith("No caption belongs to a picture here yet.")
-    assert said[1].startswith("The language that was taught has no captions here: it was taught from pairs of texts")
-    assert "frnot taught" in said[2] and "ennot taught" not in said[2]
-    assert all("No language has captions yet" not in one for one in said)

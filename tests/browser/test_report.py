@@ -79,10 +79,9 @@ def test_figures_scale_and_confusion_are_those_of_the_json_and_lines_are_visible
     expect(page.locator(".sorry")).to_contain_text("version_not_found")
 
 
-def test_after_a_second_language_the_chain_is_drawn(page: Page, site: Site) -> None:
-    version = site.teach("id", epochs=1)["version"]
-    measured = [step for step in report(site, version)["chain"] if step["AA"] is not None]
-    open_report(page, version)
+def test_after_a_second_language_the_chain_is_drawn(page: Page, site: Site, indonesian: int) -> None:
+    measured = [step for step in report(site, indonesian)["chain"] if step["AA"] is not None]
+    open_report(page, indonesian)
     expect(page.locator(".chain circle.AA")).to_have_count(len(measured))
     expect(page.locator(".steps td.number").first).to_have_text(f"{measured[0]['AA'] * 100:.1f}")
     page.locator(".steps a").first.click()

@@ -59,16 +59,6 @@ def test_rows_that_more_is_added_to_keep_their_heading_and_the_focus(page: Page)
     assert focus
 
 
-def test_what_is_meant_stands_in_the_place_of_the_whole_word(page: Page) -> None:
-    meant = page.evaluate("""async () => {
-        const { unknown } = await import("/static/likely.js");
-        const asked = { q: "party art", is: [], ranges: [] };
-        const [said] = unknown({ unknown_words: ["art"], did_you_mean: { art: "cart" } }, asked);
-        return said.querySelector("a").hash;
-    }""")
-    assert "q=party+cart" in meant
-
-
 def test_keys_that_are_commands_of_the_browser_choose_and_move_nothing(page: Page) -> None:
     frames = page.locator("#results a.frame")
     frames.nth(1).press("Control+x")
@@ -183,20 +173,6 @@ def test_while_pictures_are_added_the_page_says_so(context: BrowserContext, site
         expect(page.locator("#growing")).to_be_hidden()
     finally:
         site.http.delete("/v1/pictures/one-more").raise_for_status()
-
-
-def test_a_picture_that_was_found_by_its_words_shows_captions_of_every_language_that_came(page: Page) -> None:
-    shown = page.evaluate(
-        """async () => {
-            const { grid } = await import("/static/gallery.js");
-            const captions = { en: ["orange circle"], cy: ["cylch oren"], br: ["b"], eu: ["e"], fr: ["f"] };
-            const hit = { picture: "p", url: "/static/icon.svg", captions };
-            const drawn = (item) => [...grid([item], "en")[0].querySelectorAll("figcaption p[lang]")];
-            const lines = (item) => drawn(item).map((line) => `${line.lang} ${line.textContent}`);
-            return [lines({ ...hit, words: 1 }), lines({ ...hit, score: 0.5 })];
-        }"""
-    )
-    assert shown == [["en orange circle", "cy cylch oren", "br b", "eu e"], ["en orange circle"]], "three at most"
 
 
 def test_similar_pictures_have_captions_in_the_chosen_language_and_more_of_one(page: Page, site: Site) -> None:

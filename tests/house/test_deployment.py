@@ -128,12 +128,6 @@ def test_every_service_has_a_health_check_and_ours_use_our_own_commands(services
         assert services[name]["healthcheck"]["test"] == ["CMD", "pictoglot", command, "--check"]
 
 
-def test_the_index_of_torch_reaches_the_image() -> None:
-    services = yaml.safe_load(run_config(**PASSWORDS, TORCH_INDEX="https://example.org/cpu").stdout)["services"]
-    for name in ("api", "worker"):
-        assert services[name]["build"]["args"] == {"TORCH_INDEX": "https://example.org/cpu"}
-
-
 def read_example_names() -> set[str]:
     """Return what `.env.example` names, commented out or not."""
     return set(re.findall(r"^#?([A-Z_]+)=", EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE))

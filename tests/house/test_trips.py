@@ -100,7 +100,7 @@ def trips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trip]:
         lines = "".join(f'{{"caption": "{row["caption"]}", "english": "{row["english"]}"}}\n' for row in pairs("cy"))
         form = {"data": {"language": "cy"}, "files": {"dataset": ("cy.jsonl", lines.encode())}}
         ask("language", lambda: service.admin.post("/v1/languages", **form))  # type: ignore[arg-type]
-        expansion = site.submit(pairs("cy"))
+        expansion = site.submit(pairs("cy"), epochs=1)
         taught = recorder.follow(lambda: run(attempt_at(site, expansion)))
     assert site.registry.expansions.get(expansion).state == "succeeded"
     site.close()

@@ -5,11 +5,9 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -24,7 +22,8 @@ from PIL import Image
 from model.base import BUNDLED
 from tests.house.source import PACKAGES, ROOT, list_tracked
 from tests.patience import PATIENCE
-from tests.service.harness import ADMIN_KEY, picture, running
+from tests.service.harness import ADMIN_KEY, picture, running, wait_until
+from tests.service.processes import answers, find_free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -161,37 +160,20 @@ def test_a_bundle_installs_where_there_is_no_network(tmp_path: Path) -> None:
     } <= versions
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until_ready(address: str, up: "subprocess.Popen[bytes]") -> None:
-    """Wait until it answers; fail when the process ends before."""
-    until = time.monotonic() + 180
-    while time.monotonic() < until:
-        with suppress(httpx.HTTPError):
-            if httpx.get(f"{address}/readyz", timeout=5, trust_env=False).is_success:
-                return
-        with suppress(subprocess.TimeoutExpired):
-            raise AssertionError(f"it ended with status {up.wait(0.2)}")
-    raise AssertionError("it is not ready after three minutes")
-
-
 def test_what_was_installed_serves_a_picture_and_stops_on_sigterm(programs: Path, tmp_path: Path) -> None:
     picture, manifest = tmp_path / "apple.png", tmp_path / "list.jsonl"
     Image.new("RGB", (96, 64), "firebrick").save(picture)
     manifest.write_text(json.dumps({"file": "apple.png", "captions": {"en": ["a red apple"]}}))
-    address = f"http://127.0.0.1:{(port := free_port())}"
+    address = f"http://127.0.0.1:{(port := find_free_port())}"
     settings = {"PICTOGLOT_HOME": str(tmp_path / "home"), "PICTOGLOT_PORT": str(port), "PICTOGLOT_FREE_BYTES": "0"}
-    up = subprocess.Popen([programs / "pictoglot", "up"], env=OWN | settings, cwd=tmp_path)
+    served = subprocess.Popen([programs / "pictoglot", "serve"], env=OWN | settings, cwd=tmp_path)
     try:
-        wait_until_ready(address, up)
+        with httpx.Client(base_url=address, trust_env=False) as waiting:
+            wait_until(lambda: answers(waiting, "/readyz") == 200 or served.poll() is not None)
         client = {"PICTOGLOT_URL": address, "PICTOGLOT_KEY": (tmp_path / "home" / "admin.key").read_text().strip()}
         call(programs / "pictoglot", "import", manifest, **client)
         answer = json.loads(call(programs / "pictoglot", "search", "a red apple", "--json", **client))
         assert [item["id"] for item in answer["items"]] == ["apple"]
     finally:
-        up.send_signal(signal.SIGTERM)
-    assert up.wait(PATIENCE) == 0
+        served.send_signal(signal.SIGTERM)
+    assert served.wait(PATIENCE) == 0

@@ -1,5 +1,6 @@
 """A real server in a thread, with the weightless encoder, and the assertions for every error answer."""
 
+import atexit
 import contextlib
 import hashlib
 import io
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from fastapi import FastAPI
 from PIL import Image, ImageDraw
 
@@ -82,6 +84,29 @@ def learn(registry: Registry, tag: str, *, move_shared: bool = True, report: dic
     return steps.learn(registry, tag, shared=move_shared, report={"pairs": 1} if report is None else report)
 
 
+_KEPT = dict[object, Any]()  # pools of processes
+
+
+def keep_processes(context: Context) -> None:
+    """Let a service have the processes of the one before that read datasets and pictures: each takes a while to start.
+
+    They end with the tests.
+    """
+
+    def share(pool: Any, *key: object) -> Any:
+        if key not in _KEPT:
+            _KEPT[key] = pool
+            atexit.register(pool.close)
+            pool.close = lambda: None
+        return _KEPT[key]
+
+    settings, frame = context.settings, context.encoder.frame
+    context.datasets = share(context.datasets, "datasets")
+    for name, queue in ("uploads", context.pictures.uploads), ("searches", context.pictures.searches):
+        key = (name, settings.decoders, settings.picture_pixels, frame and frame.dump_json())
+        queue.decoder = share(queue.decoder, *key)
+
+
 def settings_with(**constants: float) -> type[Settings]:
     """Make the service's settings with other constants."""
     return type("Chosen", (Settings,), constants)
@@ -98,7 +123,9 @@ def running(home: Path, encoder: Any = None, reopen: Any = None, **settings: Any
     chosen = settings_with(**{"watch_seconds": 0.1, **constants})(**{**own, **settings})
     if not chosen.database_url:
         make_registry(home / "registry.db")
-    app = create_app(build(chosen, encoder or WeightlessEncoder(), reopen))
+    context = build(chosen, encoder or WeightlessEncoder(), reopen)
+    keep_processes(context)
+    app = create_app(context)
     bound = bind(chosen)
     server = Server(make_uvicorn_config(app, chosen), app, drain_seconds=0)
     thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
@@ -120,6 +147,24 @@ def wait_until(reached: Any, seconds: float = PATIENCE) -> None:
     while not reached():
         assert time.monotonic() < until, f"not reached within {seconds} seconds"
         time.sleep(0.01)
+
+
+@contextmanager
+def hold_up(owner: object, name: str) -> Iterator[threading.Semaphore]:
+    """Hold up all calls of a function of `owner` during the block; yield a semaphore that each call releases."""
+    act, reached, go_on = getattr(owner, name), threading.Semaphore(0), threading.Event()
+
+    def wait(*given: Any, **more: Any) -> Any:
+        reached.release()
+        assert go_on.wait(PATIENCE)
+        return act(*given, **more)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(owner, name, wait)
+        try:
+            yield reached
+        finally:
+            go_on.set()
 
 
 def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:

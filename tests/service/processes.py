@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,6 +71,12 @@ def run_module(name: str, home: object, **variables: str) -> tuple[int | None, s
             program.kill()
         output, errors = program.communicate()
     return program.returncode, output, errors
+
+
+def find_free_port() -> int:
+    """Find a port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 def answers(client: httpx.Client, path: str) -> int:

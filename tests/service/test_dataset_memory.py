@@ -4,7 +4,7 @@ import gzip
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -26,15 +26,15 @@ pytestmark = pytest.mark.row("F9")
 SLACK = 48 << 20  # bytes that the service may take beside what it had
 ROWS = "".join(json.dumps({"caption": f"afal {n}", "english": f"apple {n}"}) + "\n" for n in range(80)).encode()
 # parsed as a whole, the largest of these take 64 MB and more: a list of 56 bytes for three of the file
-HOSTILE = {
-    "many entries": b'{"images": [], "annotations": [' + b"[]," * 100_000 + b"[]]}",
-    "one large entry": b'{"images": [], "annotations": [[' + b"[]," * 2_000_000 + b"[]]]}",
-    "large but not read": b'{"annotations": [], "x": [' + b"[]," * 200_000 + b"[]]}",
-    "deep": b'{"annotations": ' + b"[" * 3_000_000,
-    "a long text": b'{"annotations": [{"caption": "' + b"a" * 10_000_000 + b'"}]}',
-    "a long number": b'{"annotations": [' + b"9" * 1_000_000 + b"]}",
-    "a sheet with a far cell": write_xlsx([["caption", "english"], ["afal", "apple"]], place="XFD1048576"),
-    "grows": gzip.compress(b'{"annotations": [{"caption": "' + b"a" * 100_000_000 + b'"}]}'),
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "many entries": lambda: b'{"images": [], "annotations": [' + b"[]," * 100_000 + b"[]]}",
+    "one large entry": lambda: b'{"images": [], "annotations": [[' + b"[]," * 2_000_000 + b"[]]]}",
+    "large but not read": lambda: b'{"annotations": [], "x": [' + b"[]," * 200_000 + b"[]]}",
+    "deep": lambda: b'{"annotations": ' + b"[" * 3_000_000,
+    "a long text": lambda: b'{"annotations": [{"caption": "' + b"a" * 10_000_000 + b'"}]}',
+    "a long number": lambda: b'{"annotations": [' + b"9" * 1_000_000 + b"]}",
+    "a sheet with a far cell": lambda: write_xlsx([["caption", "english"], ["afal", "apple"]], place="XFD1048576"),
+    "grows": lambda: gzip.compress(b'{"annotations": [{"caption": "' + b"a" * 100_000_000 + b'"}]}'),
 }
 
 
@@ -80,8 +80,8 @@ def test_no_dataset_fills_the_memory_of_the_service(tmp_path: Path) -> None:
         searching = Thread(target=search)
         searching.start()
         with watch_memory(api) as peak:
-            for name, data in HOSTILE.items():
-                answer = teach(client, data)
+            for name, make in HOSTILE.items():
+                answer = teach(client, make())
                 assert (answer.status_code, answer.json()["code"]) == (422, "dataset_invalid"), name
         ended.set()
         searching.join()

@@ -2,7 +2,6 @@
 
 import io
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -16,7 +15,7 @@ from index import duplicates
 from service.routes import duplicates as route
 from tests.doubles import make_picture_vector
 from tests.patience import PATIENCE
-from tests.service.harness import Service, assert_problem, motif, picture, running
+from tests.service.harness import Service, assert_problem, hold_up, motif, picture, running
 
 LEAST = 0.9
 
@@ -143,22 +142,13 @@ def test_a_group_is_bounded_and_says_so(gallery: Gallery, monkeypatch: pytest.Mo
 
 
 def test_a_page_has_its_turn_until_its_thread_is_done(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
-    service, begun, done = gallery.service, threading.Event(), threading.Event()
-
-    def find_slowly(*given: Any) -> duplicates.DuplicatesPage:
-        begun.set()
-        assert done.wait(PATIENCE)
-        return duplicates.find_groups(*given)
-
-    monkeypatch.setattr(route, "find_groups", find_slowly)
-    for name in ("seconds", "turn_seconds"):
-        monkeypatch.setattr(service.context.lanes.duplicates, name, 0.3)
-    try:
+    service = gallery.service
+    with monkeypatch.context() as hasty, hold_up(route, "find_groups") as begun:
+        for name in ("seconds", "turn_seconds"):
+            hasty.setattr(service.context.lanes.duplicates, name, 0.3)
         assert_problem(service.admin.get("/v1/duplicates"), 503, "registry_unavailable")
-        assert begun.is_set()
+        assert begun.acquire(timeout=PATIENCE)
         assert_problem(service.admin.get("/v1/duplicates"), 503, "overloaded")
-    finally:
-        done.set()
     for name in ("seconds", "turn_seconds"):
         monkeypatch.setattr(service.context.lanes.duplicates, name, PATIENCE)
     assert service.admin.get("/v1/duplicates").status_code == 200

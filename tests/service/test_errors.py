@@ -14,11 +14,7 @@ from starlette.testclient import TestClient
 
 from service.metrics import Metrics
 from service.problems import get_status, install, make_problem_response
-from service.requests import RequestMiddleware, validate
-from service.schemas.admin import RollbackRequest
-from service.schemas.common import RequestBody
-from service.schemas.gallery import PictureRecord
-from service.schemas.search import EmbeddingsRequest, PictureSearch
+from service.requests import RequestMiddleware
 from store import errors
 from tests.service.harness import Service, assert_problem
 
@@ -45,30 +41,35 @@ def test_the_details_of_an_internal_failure_are_not_sent() -> None:
     assert b"/home" not in bytes(answer.body)
 
 
+SEARCH = "search/pictures"
+
+
 @pytest.mark.parametrize(
-    ("model", "given", "said"),
+    ("path", "given", "said"),
     [
-        (PictureSearch, {"limit": 0}, "body.limit: this must be 1 or more"),
-        (PictureSearch, {"limit": 101}, "body.limit: this may be 100 at most"),
-        (PictureSearch, {"limit": "5"}, "body.limit: this must be a whole number"),
-        (PictureSearch, {"min_match": "x"}, "body.min_match: this must be a number"),
-        (PictureSearch, {"cursor": ""}, "body.cursor: this must have 1 or more characters"),
-        (PictureSearch, {"cursor": "x" * 9_999}, "body.cursor: this may have at most 2048 characters"),
-        (PictureSearch, {"mode": "x"}, "body.mode: this must be 'meaning', 'words' or 'both'"),
-        (PictureSearch, {"facets": []}, "body.facets: this list must have 1 or more"),
-        (PictureSearch, {"captions": 5}, "body.captions: this must be `all`, `none` or a list of tags, 200 at most"),
-        (EmbeddingsRequest, {"input": []}, "body.input: this list must have 1 or more"),
-        (EmbeddingsRequest, {"input": ["a", 1]}, "body.input.1: this must be a text"),
-        (EmbeddingsRequest, {"input": 1}, "body.input: this must be a list"),
-        (RollbackRequest, {"dry_run": "true"}, "body.dry_run: this must be true or false"),
-        (RollbackRequest, {"reason": "x" * 1_001}, "body.reason: this may have at most 1000 characters"),
-        (PictureRecord, {"collection": "a\tb"}, "body.collection: a name has no control characters"),
+        (SEARCH, {"limit": 0}, "body.limit: this must be 1 or more"),
+        (SEARCH, {"limit": 101}, "body.limit: this may be 100 at most"),
+        (SEARCH, {"limit": "5"}, "body.limit: this must be a whole number"),
+        (SEARCH, {"min_match": "x"}, "body.min_match: this must be a number"),
+        (SEARCH, {"cursor": ""}, "body.cursor: this must have 1 or more characters"),
+        (SEARCH, {"cursor": "x" * 9_999}, "body.cursor: this may have at most 2048 characters"),
+        (SEARCH, {"mode": "x"}, "body.mode: this must be 'meaning', 'words' or 'both'"),
+        (SEARCH, {"facets": []}, "body.facets: this list must have 1 or more"),
+        (
+            "search/pictures",
+            {"captions": 5},
+            "body.captions: this must be `all`, `none` or a list of tags, 200 at most",
+        ),
+        ("embeddings", {"input": ["a", 1]}, "body.input.1: this must be a text"),
+        ("embeddings", {"input": 1}, "body.input: this must be a list"),
+        ("admin/languages/de/rollback", {"dry_run": "true"}, "body.dry_run: this must be true or false"),
+        ("admin/languages/de/rollback", {"reason": "x" * 1_001}, "body.reason: this may have at most 1000 characters"),
+        ("pictures/changes", {"ids": ["a"], "collection": "a\tb"}, "body.collection: a name has no control characters"),
     ],
 )
-def test_a_refusal_says_in_words_what_is_wanted(model: type[RequestBody], given: object, said: str) -> None:
-    with pytest.raises(errors.InvalidInput) as refused:
-        validate(model, given)
-    assert refused.value.detail == said
+def test_a_refusal_says_in_words_what_is_wanted(service: Service, path: str, given: object, said: str) -> None:
+    refused = service.admin.post(f"/v1/{path}", json=given)
+    assert assert_problem(refused, 422, "invalid_request")["detail"] == said
 
 
 def test_a_long_list_of_locations_is_truncated() -> None:
@@ -127,4 +128,13 @@ def test_a_new_request_id_does_not_follow_the_seed_of_the_process(service: Servi
 def test_the_page_shares_nothing_with_other_sites(service: Service) -> None:
     headers = service.http.get("/").headers
     assert headers["cross-origin-opener-policy"] == "same-origin" and headers["referrer-policy"] == "no-referrer"
-    assert "default-src 'none'" in headers["content-security-policy"]
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
+
+
+def test_an_unchanged_file_of_the_page_is_not_sent_again_and_nothing_else_is_there(service: Service) -> None:
+    etag = service.http.get("/static/main.js").headers["etag"]
+    again = service.http.get("/static/main.js", headers={"If-None-Match": etag})
+    assert (again.status_code, again.content) == (304, b"")
+    for name in ("none.js", "__init__.py", "..%2F__init__.py"):
+        assert_problem(service.http.get(f"/static/{name}"), 404, "not_found")

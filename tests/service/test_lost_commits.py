@@ -5,7 +5,7 @@ A proxy cuts the connection between the service and a real server, at that very 
 
 import json
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
@@ -46,10 +46,6 @@ def has_dataset(service: Service, expansion: str) -> bool:
 
 def cancel(service: Service, expansion: str) -> None:
     assert service.admin.post(f"/v1/expansions/{expansion}/cancel").status_code in (200, 202)
-
-
-def list_expansions(service: Service) -> list[Any]:
-    return [item["id"] for item in service.admin.get("/v1/expansions", params={"limit": 100}).json()["items"]]
 
 
 def get_content_status(service: Service, id: str) -> int:

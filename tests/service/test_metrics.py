@@ -6,9 +6,11 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,10 +20,11 @@ from sqlalchemy import text
 from index.damage import Damage, ScrubReport, save_report
 from model.base import open_base
 from model.encoder import Encoder
+from model.pictures import read_rgb
 from store.logs import JsonFormatter
 from tests.doubles import StalledEncoder
 from tests.house.source import ROOT
-from tests.service.harness import Service, picture, running, wait_until
+from tests.service.harness import Service, motif, picture, running, wait_until
 from tests.tiny import write_tiny_base
 
 STATES = {"queued", "running", "succeeded", "failed", "cancelled"}
@@ -186,6 +189,15 @@ def test_a_search_tells_its_parts_at_level_debug(real: Service, caplog: pytest.L
     assert told["tokenise"] > 0 and told["encode"] > 0
     assert line["request_time"] == {**told, "send": line["request_time"]["send"]}
     assert sum(line["request_time"].values()) == pytest.approx(line["milliseconds"], abs=0.5)
+
+
+def test_a_picture_has_the_vector_of_the_whole_although_it_is_framed_where_it_is_decoded(real: Service) -> None:
+    motif(3, 90).crop((0, 0, 90, 50)).save(file := BytesIO(), "PNG")
+    assert real.put("framed", file.getvalue()).json()["width"] == 90
+    sent = real.admin.post("/v1/embeddings", files={"picture": ("x", file.getvalue())}).json()["data"][0]["embedding"]
+    whole = real.context.encoder.encode_pictures([read_rgb(file.getvalue())])[0]
+    assert np.array_equal(np.array(sent, dtype=np.float32), whole)
+    assert np.allclose(real.context.live.current.find_picture_vector("framed"), whole, atol=1e-3)  # halved, as stored
 
 
 def test_above_debug_neither_the_log_nor_the_answer_has_them(real: Service, caplog: pytest.LogCaptureFixture) -> None:

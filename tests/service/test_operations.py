@@ -1,6 +1,5 @@
 """Readiness, metrics, documents and shutdown."""
 
-import asyncio
 import logging
 import os
 import re
@@ -10,15 +9,13 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from service import watch
-from service.app import build, create_app
 from service.commands.doctor import Checkup, Finding
 from service.serve import bind
 from service.settings import Settings
@@ -27,7 +24,6 @@ from tests.doubles import StalledEncoder, WeightlessEncoder
 from tests.patience import PATIENCE, bound_time
 from tests.redis_server import RedisServer
 from tests.service.harness import (
-    ADMIN_KEY,
     Service,
     assert_problem,
     assert_state_unchanged,
@@ -67,14 +63,6 @@ def test_readiness_tells_only_who_may_see_all_of_languages_and_changes(tmp_path:
         assert {"pictures", "cy"} <= set(whole["generations"]) and "secret captions" in whole["degraded"][0]
 
 
-def test_a_service_that_drains_is_not_ready_but_answers(tmp_path: Path) -> None:
-    with running(tmp_path) as service:
-        service.context.stopping.set()
-        answer = service.http.get("/readyz")
-        assert (answer.status_code, answer.json()["degraded"]) == (503, ["draining"])
-        assert service.search("cat").status_code == 200
-
-
 def test_a_broker_that_is_down_is_told_and_searches_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "PROBE_SECONDS", 0.1)
     monkeypatch.setattr(watch, "_BROKER_SECONDS", 0.5)
@@ -102,24 +90,11 @@ def test_a_broker_that_is_down_is_told_and_searches_go_on(tmp_path: Path, monkey
 
 @pytest.mark.parametrize("stopped", ["texts", "pictures", "writes"])
 def test_a_service_with_a_stopped_queue_is_not_ready(tmp_path: Path, stopped: str) -> None:
-    async def check() -> None:
-        context = build(Settings(home=tmp_path, free_bytes=0, admin_key=ADMIN_KEY), WeightlessEncoder())
-        transport = httpx.ASGITransport(create_app(context))  # starts no queue
-        async with (
-            httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
-            AsyncExitStack() as on,
-        ):
-            for name in {"texts", "pictures", "writes"} - {stopped}:
-                await on.enter_async_context(getattr(context, name))
-            answer = await client.get("/readyz")
-            assert (answer.status_code, answer.json()["degraded"]) == (503, ["encoder_stopped"])
-            async with getattr(context, stopped):
-                assert (await client.get("/readyz")).status_code == 200
-        context.pictures.close()
-        context.live.close()
-        context.registry.close()
-
-    asyncio.run(check())
+    with running(tmp_path) as service:
+        task = getattr(service.context, stopped)._task
+        task.get_loop().call_soon_threadsafe(task.cancel)
+        wait_until(lambda: service.http.get("/readyz").status_code == 503)
+        assert service.http.get("/readyz").json()["degraded"] == ["encoder_stopped"]
 
 
 def test_metrics_count_by_route_and_not_by_path(service: Service) -> None:

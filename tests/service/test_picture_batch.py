@@ -12,10 +12,11 @@ import httpx
 import pytest
 from PIL import Image
 
+from service import forms
 from service.lanes import DATASET_CHECKS
 from tests.doubles import WeightlessEncoder
 from tests.patience import PATIENCE
-from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running, wait_until
+from tests.service.harness import Service, assert_problem, assert_state_unchanged, hold_up, picture, running, wait_until
 
 Record = dict[str, Any]
 
@@ -212,6 +213,15 @@ def test_a_bound_key_writes_into_its_collections_alone(service: Service) -> None
         ]
         assert {item["picture"]["collection"] for item in answer.json()["items"][2:]} == {"near"}
     assert service.admin.get("/v1/pictures/elsewhere").json()["collection"] == "default"
+
+
+def test_records_are_parsed_beside_the_event_loop(service: Service) -> None:
+    """Eight megabytes of them take two seconds."""
+    with ThreadPoolExecutor(1) as clients, hold_up(forms, "parse_json") as parsing:
+        answer = clients.submit(post, service, [picture(71)], [{"id": "parsed"}])
+        assert parsing.acquire(timeout=PATIENCE)
+        assert service.http.get("/livez").status_code == 200
+    assert list_outcomes(answer.result()) == [("parsed", "created", 201, None)]
 
 
 def test_a_batch_does_not_wait_for_datasets_that_are_checked(service: Service) -> None:

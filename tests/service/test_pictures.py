@@ -284,6 +284,13 @@ def test_the_gallery_is_listed_page_by_page(service: Service) -> None:
     assert_problem(service.admin.get("/v1/pictures", params={"cursor": "x"}), 422, "invalid_cursor")
 
 
+def test_every_change_of_a_character_of_a_cursor_is_found(service: Service) -> None:
+    cursor = service.admin.get("/v1/pictures", params={"limit": 1}).json()["next_cursor"]
+    for place, letter in enumerate(cursor[:-1]):  # the last bits of base64 may mean nothing
+        changed = f"{cursor[:place]}{'B' if letter == 'A' else 'A'}{cursor[place + 1 :]}"
+        assert_problem(service.admin.get("/v1/pictures", params={"cursor": changed}), 422, "invalid_cursor")
+
+
 def test_content_and_thumbnail_are_cached_by_their_content(service: Service) -> None:
     service.put("cached", picture(94, side=600))
     item = service.admin.get("/v1/pictures/cached").json()

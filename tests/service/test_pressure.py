@@ -20,45 +20,36 @@ from index.snapshot import Snapshot
 from service.forms import FileOnDisk
 from service.schemas.common import Response
 from store import files
-from store.errors import ExpansionNotFound, StorageFull
-from tests.doubles import WeightlessEncoder
+from store.errors import StorageFull
+from tests.doubles import StalledEncoder, WeightlessEncoder
 from tests.patience import PATIENCE, bound_time
 from tests.service.harness import (
     ADMIN_KEY,
     Service,
     assert_problem,
     assert_state_unchanged,
+    hold_up,
     learn,
     picture,
     running,
     wait_until,
 )
+from tests.service.test_languages import teach
 
 PATIENT = {"picture_pixels": 400_000_000}  # a decoder has 50 s for so many: it may be stopped for as long
 
 
-def test_requests_that_wait_for_a_release_delay_no_search(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    opening, go_on = threading.Event(), threading.Event()
-    open_release = fresh.context.live.open
-
-    def run_slowly(*given: Any, **more: Any) -> Any:
-        opening.set()
-        assert go_on.wait(PATIENCE)
-        return open_release(*given, **more)
-
-    monkeypatch.setattr(fresh.context.live, "open", run_slowly)
-    learn(fresh.context.registry, "cy")
-    (expansion,) = fresh.context.registry.expansions.list()
-    with ThreadPoolExecutor(60) as clients:  # more than the pool has threads
+def test_requests_that_wait_for_a_release_delay_no_search(fresh: Service) -> None:
+    with ThreadPoolExecutor(60) as clients, hold_up(fresh.context.live, "open") as opening:
+        learn(fresh.context.registry, "cy")
+        (expansion,) = fresh.context.registry.expansions.list()
+        # more than the pool has threads
         answers = [clients.submit(fresh.admin.get, f"/v1/expansions/{expansion.id}") for _ in range(60)]
-        try:
-            assert opening.wait(PATIENCE)
-            assert fresh.search("red apple").status_code == 200
-            assert fresh.admin.get("/v1/versions").status_code == 200  # needs a thread of the shared pool
-            assert not any(answer.done() for answer in answers)
-        finally:
-            go_on.set()
-        assert {answer.result().json()["release"] for answer in answers} == {2}
+        assert opening.acquire(timeout=PATIENCE)
+        assert fresh.search("red apple").status_code == 200
+        assert fresh.admin.get("/v1/versions").status_code == 200  # needs a thread of the shared pool
+        assert not any(answer.done() for answer in answers)
+    assert {answer.result().json()["release"] for answer in answers} == {2}
     assert fresh.search("afal", language="cy").status_code == 200
 
 
@@ -121,21 +112,6 @@ def test_uploads_under_way_take_no_thread_from_searches(tmp_path: Path) -> None:
         assert {upload.result().status_code for upload in uploads} == {201}
 
 
-def test_more_pictures_than_may_wait_are_refused_at_once(tmp_path: Path) -> None:
-    with (
-        running(tmp_path, queue_limit=4, **PATIENT) as service,
-        stop_decoder(service),
-        ThreadPoolExecutor(4) as clients,
-    ):
-        uploads = [clients.submit(service.put, f"p{number}") for number in range(4)]
-        wait_until(lambda: service.context.pictures.uploads.requests == 4)
-        with assert_state_unchanged(service):
-            assert_problem(service.put("one-more"), 503, "overloaded")
-        (pid,) = service.context.pictures.uploads.decoder.pids
-        os.kill(pid, signal.SIGCONT)
-        assert {upload.result().status_code for upload in uploads} == {201}
-
-
 def begin(service: Service, path: str, body: bytes, declared: int | None = None) -> socket.socket:
     """Send the head of a POST and `body` on a connection that waits for the answer."""
     length = len(body) if declared is None else declared
@@ -191,14 +167,15 @@ def test_a_search_by_picture_does_not_wait_for_uploads(tmp_path: Path) -> None:
 
 
 class Blocked(WeightlessEncoder):
-    """Its first call with pictures waits for `go_on`; notes how many pictures came together."""
+    """Its first call with pictures waits for `go_on`; notes how many came together, and how nice the thread is."""
 
     def __init__(self) -> None:
         self.go_on = threading.Event()
-        self.together: list[int] = []
+        self.together, self.nice = list[int](), list[int]()
 
     def encode_pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Any:
         self.together.append(len(images))
+        self.nice.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
         if len(self.together) == 1:
             assert self.go_on.wait(PATIENCE)
         return super().encode_pictures(images, batch)
@@ -219,8 +196,22 @@ def test_uploads_are_encoded_together_and_searches_do_not_wait_for_them(tmp_path
             encoder.go_on.set()
         assert {upload.result().status_code for upload in uploads} == {201}
         assert encoder.together == [1, 1, 5]
+        assert [nice - os.getpriority(os.PRIO_PROCESS, 0) for nice in encoder.nice] == [10, 0, 10]
         assert service.put("p0").status_code == 200
         assert len(encoder.together) == 3, "the same bytes are not encoded twice"
+
+
+def test_a_search_waits_for_a_few_texts_of_others_and_not_for_hundreds(tmp_path: Path) -> None:
+    encoder, texts = StalledEncoder(), {"input": [f"text {number}" for number in range(200)], "language": "en"}
+    with running(tmp_path, encoder, queue_limit=16) as service, ThreadPoolExecutor(2) as clients:
+        encoder.stall()
+        many = clients.submit(lambda: service.admin.post("/v1/embeddings", json=texts))
+        wait_until(lambda: encoder.seen)
+        search = clients.submit(service.search, "a search", language="en")
+        wait_until(lambda: service.context.texts.depth > 0)
+        encoder.cue.set()
+        assert search.result().status_code == 200 and encoder.seen.index("a search") < 50
+        assert many.result().status_code == 200
 
 
 def test_a_search_by_picture_that_waits_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,84 +226,38 @@ def test_a_search_by_picture_that_waits_too_long_is_refused(tmp_path: Path, monk
             os.kill(pid, signal.SIGCONT)
 
 
-def test_datasets_under_validation_take_no_thread_from_searches(
-    fresh: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reading, go_on = threading.Semaphore(0), threading.Event()
-    check = fresh.context.datasets.check
-
-    def run_slowly(*given: Any) -> Any:
-        reading.release()
-        assert go_on.wait(PATIENCE)
-        return check(*given)
-
-    monkeypatch.setattr(fresh.context.datasets, "check", run_slowly)
-    rows = b"".join(b'{"caption": "afal %d", "english": "apple %d"}\n' % (n, n) for n in range(80))
-
-    def teach(number: int) -> int:
-        dataset, form = {"dataset": ("x.jsonl", rows)}, {"language": "cy", "dry_run": "true"}
-        return fresh.admin.post("/v1/languages", data=form, files=dataset).status_code
-
-    with ThreadPoolExecutor(60) as clients:
-        answers = [clients.submit(teach, number) for number in range(60)]
-        try:
-            assert reading.acquire(timeout=PATIENCE)
-            assert fresh.search("red apple").status_code == 200
-            assert fresh.put("a").status_code == 201
-        finally:
-            go_on.set()
-        assert {answer.result() for answer in answers} == {200}
+def test_datasets_under_validation_take_no_thread_from_searches(fresh: Service) -> None:
+    with ThreadPoolExecutor(60) as clients, hold_up(fresh.context.datasets, "check") as reading:
+        answers = [clients.submit(teach, fresh, dry_run="true") for _ in range(60)]
+        assert reading.acquire(timeout=PATIENCE)
+        assert fresh.search("red apple").status_code == 200
+        assert fresh.put("a").status_code == 201
+    assert {answer.result().status_code for answer in answers} == {200}
 
 
-def test_a_search_needs_no_thread_of_the_pool_that_all_others_share(
-    fresh: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reading, go_on = threading.Semaphore(0), threading.Event()
+def test_a_search_needs_no_thread_of_the_pool_that_all_others_share(fresh: Service) -> None:
     key = {"X-API-Key": fresh.key("search")}
-
-    def run_slowly(id: str, *_: object) -> None:
-        reading.release()
-        assert go_on.wait(PATIENCE)
-        raise ExpansionNotFound
-
-    monkeypatch.setattr(fresh.context.registry.expansions, "get", run_slowly)
-    with ThreadPoolExecutor(60) as clients:  # more than the pool has threads
+    with ThreadPoolExecutor(60) as clients, hold_up(fresh.context.registry.expansions, "get") as reading:
         answers = [clients.submit(fresh.admin.get, "/v1/expansions/a") for _ in range(60)]
-        try:
-            for _ in range(40):
-                assert reading.acquire(timeout=PATIENCE)
-            assert fresh.search("red apple").status_code == 200
-            assert fresh.search_by_picture().status_code == 200
-            body = {"text": "with a key that has to be looked up"}
-            assert fresh.http.post("/v1/search/pictures", json=body, headers=key).status_code == 200
-        finally:
-            go_on.set()
-        assert {answer.result().status_code for answer in answers} == {404}
+        for _ in range(40):
+            assert reading.acquire(timeout=PATIENCE)
+        assert fresh.search("red apple").status_code == 200
+        assert fresh.search_by_picture().status_code == 200
+        body = {"text": "with a key that has to be looked up"}
+        assert fresh.http.post("/v1/search/pictures", json=body, headers=key).status_code == 200
+    assert {answer.result().status_code for answer in answers} == {404}
 
 
-def test_filters_that_take_long_hold_up_no_search_by_words(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_filters_that_take_long_hold_up_no_search_by_words(fresh: Service) -> None:
     assert fresh.put("a", en=["a cat"]).status_code == 201
-    reading, go_on = threading.Semaphore(0), threading.Event()
-    left = fresh.context.selection.select_keys
-
-    def run_slowly(wanted: Any, *given: Any, **more: Any) -> Any:
-        if not wanted.is_unrestricted:
-            reading.release()
-            assert go_on.wait(PATIENCE)
-        return left(wanted, *given, **more)
-
-    monkeypatch.setattr(fresh.context.selection, "select_keys", run_slowly)
     tagged = {"must": [{"key": "tags", "match": {"value": "x"}}]}
-    with ThreadPoolExecutor(8) as clients:
+    with ThreadPoolExecutor(8) as clients, hold_up(fresh.context.selection, "select_keys") as reading:
         answers = [clients.submit(fresh.search, "red apple", filter=tagged) for _ in range(8)]
-        try:
-            for _ in range(4):  # all threads of filters
-                assert reading.acquire(timeout=PATIENCE)
-            found = fresh.search("cat", mode="words").json()
-            assert [hit["id"] for hit in found["items"]] == ["a"]
-        finally:
-            go_on.set()
-        assert {answer.result().status_code for answer in answers} <= {200, 503}  # some may have waited too long
+        for _ in range(4):  # all threads of filters
+            assert reading.acquire(timeout=PATIENCE)
+        found = fresh.search("cat", mode="words").json()
+        assert [hit["id"] for hit in found["items"]] == ["a"]
+    assert {answer.result().status_code for answer in answers} <= {200, 503}  # some may have waited too long
 
 
 def test_large_answers_are_built_in_the_threads_of_searches(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:

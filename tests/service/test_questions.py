@@ -2,7 +2,6 @@
 
 import gc
 import json
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 
 from tests.doubles import make_picture_vector, make_text_vector
 from tests.patience import PATIENCE
-from tests.service.harness import Service, assert_problem, motif, picture, running, wait_until
+from tests.service.harness import Service, assert_problem, hold_up, motif, picture, running, wait_until
 
 IDS = [f"p{number}" for number in range(8)]
 VECTORS = {id: make_picture_vector(motif(number)) for number, id in enumerate(IDS)}
@@ -73,29 +72,19 @@ def test_text_and_pictures_are_weighed_and_what_is_not_wanted_is_taken_away(serv
 def test_the_bytes_of_an_upload_are_dropped_when_they_are_encoded(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, counting, done = picture(77), threading.Event(), threading.Event()
-    count_facets = service.context.selection.count_facets
+    data = picture(77)
 
     def is_held() -> bool:
         return any(
             type(each) is bytes and each == data and each is not data for each in gc.get_referents(*gc.get_objects())
         )
 
-    def count_slowly(*given: Any) -> Any:
-        counting.set()
-        assert done.wait(PATIENCE)
-        return count_facets(*given)
-
-    monkeypatch.setattr(service.context.selection, "count_facets", count_slowly)
     monkeypatch.setattr(service.context.lanes.filter, "seconds", PATIENCE)
-    with ThreadPoolExecutor(1) as threads:
+    with ThreadPoolExecutor(1) as threads, hold_up(service.context.selection, "count_facets") as counting:
         answer = threads.submit(service.search_by_picture, data, facets="tags")
-        try:
-            assert counting.wait(PATIENCE)
-            wait_until(lambda: not is_held())
-        finally:
-            done.set()
-        assert answer.result().status_code == 200
+        assert counting.acquire(timeout=PATIENCE)
+        wait_until(lambda: not is_held())
+    assert answer.result().status_code == 200
 
 
 def test_an_uploaded_picture_may_come_with_a_text(service: Service) -> None:

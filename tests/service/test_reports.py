@@ -43,36 +43,35 @@ def add(service: Service, kind: Literal["learn", "rebuild"] = "learn") -> tuple[
     return version, lease
 
 
-def test_the_report_of_a_version_that_the_gate_refused_has_the_reason(fresh: Service) -> None:
+def test_a_report_has_what_became_of_its_version(fresh: Service) -> None:
+    """Why the gate refused it; whether the shared table moved, of a rebuild for each language."""
+    expansions = fresh.context.registry.expansions
+
+    def read(version: Any) -> Any:
+        return fresh.admin.get(f"/v1/versions/{version.number}/report").json()
+
     version, lease = add(fresh)
-    fresh.context.registry.expansions.fail(lease, "gate_failed", "held-out t2i R@10 is 0.010")
-    body = fresh.admin.get(f"/v1/versions/{version.number}/report").json()
-    assert (body["state"], body["moved"]) == ("failed", None)
-    assert body["error"] == {"code": "gate_failed", "detail": "held-out t2i R@10 is 0.010"}
-
-
-def test_an_expansion_reports_whether_the_shared_table_moved(fresh: Service) -> None:
+    expansions.fail(lease, "gate_failed", "held-out t2i R@10 is 0.010")
+    assert (read(version)["state"], read(version)["moved"]) == ("failed", None)
+    assert read(version)["error"] == {"code": "gate_failed", "detail": "held-out t2i R@10 is 0.010"}
     version, lease = add(fresh)
-    fresh.context.registry.expansions.succeed(lease, version.number, 1, {"shared": {"moved": False}})
-    assert fresh.admin.get(f"/v1/versions/{version.number}/report").json()["moved"] is False
-
-
-def test_a_rebuild_reports_whether_the_shared_table_moved_for_each_language(fresh: Service) -> None:
+    expansions.succeed(lease, version.number, 1, {"shared": {"moved": False}})
+    assert read(version)["moved"] is False
     version, lease = add(fresh, "rebuild")
     concluded = {"moved": True, "languages": {"cy": {"shared": {"moved": True}}}}
-    fresh.context.registry.expansions.succeed(lease, version.number, 1, concluded)
-    assert fresh.admin.get(f"/v1/versions/{version.number}/report").json()["moved"] is True
+    expansions.succeed(lease, version.number, 1, concluded)
+    assert read(version)["moved"] is True
 
 
-def test_version_0_has_an_empty_report(fresh: Service) -> None:
-    body = fresh.admin.get("/v1/versions/0/report").json()
+def test_version_0_has_an_empty_report(service: Service) -> None:
+    body = service.admin.get("/v1/versions/0/report").json()
     assert (body["language"], body["expansion"], body["state"]) == ("en", None, None)
     assert body["report"]["pairs"] == 0
 
 
 @pytest.mark.parametrize("number", ["99", "99999999999", "-1"])
-def test_there_is_no_report_without_a_version(fresh: Service, number: str) -> None:
-    assert_problem(fresh.admin.get(f"/v1/versions/{number}/report"), 404, "version_not_found")
+def test_there_is_no_report_without_a_version(service: Service, number: str) -> None:
+    assert_problem(service.admin.get(f"/v1/versions/{number}/report"), 404, "version_not_found")
 
 
 def test_a_version_names_the_page_of_its_report_which_needs_no_key(fresh: Service) -> None:
@@ -85,8 +84,8 @@ def test_a_version_names_the_page_of_its_report_which_needs_no_key(fresh: Servic
 
 
 @pytest.mark.parametrize("path", ["/versions/x/report", "/versions/1", "/versions/-1/report", "/versions/1/report/"])
-def test_no_other_path_gives_the_page(fresh: Service, path: str) -> None:
-    assert_problem(fresh.http.get(path), 404, "not_found")
+def test_no_other_path_gives_the_page(service: Service, path: str) -> None:
+    assert_problem(service.http.get(path), 404, "not_found")
 
 
 def test_english_shows_the_evaluation_with_the_newest_language_with_pictures(fresh: Service) -> None:
@@ -101,8 +100,8 @@ def test_english_shows_the_evaluation_with_the_newest_language_with_pictures(fre
 
 
 @pytest.mark.parametrize(("number", "status"), [("1", 200), ("7", 200), ("9" * 5_000, 404), ("x", 404), ("-1", 404)])
-def test_the_page_of_a_report_is_there_for_whatever_may_be_a_number(fresh: Service, number: str, status: int) -> None:
-    assert fresh.http.get(f"/versions/{number}/report").status_code == status
+def test_the_page_of_a_report_is_there_for_whatever_may_be_a_number(service: Service, number: str, status: int) -> None:
+    assert service.http.get(f"/versions/{number}/report").status_code == status
 
 
 def test_every_language_has_the_whole_report_measured_or_not(service: Service) -> None:

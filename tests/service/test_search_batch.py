@@ -10,9 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.auth import RateLimiter
 from service.forms import BodyKind
-from service.problems import RateLimited
 from service.routes import search as batch
 from tests.doubles import SlowEncoder, StalledEncoder
 from tests.patience import PATIENCE
@@ -163,18 +161,3 @@ def test_a_batch_counts_as_so_many_requests(tmp_path: Path) -> None:
         assert {item["status"] for item in answer.json()["items"]} == {200}
         refused = service.http.get("/v1/languages", headers=key)
         assert assert_problem(refused, 429, "rate_limited")["retry_after_seconds"] in (2, 3)
-
-
-def test_what_is_owed_is_paid_before_anything_else() -> None:
-    now = 0.0
-    rate = RateLimiter(60, lambda: now)  # one a second, ten at once
-    rate.take("key")
-    rate.owe("key", 29)
-    with pytest.raises(RateLimited):
-        rate.owe("key", 1)
-    now = 20.9
-    with pytest.raises(RateLimited):
-        rate.take("key")
-    now = 21.0
-    rate.take("key")
-    rate.take("other")

@@ -8,8 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,20 +24,15 @@ from service.settings import Settings
 from store.registry import open_registry
 from tests.index.world import World, put
 from tests.patience import PATIENCE
-from tests.service.processes import clean_environment
+from tests.service.harness import wait_until
+from tests.service.processes import clean_environment, find_free_port, run_module
 
 WITH_OPENVINO = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
 COMMAND = (sys.executable, "-c", "from client.main import main; main()")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def make_environment(home: Path, **settings: object) -> dict[str, str]:
-    own = {"HOME": home, "PORT": free_port(), "FREE_BYTES": 0, "LOG_LEVEL": "warning", **settings}
+    own = {"HOME": home, "PORT": find_free_port(), "FREE_BYTES": 0, "LOG_LEVEL": "warning", **settings}
     return {**os.environ, **{f"PICTOGLOT_{name}": str(value) for name, value in own.items() if value is not None}}
 
 
@@ -76,13 +70,6 @@ class Up:
     def child(self, module: str) -> psutil.Process | None:
         children = psutil.Process(self.process.pid).children()
         return next((child for child in children if child.cmdline()[-1:] == [module]), None)
-
-
-def wait_until(reached: Callable[[], object], seconds: float = PATIENCE) -> None:
-    until = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < until, "not reached in time"
-        time.sleep(0.05)
 
 
 @contextmanager
@@ -164,16 +151,14 @@ def test_on_a_terminal_no_line_for_each_request_pushes_address_and_key_away(tmp_
 
 
 def test_the_demo_fills_its_gallery_and_after_a_fill_that_was_killed_the_next_start_does(tmp_path: Path) -> None:
-    for start in ("first", "next"):
-        with start_up(tmp_path, "demo", "up") as running:
-            running.said("The gallery is being filled")
-            if start == "first":
-                wait_until(lambda: running.child("fill") is not None)
-                fill = running.child("fill")
-                assert fill is not None
-                fill.kill()
-                running.said("The gallery could not be filled; the next start continues")
-        assert not (tmp_path / "demo.filled").exists()
+    with start_up(tmp_path, "demo", "up") as running:
+        running.said("The gallery is being filled")
+        wait_until(lambda: running.child("fill") is not None)
+        fill = running.child("fill")
+        assert fill is not None
+        fill.kill()
+        running.said("The gallery could not be filled; the next start continues")
+        assert not (tmp_path / "demo.filled").exists(), "so the next start does"
 
 
 def test_what_cannot_be_is_one_sentence_before_anything_starts(tmp_path: Path) -> None:
@@ -191,12 +176,11 @@ def test_what_cannot_be_is_one_sentence_before_anything_starts(tmp_path: Path) -
     assert "is used by another program" in taken.stderr
 
 
-@pytest.mark.parametrize("command", ["serve", "worker"])
-def test_an_impossible_data_root_is_reported_in_one_sentence(tmp_path: Path, command: str) -> None:
+@pytest.mark.parametrize("module", ["service", "worker"])
+def test_an_impossible_data_root_is_reported_in_one_sentence(tmp_path: Path, module: str) -> None:
     (tmp_path / "file").write_text("not a folder")
-    done = run(tmp_path / "file", command)
-    assert (done.returncode, len(done.stderr.splitlines())) == (78, 1)
-    assert "PICTOGLOT_HOME" in done.stderr
+    status, _, errors = run_module(module, tmp_path / "file")
+    assert (status, len(errors.splitlines())) == (78, 1) and "PICTOGLOT_HOME" in errors
 
 
 @pytest.mark.parametrize("arguments", [("serve",), ("demo", "notice")])
@@ -221,10 +205,10 @@ def test_modules_in_the_current_folder_are_not_run(tmp_path: Path, arguments: tu
 def test_an_encoding_that_is_not_the_data_roots_is_refused_with_a_way_out(tmp_path: Path) -> None:
     with closing(open_registry(f"sqlite:///{tmp_path / 'registry.db'}")) as registry:
         registry.encodings.record_first("torch", "float32")
-        for command in ("serve", "worker"):
-            refused = run(tmp_path, command, BACKEND="openvino")
-            assert (refused.returncode, len(refused.stderr.splitlines())) == (78, 1)
-            assert "made with torch in float32" in refused.stderr and "`pictoglot base move`" in refused.stderr
+        for module in ("service", "worker"):
+            status, _, errors = run_module(module, tmp_path, BACKEND="openvino")
+            assert (status, len(errors.splitlines())) == (78, 1)
+            assert "made with torch in float32" in errors and "`pictoglot base move`" in errors
         assert "`pictoglot base move --backend openvino`" in invoke(tmp_path, "doctor").stdout
 
 
@@ -233,13 +217,13 @@ def test_a_precision_that_this_machine_lacks_is_refused_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
-    refused = run(tmp_path, "serve", BACKEND="openvino", PRECISION="bfloat16")
-    assert (refused.returncode, len(refused.stderr.splitlines())) == (78, 1), refused.stderr
-    assert "PICTOGLOT_PRECISION: bfloat16 is needed" in refused.stderr
+    status, _, errors = run_module("service", tmp_path, BACKEND="openvino", PRECISION="bfloat16")
+    assert (status, len(errors.splitlines())) == (78, 1), errors
+    assert "PICTOGLOT_PRECISION: bfloat16 is needed" in errors
 
 
 def test_the_doctor_finds_nothing_bad_on_a_fresh_machine(tmp_path: Path) -> None:
-    done = invoke(tmp_path / "home", "doctor", "--json", URL=f"http://127.0.0.1:{free_port()}")
+    done = invoke(tmp_path / "home", "doctor", "--json", URL=f"http://127.0.0.1:{find_free_port()}")
     findings = {finding["what"]: finding for finding in json.loads(done.stdout)["findings"]}
     assert done.exit_code == 0, done.stdout
     assert {*findings} == {
@@ -255,15 +239,18 @@ def test_the_doctor_tells_what_searches_find_of_what_is_sealed(tmp_path: Path) -
     put(world.serve(), *range(12))
     world.seal()
     world.close()
-    done = invoke(tmp_path, "doctor", "--json", URL=f"http://127.0.0.1:{free_port()}")
+    done = invoke(tmp_path, "doctor", "--json", URL=f"http://127.0.0.1:{find_free_port()}")
     (found,) = [finding for finding in json.loads(done.stdout)["findings"] if finding["what"] == "recall"]
     assert found["outcome"] == "ok"
     assert found["detail"].startswith("12 pictures sealed; searches find 100.0% of the ten")
 
 
 def test_the_doctor_names_what_is_wrong(tmp_path: Path) -> None:
-    broker, database = f"redis://127.0.0.1:{free_port()}/0", f"postgresql+psycopg://127.0.0.1:{free_port()}/none"
-    nobody = {"URL": f"http://127.0.0.1:{free_port()}", "BASE": "ViT-B-32/nobody"}
+    broker, database = (
+        f"redis://127.0.0.1:{find_free_port()}/0",
+        f"postgresql+psycopg://127.0.0.1:{find_free_port()}/none",
+    )
+    nobody = {"URL": f"http://127.0.0.1:{find_free_port()}", "BASE": "ViT-B-32/nobody"}
     done = invoke(tmp_path, "doctor", "--json", BROKER_URL=broker, DATABASE_URL=database, **nobody)
     bad = {finding["what"] for finding in json.loads(done.stdout)["findings"] if finding["outcome"] == "bad"}
     assert done.exit_code == 1

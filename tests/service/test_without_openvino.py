@@ -8,8 +8,9 @@ import httpx
 import pytest
 
 from tests.patience import PATIENCE
-from tests.service.harness import picture
-from tests.service.test_up import free_port, run, start_up, wait_until
+from tests.service.harness import picture, wait_until
+from tests.service.processes import find_free_port
+from tests.service.test_up import run, start_up
 from tests.tiny import write_tiny_base
 from tests.worker.harness import pairs
 
@@ -37,7 +38,7 @@ def test_a_setting_that_asks_for_it_ends_every_process_with_one_sentence(tmp_pat
 def test_pictures_are_found_and_a_language_is_learned_on_torch_and_the_doctor_says_what_is_missing(
     tmp_path: Path,
 ) -> None:
-    home, settings = tmp_path / "home", {"BASE": write_tiny_base(tmp_path), "ADMIN_KEY": KEY, "PORT": free_port()}
+    home, settings = tmp_path / "home", {"BASE": write_tiny_base(tmp_path), "ADMIN_KEY": KEY, "PORT": find_free_port()}
     home.mkdir()
     with start_up(home, **settings, MIN_RECALL=0) as running:
         headers = {"Authorization": f"Bearer {KEY}"}

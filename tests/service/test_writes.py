@@ -17,7 +17,7 @@ from index.records import RecordInput
 from model.encoder import EncodedTexts
 from model.table import View
 from service.batching import WriteQueue
-from store.errors import PictureNotFound, RegistryUnavailable, Unavailable
+from store.errors import PictureNotFound, RegistryUnavailable
 from tests.doubles import Vectors, WeightlessEncoder
 from tests.index.world import World, digest, find_pictures, make_picture
 from tests.patience import PATIENCE
@@ -70,16 +70,6 @@ def writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Writes]:
     world.close()
 
 
-def test_what_waits_together_is_put_together_and_found(writes: Writes) -> None:
-    outcomes = writes.together(*(make_picture(f"p{seed}", seed, {"en": [f"picture {seed}"]}) for seed in range(9)))
-    assert writes.sizes == [1, 9]
-    assert [outcome.picture.id for outcome in outcomes] == [f"p{seed}" for seed in range(9)]
-    assert all(outcome.created for outcome in outcomes)
-    for seed in range(9):
-        assert find_pictures(writes.live, seed, 1) == [f"p{seed}"]
-    assert writes.live.current.list_captions(["p3"]) == {"p3": {"en": ["picture 3"]}}
-
-
 def test_writes_of_one_picture_keep_their_order(writes: Writes) -> None:
     first, second, other = make_picture("a", 1), make_picture("a", 2), make_picture("b", 4)
     outcomes = writes.together(first, second, "a", make_picture("a", 3, {"en": ["three"]}), "b", other)
@@ -103,11 +93,6 @@ def test_a_registry_that_is_away_is_not_asked_again_for_each_of_them(writes: Wri
     outcomes = writes.together(*(make_picture(f"p{seed}", seed) for seed in range(5)))
     assert all(isinstance(outcome, RegistryUnavailable) for outcome in outcomes)
     assert writes.sizes == [1, 5]
-
-
-def test_more_writes_than_may_wait_are_refused(writes: Writes) -> None:
-    outcomes = writes.together(*(make_picture(f"p{seed}", seed) for seed in range(3)), limit=2)
-    assert [isinstance(outcome, Unavailable) for outcome in outcomes] == [False, False, True]
 
 
 def test_each_put_is_told_as_it_left_the_picture_also_where_the_next_in_line_moves_it(writes: Writes) -> None:
