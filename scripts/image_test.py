@@ -127,7 +127,10 @@ def make_images() -> dict[str, float]:
 def serve_engine() -> Iterator[None]:
     """Run podman's engine for compose, and health checks where no systemd does; stop all containers at the end."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    socket = HOME / "podman.sock"
+    socket.unlink(missing_ok=True)
     engine = subprocess.Popen(["podman", "system", "service", "--time=0", os.environ["DOCKER_HOST"]])
+    _wait(socket.exists)
     stop = Event()
     checks = Thread(target=_check_health, args=(stop,))
     checks.start()
