@@ -23,6 +23,7 @@ from tests.service.harness import ADMIN_KEY, picture
 ORIGIN, SECRET = "https://pictures.example.org", "a-secret-that-the-proxy-shares"
 EVIL = "https://evil.example"
 FAR = "far-zebra"  # a picture of another collection; its word is in no answer to a bound caller
+_RATE = 10_000_000  # requests per minute
 GROUPS: dict[str, dict[str, Any]] = {
     "keepers": {"scope": "admin"},
     "writers": {"scope": "write"},
@@ -221,10 +222,12 @@ KINDS: tuple[Callable[[Context], Iterator[Caller]], ...] = (list_keys, list_prox
 def run_walk(home: Path, choose: Callable[[Caller], bool] = lambda _: True) -> Walk:
     settings = Settings(
         home=home, port=0, admin_key=ADMIN_KEY, free_bytes=0, public_url=ORIGIN, groups=json.dumps(GROUPS),
-        proxy_secret=SECRET, oidc_issuer="https://issuer.example.org",
+        proxy_secret=SECRET, oidc_issuer="https://issuer.example.org", rate_per_minute=_RATE,
     )  # fmt: skip
     make_registry(home / "registry.db")
-    walk = Walk(context := build(settings, WeightlessEncoder()), create_app(context))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.app._INVALID_PER_MINUTE", _RATE)  # nobody is to be refused for asking too often
+        walk = Walk(context := build(settings, WeightlessEncoder()), create_app(context))
 
     async def follow_all() -> None:
         async with walk.app.router.lifespan_context(walk.app):
