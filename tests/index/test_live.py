@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from index import snapshot
 from model.detection import Detector, count_ngrams
 from model.table import View
 from store.errors import LanguageNotFound, PageTooDeep
@@ -56,7 +55,7 @@ def test_pictures_put_before_a_page_do_not_make_its_search_deeper_than_allowed(
         put_picture(live, f"p{seed}", seed)
     vector = make_picture_vector(draw(3).rgb)
     last = live.current.search_pictures(vector, 2)[-1]
-    monkeypatch.setattr(snapshot, "DEEPEST_RANK", 5)
+    monkeypatch.setattr("index.ranking.DEEPEST_RANK", 5)
     assert len(live.current.search_pictures(vector, 3, last)) == 3
     for twin in range(4):
         put_picture(live, f"twin{twin}", 3)

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from index import snapshot
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running
 
 ZALGO = "a" + "\u0301" * 999
@@ -210,7 +209,7 @@ def test_a_cursor_is_refused_for_another_query(service: Service) -> None:
 
 
 def test_a_page_beyond_the_deepest_rank_is_refused(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "DEEPEST_RANK", 2)
+    monkeypatch.setattr("index.ranking.DEEPEST_RANK", 2)
     cursor = service.search("cat", limit=1).json()["next_cursor"]
     second = service.search("cat", limit=1, cursor=cursor).json()
     assert [item["rank"] for item in second["items"]] == [2]
