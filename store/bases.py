@@ -44,6 +44,10 @@ class Encoding:
     precision: str
     reason: str = field(default="", compare=False)
 
+    def get_settings(self) -> dict[str, str]:
+        """Return what the settings of a move name."""
+        return {"backend": self.backend, "precision": self.precision}
+
     def compute_fingerprint(self, weights: str) -> str:
         """Return the fingerprint, in hex, of the vectors of a tower whose weights have this one."""
         return hashlib.sha256(f"{weights} {self.backend} {self.precision}".encode()).hexdigest()

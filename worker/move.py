@@ -9,8 +9,8 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -106,8 +106,9 @@ def open_new_context(attempt: Attempt) -> TrainingContext:
     base = open_base(str(settings["base"]))
     wanted = {"backend": settings.get("backend"), "precision": settings.get("precision")}
     # once: the fastest is not the same on each machine, nor in each trial
-    first = attempt.decide_once("encoding.json", lambda: asdict(choose_target_encoding(machine, registry, **wanted)))
-    encoding = choose_target_encoding(machine, registry, **first)
+    choose = partial(choose_target_encoding, machine, registry)
+    first = attempt.decide_once("encoding.json", lambda: choose(**wanted).get_settings())
+    encoding = choose(**first)
     fingerprints = base.image_fingerprint, base.text_fingerprint
     teaches = old_base is None or not old_base.has_towers(*fingerprints)
     if old_base is not None and not teaches and encoding == old_encoding:

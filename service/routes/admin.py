@@ -329,7 +329,7 @@ def _submit_move(
         expansion, _ = registry.expansions.submit(
             kind="base",
             language=MANY,
-            settings={"base": base, **asdict(encoding), "force": body.force},
+            settings={"base": base, **encoding.get_settings(), "force": body.force},
             actor=actor,
             key=key,
         )

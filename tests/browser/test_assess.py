@@ -3,7 +3,7 @@
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.site import Site
-from tests.browser.test_languages import fill_form
+from tests.browser.test_languages import fill_form, give_key
 
 
 def test_a_language_is_assessed_before_it_is_taught(page: Page, site: Site) -> None:
@@ -39,6 +39,7 @@ def pretend_taught(route: Route) -> None:
 def test_the_page_says_what_a_language_gained_and_what_it_is_taught_from_again(page: Page, site: Site) -> None:
     entries = page.locator("#expansions-body li[data-expansion]")
     page.goto("/#administration")
+    give_key(page)
     entries.last.locator("summary").click()
     expect(entries.last).to_contain_text("Arabic is")  # taught by the fixture, with `force`
     expect(entries.last).to_contain_text("by version 0")

@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.site import Site
+from tests.browser.test_languages import give_key
 
 
 def report(site: Site, number: int = 1) -> dict[str, Any]:
@@ -32,6 +33,7 @@ def test_languages_and_heat_map_lead_to_the_report_and_it_to_the_same_parts(page
     expect(page.locator(".verdict")).to_contain_text("This version is used for Arabic now.")
 
     page.goto("/#administration")
+    give_key(page)
     page.locator(".heat tbody th a").first.click()
     expect(page.locator("h1 bdi")).to_have_text("العربية")
 

@@ -9,7 +9,7 @@ from tests.browser.site import ADMIN_KEY
 def test_a_narrow_window_is_filled_and_nothing_is_wider(page: Page) -> None:
     page.set_viewport_size({"width": 340, "height": 700})
     shelf = page.locator("#results .shelf").first
-    assert shelf.locator("figure").count() == 2
+    expect(shelf.locator("figure")).to_have_count(2)
     filled = shelf.evaluate("row => row.clientWidth - row.lastElementChild.getBoundingClientRect().right")
     assert abs(filled) < 2 or shelf.locator("figure").count()
 
@@ -36,8 +36,8 @@ def test_a_dialog_does_not_stay_over_another_part_of_the_page(page: Page) -> Non
     page.click("#menu-button")
     page.click("#key-button")
     expect(page.locator("dialog #key")).to_be_visible()
-    page.evaluate("location.hash = '#administration'")
-    expect(page.locator(".heat")).to_be_visible()
+    page.evaluate("location.hash = '#languages'")
+    expect(page.locator("#languages-body li").first).to_be_visible()
     expect(page.locator("dialog")).to_have_count(0)
 
 

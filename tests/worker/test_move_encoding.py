@@ -1,7 +1,6 @@
 """Moving to another encoding: all vectors anew beside those that serve, compared, flipped, and taken back."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +72,7 @@ def test_all_vectors_are_made_anew_served_by_a_release_and_taken_back(site: Site
 
 def test_the_first_attempt_decides_what_auto_means(site: Site) -> None:
     attempt, encoding = attempt_at(site, submit_move(site.registry, site.base, backend="auto")), other(site)
-    attempt.decide_once("encoding.json", lambda: asdict(encoding))  # by a machine where this one is the fastest
+    attempt.decide_once("encoding.json", encoding.get_settings)  # by a machine where this one is the fastest
     run(attempt)
     assert serving(site).encoding == encoding
 
@@ -143,7 +142,7 @@ def test_a_version_that_serves_no_longer_and_is_damaged_is_left_out_and_told(
     teach(site, "br", "cy")
     site.registry.releases.roll_back("cy", actor="test", reason="")
     (site.home / str(site.registry.versions.get(2).folder) / "rows.safetensors").write_bytes(b"damaged")
-    attempt = attempt_at(site, submit_move(site.registry, site.base, **asdict(encoding := other(site))))
+    attempt = attempt_at(site, submit_move(site.registry, site.base, **(encoding := other(site)).get_settings()))
     run(attempt)
     report = site.registry.expansions.get(attempt.expansion.id).report
     assert (
@@ -154,7 +153,7 @@ def test_a_version_that_serves_no_longer_and_is_damaged_is_left_out_and_told(
 
 
 def test_a_move_to_another_encoding_teaches_nothing_and_frees_what_trains(site: Site) -> None:
-    attempt = attempt_at(site, submit_move(site.registry, site.base, **asdict(other(site))))
+    attempt = attempt_at(site, submit_move(site.registry, site.base, **other(site).get_settings()))
     assert [*open_new_context(attempt).encoder.base.model.parameters()] == []
 
 
