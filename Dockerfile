@@ -34,7 +34,7 @@ COPY index ./index
 COPY service ./service
 COPY worker ./worker
 COPY demo ./demo
-RUN /app/bin/pip install --no-compile --no-deps .
+RUN /app/bin/pip install --no-compile --no-deps . && /app/bin/pip check
 # Compiled is what the processes import, a quarter of what is there: their file system is read-only.
 RUN /app/bin/python -I -c "import client.main, demo.__main__, model.openvino, pyarrow.parquet, service.serve, worker.celery_app, worker.child"
 
