@@ -188,11 +188,13 @@ class HitRecords:
 
 
 class TermsCopy:
-    """The terms of all languages as they were read last, by this process or by `refresh`. Thread-safe."""
+    """The terms of all languages as read last, at the start or by `refresh`: no search waits. Thread-safe."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._current: Mapping[str, TermsInBrief] | None = None
+        self._current: Mapping[str, TermsInBrief] = {}
+        with suppress(RegistryUnavailable):
+            self.refresh()
 
     def refresh(self) -> None:
         """Read them anew. Raises RegistryUnavailable."""
@@ -200,8 +202,5 @@ class TermsCopy:
         self._current = {tag: TermsInBrief.model_validate(each) for tag, each in described if each is not None}
 
     def get(self, language: str) -> TermsInBrief | None:
-        """Return the terms of a language; None if it has none, or if the registry was never read."""
-        if self._current is None:
-            with suppress(RegistryUnavailable):
-                self.refresh()
-        return (self._current or {}).get(language)
+        """Return the terms of a language; None if none are known."""
+        return self._current.get(language)

@@ -26,7 +26,7 @@ def read_picture(page: Page) -> str:
 def test_two_people_caption_a_picture_on_a_telephone(page: Page, site: Site) -> None:
     open_captions(page, "br", "Anna")
     image = page.locator("form.caption-this img")
-    expect(image).to_have_js_property("complete", True)
+    page.wait_for_function("() => document.querySelector('form.caption-this img').naturalWidth > 0")
     assert image.evaluate("image => image.clientWidth") > 300, "large"
     first, field = read_picture(page), page.locator("#caption-text")
     expect(field).to_be_focused()

@@ -234,7 +234,7 @@ def test_one_picture_has_an_address_neighbours_and_a_way_back_to_its_place(page:
     before = page.url
     page.locator("#results a.frame").first.click()
     expect(page).to_have_url(f"{site.url}/#picture/{first}")
-    expect(page.locator(".stage img")).to_have_js_property("complete", True)
+    page.wait_for_function("() => document.querySelector('.stage img').naturalWidth > 0")
     page.keyboard.press("ArrowRight")
     page.get_by_role("button", name="The next picture").click()
     expect(page).to_have_url(f"{site.url}/#picture/{third}")

@@ -298,16 +298,17 @@ with open(sys.argv[1], "r+b") as file:
 """
 
 
-def test_a_registry_that_another_process_locks_holds_up_hardly_any_search(fresh: Service) -> None:
-    assert fresh.put("a", en=["a cat"]).status_code == 201
-    command = [sys.executable, "-c", _LOCKING, f"{fresh.home / 'registry.db'}-shm"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as locking:
-        assert locking.stdin and locking.stdout and locking.stdout.readline()
-        with ThreadPoolExecutor(12) as clients:
-            answers = [clients.submit(fresh.search, "cat") for _ in range(12)]
-            with bound_time(3):  # SQLite itself waits for ten
-                wait_until(lambda: sum(answer.done() for answer in answers) >= 8)
-            done = [answer for answer in answers if answer.done()]
-            locking.stdin.close()
-        assert {answer.result().json()["items"][0]["id"] for answer in answers} == {"a"}
-        assert any("records_unavailable" in answer.result().json()["warnings"] for answer in done)
+def test_a_registry_that_another_process_locks_holds_up_hardly_any_search(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _LOCKING, f"{tmp_path / 'registry.db'}-shm"]
+    with running(tmp_path, watch_seconds=3600) as fresh:  # whatever searches need was read at the start
+        assert fresh.put("a", en=["a cat"]).status_code == 201
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as locking:
+            assert locking.stdin and locking.stdout and locking.stdout.readline()
+            with ThreadPoolExecutor(12) as clients:
+                answers = [clients.submit(fresh.search, "cat") for _ in range(12)]
+                with bound_time(3):  # SQLite itself waits for ten
+                    wait_until(lambda: sum(answer.done() for answer in answers) >= 8)
+                done = [answer for answer in answers if answer.done()]
+                locking.stdin.close()
+            assert {answer.result().json()["items"][0]["id"] for answer in answers} == {"a"}
+            assert any("records_unavailable" in answer.result().json()["warnings"] for answer in done)
