@@ -51,6 +51,7 @@ class Settings(CommonSettings):
 
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8321, ge=0, le=65_535, description="Port to listen on; 0: any free port.")
+    processes: int = Field(1, ge=1, le=64, description="API processes on that port.")
     admin_key: str = Field("", repr=False, max_length=256, description="The first key of scope admin.")
     open: bool = Field(False, description="On loopback, `search` and `write` need no key.")
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds until a dead child is restar
 _STEADY = 30.0  # a child that lived so many seconds starts again with the first pause
 _DEATHS = 6  # in a row before we give up
 _GRACE = 20.0  # seconds from SIGTERM to SIGKILL: training writes its checkpoint in this time
+_COUNTED_TOGETHER = (
+    "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's name: the processes of one port count together there
+)
 _log = logging.getLogger("pictoglot.up")
 
 
@@ -53,37 +57,55 @@ class Child:
 
 @dataclass
 class Processes:
-    """API and worker, until a signal stops them; `ready` is called once, when `/readyz` first answers 200."""
+    """API processes and perhaps a worker, until a signal stops them.
+
+    `ready` is called once, when `/readyz` first answers 200; only then do further API processes start, on the same port.
+    """
 
     address: str
     environment: Mapping[str, str]
     ready: Callable[["Processes"], None]
+    services: int = 1
+    with_worker: bool = True
     children: list[Child] = field(default_factory=list)
+    _counts: Mapping[str, str] = field(default_factory=dict)
     _stops: int = 0
 
     def run(self) -> int:
         """Return the exit status: 0 after a signal, 78 when a child refused its settings, 1 when one keeps dying."""
-        self.children = [Child(name, build_command(name)) for name in ("service", "worker")]
         before = {sent: signal.signal(sent, self._stop) for sent in (signal.SIGINT, signal.SIGTERM)}
-        is_ready = False
-        try:
-            while not self._stops:
-                for child in list(self.children):
-                    if (status := self._look(child)) is not None:
-                        return status
-                if not is_ready and self._is_ready():
-                    is_ready = True
-                    self.ready(self)
-                time.sleep(_LOOK)
-            return 0
-        finally:
-            self._end()
-            for sent, handler in before.items():
-                signal.signal(sent, handler)
+        with tempfile.TemporaryDirectory(prefix="pictoglot-counts-") as counts:
+            if self.services > 1:  # else it counts for itself
+                self._counts = {_COUNTED_TOGETHER: counts}
+            self.children = [self._make_service()]
+            if self.with_worker:
+                self.children.append(Child("worker", build_command("worker")))
+            try:
+                return self._watch()
+            finally:
+                self._end()
+                for sent, handler in before.items():
+                    signal.signal(sent, handler)
 
     def run_once(self, module: str, *arguments: str, done: Callable[[int], None], **more: str) -> None:
         """Run `python -m module` once, beside the others, with `more` in its environment."""
         self.children.append(Child(module, build_command(module, *arguments), done, more))
+
+    def _watch(self) -> int:
+        is_ready = False
+        while not self._stops:
+            for child in list(self.children):
+                if (status := self._look(child)) is not None:
+                    return status
+            if not is_ready and self._is_ready():
+                is_ready = True
+                self.children += [self._make_service() for _ in range(self.services - 1)]
+                self.ready(self)
+            time.sleep(_LOOK)
+        return 0
+
+    def _make_service(self) -> Child:
+        return Child("service", build_command("service"), more=self._counts)
 
     def _is_ready(self) -> bool:
         try:
@@ -114,6 +136,10 @@ class Processes:
         pause = min(_FIRST_PAUSE * 2 ** (child.deaths - 1), _LONGEST_PAUSE)
         _log.warning("The %s ended with status %d; it is restarted in %.0f s", child.name, status, pause)
         child.send_signal(signal.SIGKILL, group=True)  # processes that it may have left
+        if self._counts:
+            from prometheus_client.multiprocess import mark_process_dead  # late: help needs none of it
+
+            mark_process_dead(child.process.pid, self._counts[_COUNTED_TOGETHER])
         child.process, child.due = None, time.monotonic() + pause
         return None
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 _QUIET = {"PICTOGLOT_LOG_LEVEL": "warning"}  # on a terminal, where a line for each request would push the key away
-_PORT = "PICTOGLOT_PORT"
+_PORT, _PROCESSES = "PICTOGLOT_PORT", "PICTOGLOT_PROCESSES"
 _STYLE = {"ok": "green", "note": "yellow", "bad": "bold red"}
 _DUTY_SECONDS = 60.0  # for which the duty to scrub is taken; it is renewed
 _PATIENCE = 5.0  # seconds for one answer; the health check of docker-compose.yml waits a little longer
@@ -35,10 +35,19 @@ def up() -> None:
     raise typer.Exit(keep_up(os.environ, lambda processes: None))
 
 
-def serve(check: Check = False) -> None:
+def serve(
+    check: Check = False,
+    processes: Annotated[
+        int | None, typer.Option(min=1, max=64, help="API processes on one port; else as PICTOGLOT_PROCESSES says.")
+    ] = None,
+) -> None:
     """Run the API alone."""
     if check:
         raise typer.Exit(_check_service())
+    if processes is not None:
+        os.environ[_PROCESSES] = str(processes)
+    if load_settings().processes > 1:
+        raise typer.Exit(keep_up(os.environ, lambda processes: None, with_worker=False))
     _become("service")
 
 
@@ -161,7 +170,7 @@ def exit_on_error(more: str = "") -> Iterator[None]:
         stop(f"{error.title}: {error.detail.removesuffix('.')}.{more}")
 
 
-def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) -> int:
+def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None], with_worker: bool = True) -> int:
     """Run API and worker until a signal; say address and admin key when searches are answered, and call `ready`."""
     from store import logs
     from store.settings import locate_env_file  # late: help needs no pydantic
@@ -170,7 +179,7 @@ def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) 
     logs.configure(settings.log_level)
     address = settings.make_address()
     if settings.port == 0:
-        stop("PICTOGLOT_PORT: 0 is for `serve`; `up` needs a fixed port.")
+        stop("PICTOGLOT_PORT: 0 is for one process of `serve`; several, and `up`, need a fixed port.")
     if is_port_taken(settings.host, settings.port):
         stop(f"Port {settings.port} is used by another program. {_PORT}=8400 before the command takes another.")
     if (file := locate_env_file()).is_file():
@@ -188,7 +197,7 @@ def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) 
         say("Ctrl-C stops it.\n")
         ready(processes)
 
-    status = Processes(address, {**environment, **quiet}, announce).run()
+    status = Processes(address, {**environment, **quiet}, announce, settings.processes, with_worker).run()
     if status == 0:
         say("Stopped.")
     return status

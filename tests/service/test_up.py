@@ -67,9 +67,12 @@ class Up:
         assert wanted in self.read(), self.read()
         return self.read().split(wanted, 1)[1].splitlines()[0].strip()
 
-    def child(self, module: str) -> psutil.Process | None:
+    def children(self, module: str) -> list[psutil.Process]:
         children = psutil.Process(self.process.pid).children()
-        return next((child for child in children if child.cmdline()[-1:] == [module]), None)
+        return [child for child in children if child.cmdline()[-1:] == [module]]
+
+    def child(self, module: str) -> psutil.Process | None:
+        return next(iter(self.children(module)), None)
 
 
 @contextmanager
@@ -125,6 +128,35 @@ def look_at_a_running_service(home: Path, address: str) -> dict[str, str]:
         check=False,
     )
     return {finding["what"]: finding["detail"] for finding in json.loads(done.stdout)["findings"]}
+
+
+def test_several_processes_share_a_port_and_count_together_and_one_that_dies_is_started_again(tmp_path: Path) -> None:
+    def ask(path: str) -> httpx.Response:
+        return httpx.get(f"{address}{path}", timeout=PATIENCE, trust_env=False)  # each by a connection of its own
+
+    def list_listeners() -> set[int]:
+        found = {child.pid: child.net_connections("tcp") for child in running.children("service")}
+        return {pid for pid, sockets in found.items() if any(each.status == psutil.CONN_LISTEN for each in sockets)}
+
+    def count_requests() -> int:
+        found = re.search(
+            r'seconds_count\{method="GET",route="/v1/languages",status="401"\} (\d+)', ask("/metrics").text
+        )
+        return int(found[1]) if found else 0
+
+    with start_up(tmp_path, "serve", "--processes", "2") as running:
+        address = running.said("Address")
+        wait_until(lambda: len(list_listeners()) == 2)
+        assert {ask("/v1/languages").status_code for _ in range(30)} == {401}
+        assert [count_requests() for _ in range(8)] == [30] * 8
+        killed = running.children("service")[0]
+        killed.kill()
+        running.said("The service ended")
+        assert {ask("/v1/languages").status_code for _ in range(10)} == {401}
+        wait_until(lambda: len(list_listeners() - {killed.pid}) == 2)
+        assert [count_requests() for _ in range(8)] == [40] * 8
+        running.process.terminate()
+        assert running.process.wait(PATIENCE) == 0 and running.said("Stopped.") == ""
 
 
 def test_on_a_terminal_no_line_for_each_request_pushes_address_and_key_away(tmp_path: Path) -> None:
