@@ -58,8 +58,11 @@ class Metrics:
     def render(self) -> bytes:
         """Write all metrics in Prometheus' text format."""
         whole = CollectorRegistry()
-        counted = MultiProcessCollector(None) if _COUNTED_TOGETHER in os.environ else self._registry
-        for collector in (counted, *self._scraped):
+        if _COUNTED_TOGETHER in os.environ:
+            MultiProcessCollector(whole)  # type: ignore[no-untyped-call]
+        else:
+            whole.register(self._registry)
+        for collector in self._scraped:
             whole.register(collector)
         return generate_latest(whole)
 

@@ -59,7 +59,7 @@ class Child:
 class Processes:
     """API processes and perhaps a worker, until a signal stops them.
 
-    `ready` is called once, when `/readyz` first answers 200; only then do further API processes start, on the same port.
+    `ready` is called once, when `/readyz` first answers 200; only then do others of the API start, on the same port.
     """
 
     address: str
@@ -139,7 +139,7 @@ class Processes:
         if self._counts:
             from prometheus_client.multiprocess import mark_process_dead  # late: help needs none of it
 
-            mark_process_dead(child.process.pid, self._counts[_COUNTED_TOGETHER])
+            mark_process_dead(child.process.pid, self._counts[_COUNTED_TOGETHER])  # type: ignore[no-untyped-call]
         child.process, child.due = None, time.monotonic() + pause
         return None
 
