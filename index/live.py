@@ -1,16 +1,15 @@
 """The live index: opens and publishes the served snapshot as releases, segments and the gallery change.
 
 One reference points to the served snapshot; a reader takes it once. It is replaced only under one lock and with every
-change of the gallery applied, so a picture deleted during a swap is in neither the old snapshot nor the new one. It
-answers no search itself.
+change of the gallery applied, so a picture deleted during a swap is in neither the old snapshot nor the new one.
 """
 
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from threading import Event, RLock
@@ -27,7 +26,7 @@ from index.snapshot import Snapshot
 from index.vectors import Identity, VectorSet
 from model.backend import find_recorded_encoding
 from model.encoder import Encoder
-from store.errors import IndexUnavailable, OutOfMemory, PictoglotError, RegistryUnavailable
+from store.errors import IndexUnavailable, OutOfMemory, PictoglotError, PictureNotFound, RegistryUnavailable
 from store.files import pass_fault_point
 from store.releases import Release
 
@@ -52,8 +51,7 @@ class LiveIndex:
         self._loader = ReleaseLoader(encoder, sets, seal_first)
         self._recall = KnownRecall(sets.gallery)
         self._current: Snapshot | None = None
-        # of the release served before, so that a rollback need not open them again
-        self._previous: Mapping[Identity, VectorSet] = {}
+        self._previous: Mapping[Identity, VectorSet] = {}  # of the release before: a rollback opens none again
         self._opening = RLock()  # opens one release at a time; may be held for long, but blocks no gallery change
         self._publishing = RLock()
         self._failed_at: dict[int, float] = {}  # by release: when it could not be opened
@@ -191,28 +189,24 @@ class LiveIndex:
 
         Only these are encoded, and only if the patch can be made. Raises as `Gallery.patch`, and as `put_pictures`.
         """
-        if patch.captions:
-            self._gallery.check(patch.id, patch)
-        captions = {patch.id: patch.captions} if patch.captions else {}
-        vectors = self._loader.encode_missing_captions(captions, self.current)
-        put = self._gallery.patch(patch, vectors.get(patch.id, {}))
-        self._follow(patch.captions)
-        return put
+        with self._follow_write(patch.captions):
+            if patch.captions:
+                self._gallery.check(patch.id, patch)
+            captions = {patch.id: patch.captions} if patch.captions else {}
+            vectors = self._loader.encode_missing_captions(captions, self.current)
+            return self._gallery.patch(patch, vectors.get(patch.id, {}))
 
-    def delete_picture(
-        self, id: str, collections: Collections = None, precondition: Precondition | None = None
-    ) -> None:
+    def delete_picture(self, id: str, within: Collections = None, precondition: Precondition | None = None) -> None:
         """Delete a picture; when this returns, no search finds it. Raises as `Gallery.delete`."""
-        self._gallery.delete(id, collections, precondition)
-        self._follow()
+        with self._follow_write():
+            self._gallery.delete(id, within, precondition)
 
     def change_pictures(self, change: BulkChange) -> dict[str, Outcome]:
         """Change many pictures; when this returns, searches find them so. Raises as `index.bulk.change_pictures`."""
         captions = find_deleted_captions(self._gallery, change)
         vectors = self._loader.encode_missing_captions(captions, self.current) if captions else {}
-        outcomes = change_pictures(self._gallery, change, vectors)
-        self._follow({tag for by_tag in captions.values() for tag in by_tag})
-        return outcomes
+        with self._follow_write({tag for by_tag in captions.values() for tag in by_tag}):
+            return change_pictures(self._gallery, change, vectors)
 
     @property
     def unsealed_count(self) -> int:
@@ -283,10 +277,20 @@ class LiveIndex:
         with self._publishing:
             if languages is not None:  # one that was withdrawn on another base is withdrawn here too
                 self._current = restrict_to(self.current, languages)
-            consequence = f"Release {self.current.release.number} is still served."
             if problem not in self.current.problems:
+                consequence = f"Release {self.current.release.number} is still served."
                 self._current = replace(self.current, problems=(problem, consequence))
             self._follow()
+
+    @contextmanager
+    def _follow_write(self, languages: Collection[str] = ()) -> Iterator[None]:
+        """Follow a write. Of a picture that is gone, too: no search here finds it any more."""
+        try:
+            yield
+        except PictureNotFound:
+            self._follow()
+            raise
+        self._follow(languages)
 
     def _follow(self, languages: Collection[str] = ()) -> None:
         """Apply the latest changes of the gallery to the served snapshot.

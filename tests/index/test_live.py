@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from index.records import Patch
 from model.detection import Detector, count_ngrams
 from model.table import View
-from store.errors import LanguageNotFound, PageTooDeep
+from store.errors import LanguageNotFound, PageTooDeep, PictureNotFound
 from tests.doubles import make_picture_vector, make_text_vector
 from tests.index.world import (
     VerifyingEncoder,
@@ -19,6 +20,7 @@ from tests.index.world import (
     find_captions,
     find_pictures,
     list_captions,
+    put,
     put_picture,
     score_pictures,
 )
@@ -159,6 +161,20 @@ def test_a_picture_deleted_during_a_swap_is_in_neither_snapshot(world: World) ->
     live.publish(candidate)
     assert "p1" not in find_pictures(live, 1) and find_pictures(live, 9)[0] == "new"
     assert list_captions(live, "p1") == {} and ("gair", "p1") not in find_captions(live, "cy", 1, "gair", 99)
+
+
+def test_no_search_finds_what_its_process_has_said_is_gone(world: World) -> None:
+    one, other = world.serve(), world.serve()
+    put(one, 1, 2)
+    other.refresh()
+    one.delete_picture("p1")
+    with pytest.raises(PictureNotFound):
+        other.delete_picture("p1")
+    assert find_pictures(other, 1) == ["p2"]
+    one.delete_picture("p2")
+    with pytest.raises(PictureNotFound):
+        other.patch_picture(Patch("p2", {"captions": {"en": ["a cat"]}}))
+    assert find_pictures(other, 1) == []
 
 
 @pytest.mark.row("I7")
