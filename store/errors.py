@@ -123,7 +123,7 @@ class DatasetInvalid(InvalidInput):
 
 
 class DatasetTooSmall(InvalidInput):
-    """Fewer than 64 usable rows, or held-out captions of one picture or text alone; `detail` says which."""
+    """Fewer than 64 usable rows to assess or to replace with, or one text alone held out; `detail` says which."""
 
 
 class DatasetLanguageMismatch(InvalidInput):
