@@ -51,7 +51,7 @@ def test_a_killed_child_is_followed_by_another_and_a_killed_worker_takes_its_chi
     assert site.weights(expansion) == undisturbed
 
 
-@pytest.mark.row("K3")
+@pytest.mark.row("K1", "K3")
 def test_killed_at_every_point_it_ends_with_the_same_bits(site: Site, undisturbed: dict[str, str]) -> None:
     expansion = site.submit(PICTURED)
     for point in POINTS:
