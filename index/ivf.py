@@ -28,6 +28,7 @@ _LISTS_PER_ROOT = 6  # lists = this x the square root of the rows: with 4, sever
 _SAMPLE = 32  # rows per list to train the centroids; more, or more rounds, raise recall less than more lists do
 _ROUNDS = 6  # of k-means
 _CHUNK = 16_384  # rows in memory as float32 at a time
+_PRODUCTS = 1 << 26  # of rows and centroids at a time: 256 MiB
 _GATHERED = 2_048  # rows that are copied at a time: of ten thousand together, the memory alone takes as long
 DEPTHS = (10, 100)  # hits for which recall is measured
 QUERIES = 192  # at most, to measure it
@@ -198,8 +199,9 @@ def _build_ivf(vectors: Halves) -> Any:
     kind = faiss.ScalarQuantizer.QT_8bit
     index = faiss.IndexIVFScalarQuantizer(quantiser, dimension, lists, kind, faiss.METRIC_INNER_PRODUCT)
     index.train(_sample(vectors, 64 * 1024))  # only the range of each dimension: the lists are there
-    for start in range(0, count, _CHUNK):
-        rows = vectors[start : start + _CHUNK].astype(np.float32)
+    step = min(_CHUNK, max(1, _PRODUCTS // lists))
+    for start in range(0, count, step):
+        rows = vectors[start : start + step].astype(np.float32)
         ids = np.arange(start, start + len(rows), dtype=np.int64)
         nearest = (rows @ centroids.T).argmax(axis=1).astype(np.int64)
         index.add_core(len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(ids), faiss.swig_ptr(nearest))
@@ -215,11 +217,11 @@ def _sample(vectors: Halves, size: int) -> Matrix:
 def _train_centroids(sample: Matrix, lists: int) -> Matrix:
     """Train by spherical k-means: (lists, dimension), of unit length. The same sample gives the same centroids."""
     draw = np.random.default_rng(0)
-    centroids = sample[draw.permutation(len(sample))[:lists]].copy()
+    centroids, step = sample[draw.permutation(len(sample))[:lists]].copy(), min(_CHUNK, max(1, _PRODUCTS // lists))
     for _ in range(_ROUNDS):
         sums, sizes = np.zeros_like(centroids), np.zeros(lists, dtype=np.int64)
-        for start in range(0, len(sample), _CHUNK):
-            rows = sample[start : start + _CHUNK]
+        for start in range(0, len(sample), step):
+            rows = sample[start : start + step]
             nearest = (rows @ centroids.T).argmax(axis=1)
             order = np.argsort(nearest, kind="stable")
             found, first = np.unique(nearest[order], return_index=True)

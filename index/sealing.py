@@ -14,6 +14,7 @@ from index.engine import ROWS_IN_A_RUN, RUN_BITS, Engine, EnginePart, EngineView
 from index.gallery import Gallery
 from index.segment import SEGMENTS, Segment
 from index.set_states import PartRecord, SealedState
+from index.stored_rows import StoredRows
 from index.vectors import Entry, Identity, Matrix, MemoryTail, Part, VectorRows, VectorSet
 from store import files
 from store.data_root import DataRoot
@@ -70,7 +71,7 @@ class SegmentSealer:
         """Merge segments, so that the set has fewer; those of `kept_states` stay on the disk."""
         parts: list[Part] = [part for part in vector_set.parts if part.count]
         while group := self._choose_merge(parts):
-            rows = VectorRows.merge(self._read_verified(group))
+            rows = StoredRows.join(self._read_verified(group))
             parts = [part for part in parts if part not in group]
             parts.append(self._write_segment(vector_set.identity, rows))
         return replace(vector_set, parts=tuple(parts))
@@ -85,7 +86,7 @@ class SegmentSealer:
                 parts.append(part)
         return replace(vector_set, parts=tuple(parts))
 
-    def _read_verified(self, segments: Sequence[Segment]) -> list[VectorRows]:
+    def _read_verified(self, segments: Sequence[Segment]) -> list[StoredRows]:
         """Read the living rows of each, after every byte is hashed: what is damaged must not get a new hash.
 
         Raises `IndexFileCorrupt`; whoever opens them again finds out which. What was written here has just been hashed,
@@ -98,7 +99,7 @@ class SegmentSealer:
             raise IndexFileCorrupt("another process has written a segment again")
         return [each.read_all_rows() for each in segments]
 
-    def _write_segment(self, identity: Identity, rows: VectorRows, *, scan: bool = False) -> Segment:
+    def _write_segment(self, identity: Identity, rows: VectorRows | StoredRows, *, scan: bool = False) -> Segment:
         """Write a segment and open it; write it again when another process removes it before it is registered."""
         queries = sample_queries(self._gallery, identity)
         for _ in range(_ATTEMPTS):

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from index import ivf, segment_files
 from index.ivf import Curve
 from index.set_states import PartRecord
+from index.stored_rows import Names, StoredRows, hash_picture, read_rows
 from index.vectors import Candidates, Entry, Halves, Identity, Keys, Matrix, Vector, VectorRows
 from store import files
 from store.data_root import DataRoot
@@ -71,8 +72,7 @@ class Segment:
     vectors: Halves
     _hashes: NDArray[np.uint64]  # of the pictures, rising
     _order: NDArray[np.uint32]  # the row of each hash
-    _ends: NDArray[np.uint64]  # where the picture and the text of each entry end
-    _names: NDArray[np.uint8]
+    _names: Names
     _index: Any
     _curves: dict[int, Curve]
     _recall: float
@@ -93,10 +93,7 @@ class Segment:
 
     def read_entry(self, row: int) -> Entry:
         """Return what a row represents."""
-        start = int(self._ends[2 * row - 1]) if row else 0
-        middle, end = int(self._ends[2 * row]), int(self._ends[2 * row + 1])
-        name = self._names[start:end].tobytes()
-        return Entry(name[: middle - start].decode(), name[middle - start :].decode())
+        return self._names.read(row)
 
     def get_depth(self, hits: int) -> int | None:
         return None if self.exact else ivf.choose_effort(self._curves, hits, self._recall)
@@ -149,9 +146,12 @@ class Segment:
         """Return the numbers of all living rows."""
         return np.arange(len(self.keys)) if self.alive is None else np.flatnonzero(self.alive)
 
-    def read_all_rows(self) -> VectorRows:
+    def read_all_rows(self) -> StoredRows:
         """Return all living rows, to be merged."""
-        return self._take_rows(self.find_living_rows())
+        hashes = np.empty_like(self._hashes)
+        hashes[self._order] = self._hashes
+        whole = StoredRows(self.keys, hashes, self._names, [self.vectors], np.arange(len(self.keys)))
+        return whole.take(self.find_living_rows())
 
     def _take_rows(self, rows: NDArray[np.int64]) -> VectorRows:
         return VectorRows(self.keys[rows], [self.read_entry(row) for row in rows.tolist()], self.vectors[rows])
@@ -188,7 +188,7 @@ class Segment:
     def _find_rows(self, pictures: Collection[str]) -> list[int]:
         """Find the living rows of these pictures, all in one look-up, since most are in no segment yet."""
         names = list(pictures)
-        hashes = np.array([segment_files.hash_picture(name) for name in names], dtype=np.uint64)
+        hashes = np.array([hash_picture(name) for name in names], dtype=np.uint64)
         firsts, lasts = self._hashes.searchsorted(hashes, "left"), self._hashes.searchsorted(hashes, "right")
         return [
             int(row)
@@ -199,7 +199,11 @@ class Segment:
 
 
 def write(
-    root: DataRoot, identity: Identity, sealed: VectorRows, queries: Matrix | None = None, scan: bool = False
+    root: DataRoot,
+    identity: Identity,
+    rows: VectorRows | StoredRows,
+    queries: Matrix | None = None,
+    scan: bool = False,
 ) -> PartRecord:
     """Seal rows durably, and to the store if any; the same rows give the same segment.
 
@@ -207,11 +211,9 @@ def write(
     `scan` it is exact, however many rows it has: for what is merged again at once.
     """
     digest = hashlib.sha256(json.dumps([FORMAT, scan, asdict(identity)], sort_keys=True).encode())
-    sealed = sealed.sort_by_key()
-    keys, vectors = sealed.keys, np.ascontiguousarray(sealed.vectors, dtype=np.float16)
-    entries = json.dumps(sealed.entries, ensure_ascii=False).encode()
-    for data in (keys.data, vectors.data, entries):
-        digest.update(data)
+    sealed = StoredRows.pack(rows) if isinstance(rows, VectorRows) else rows
+    sealed.hash_all(digest)
+    keys = sealed.keys
     id = f"{identity.kind}-{digest.hexdigest()[:16]}"
     folder = root.locate(f"{SEGMENTS}/{id}")
     with suppress(FileNotFoundError):
@@ -219,10 +221,11 @@ def write(
     if folder.exists() and not files.is_intact(folder):
         files.remove(folder)  # a damaged copy of the same content
     if not folder.exists():
-        needed = 2 * vectors.nbytes + vectors.nbytes // 2
-        files.require_free(folder, needed + len(entries) + _BYTES_A_ROW * len(keys))
+        needed = len(keys) * (5 * identity.dimension + _BYTES_A_ROW)  # vectors, and codes of half their size
+        files.require_free(folder, needed + len(sealed.names.names))
     with segment_files.stage_segment(root, f"{SEGMENTS}/{id}") as staged:
-        segment_files.write_rows(staged / _ROWS, keys, sealed.entries, vectors)
+        sealed.write(staged / _ROWS)
+        vectors = read_rows(staged / _ROWS)["vectors"]
         asked = ivf.generate_queries(vectors) if queries is None or not len(queries) else queries
         index = ivf.write(vectors, staged / _INDEX, asked, scan=scan)
         fields = {"format": FORMAT, "metric": "inner_product", "rows": len(keys), "index": index}
@@ -245,12 +248,12 @@ def read(root: DataRoot, record: PartRecord, identity: Identity, recall: float =
         same = all(manifest.get(key) == value for key, value in asdict(identity).items())
         if manifest.get("format") != FORMAT or not same:
             raise IndexVersionMismatch("the segment was made by another model, or has another format")
-        index, tensors = ivf.read(folder / _INDEX), segment_files.read_rows(folder / _ROWS)
+        index, tensors = ivf.read(folder / _INDEX), read_rows(folder / _ROWS)
         about = manifest["index"]
         curves: dict[int, Curve] = {int(depth): curve for depth, curve in about.get("recall", {}).items()}
         opened = Segment(
             record, about["kind"] == "scan", tensors["keys"], tensors["vectors"], tensors["hashes"],
-            tensors["order"], tensors["ends"], tensors["names"], index, curves, recall,
+            tensors["order"], Names(tensors["ends"], tensors["names"]), index, curves, recall,
             ivf.ListsOfRows(index), inodes,
         )  # fmt: skip
         shape = (index.ntotal, index.d)
@@ -258,10 +261,10 @@ def read(root: DataRoot, record: PartRecord, identity: Identity, recall: float =
         raise IndexInconsistent("the segment's files cannot be read") from error
     if not opened.vectors.shape == shape == (record.rows, identity.dimension) or manifest["rows"] != record.rows:
         raise IndexInconsistent("the number or dimension of the vectors differs from the manifest")
-    keys, ends = opened.keys, opened._ends
+    keys, ends, names = opened.keys, opened._names.ends, opened._names.names
     if len(keys) != shape[0] or np.any(keys[1:] <= keys[:-1]):
         raise IndexInconsistent("there is not exactly one unique key for each vector")
-    if len(ends) != 2 * shape[0] or len(opened._names) != (ends[-1] if len(ends) else 0):
+    if len(ends) != 2 * shape[0] or len(names) != (ends[-1] if len(ends) else 0):
         raise IndexInconsistent("there is not exactly one entry for each vector")
     if not len(opened._hashes) == len(opened._order) == shape[0]:
         raise IndexInconsistent("pictures cannot be looked up")

@@ -1,62 +1,22 @@
-"""Files of a segment: its rows, mapped into memory, and a note of the folders that were hashed here before.
+"""Folders of segments: staged and verified, with a note of those that were hashed here before; which rows are dead."""
 
-Rows are a safetensors file. Pictures are looked up by a hash of their id: `hashes` ascends, `order` has the row of
-each. `names` has the picture and the text of each entry one after another, `ends` where each of them ends.
-"""
-
-import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 from index.set_states import SealedState
-from index.vectors import Entry, Keys
 from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, IndexFileCorrupt
 
-_TYPES = {"F16": np.float16, "I64": np.int64, "U64": np.uint64, "U32": np.uint32, "U8": np.uint8}
 _NOTES = "verified"  # in the data root; not shared with other machines
-
-
-def write_rows(path: Path, keys: Keys, entries: Sequence[Entry], vectors: NDArray[np.float16]) -> None:
-    """Write all rows; the file is not durable yet."""
-    hashes = np.array([hash_picture(entry.picture) for entry in entries], dtype=np.uint64)
-    order = np.argsort(hashes, kind="stable").astype(np.uint32)
-    names = [part.encode() for entry in entries for part in entry]
-    tensors: dict[str, NDArray[Any]] = {
-        "keys": keys,
-        "vectors": vectors,
-        "hashes": hashes[order],
-        "order": order,
-        "ends": np.cumsum([len(name) for name in names], dtype=np.uint64),
-        "names": np.frombuffer(b"".join(names), dtype=np.uint8),
-    }
-    save_file(tensors, path)
-
-
-def read_rows(file: Path) -> dict[str, NDArray[Any]]:
-    """Map the tensors of a safetensors file: nothing is copied (the format puts them at offsets)."""
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        header: dict[str, Any] = json.loads(stream.read(min(length, file.stat().st_size)))
-    data: NDArray[np.uint8] = np.memmap(file, dtype=np.uint8, mode="r").view(np.ndarray)  # else each look-up is slow
-    tensors = {}
-    for name, about in header.items():
-        if name != "__metadata__":
-            start, end = about["data_offsets"]
-            tensors[name] = (
-                data[8 + length + start : 8 + length + end].view(_TYPES[about["dtype"]]).reshape(about["shape"])
-            )
-    return tensors
 
 
 def pack_dead(dead: Mapping[str, NDArray[np.bool_]]) -> bytes:
@@ -74,11 +34,6 @@ def unpack_dead(state: SealedState) -> dict[str, NDArray[np.bool_]]:
         bits, rest = rest[: (rows + 7) // 8], rest[(rows + 7) // 8 :]
         dead[id.decode()] = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=rows).astype(bool)
     return dead
-
-
-def hash_picture(picture: str) -> int:
-    """Hash a picture's id, for the look-up of its rows."""
-    return int.from_bytes(hashlib.blake2b(picture.encode(), digest_size=8).digest(), "little")
 
 
 @contextmanager

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from index import segment, segment_files
+from index import segment
 from index.segment import Segment
 from index.set_states import PartRecord
+from index.stored_rows import StoredRows, read_rows
 from index.vectors import Entry, Identity, Keys, Vector, VectorRows, find_best
 from store import files
 from store.data_root import DataRoot
@@ -86,6 +86,32 @@ def test_any_keys_ids_and_texts_come_back_in_the_order_of_keys(
     assert list_rows(opened) == expected
     for picture in {entry.picture for entry in entries}:
         assert [*opened.read_rows(picture).entries] == [entry for _, entry, _ in expected if entry[0] == picture]
+
+
+@settings(max_examples=50)
+@given(ENTRIES, st.data())
+def test_joined_segments_are_a_segment_of_all_their_living_rows(
+    shared_root: DataRoot, rows: list[tuple[int, str, str]], data: st.DataObject
+) -> None:
+    """Whatever their order and whoever died; and the file is one that the library of its format reads."""
+    vectors, parts, living = stored(len(rows), seed=1), [], []
+    where = [data.draw(st.integers(0, 2)) for _ in rows]
+    for part in range(3):
+        mine = [number for number, at in enumerate(where) if at == part]
+        some = [Entry(rows[number][1], rows[number][2]) for number in mine]
+        whole = VectorRows(numbered(*(rows[number][0] for number in mine)), some, vectors[mine])
+        dead = {entry.picture for entry in some if data.draw(st.booleans())}
+        opened = segment.read(shared_root, segment.write(shared_root, PICTURES, whole), PICTURES)
+        parts.append(opened.exclude_pictures(dead).read_all_rows())
+        living += [number for number in mine if rows[number][1] not in dead]
+    joined = segment.write(shared_root, PICTURES, StoredRows.join(parts))
+    again = [Entry(rows[number][1], rows[number][2]) for number in living]
+    at_once = VectorRows(numbered(*(rows[number][0] for number in living)), again, vectors[living])
+    assert joined == segment.write(shared_root, PICTURES, at_once)
+    file = shared_root.locate(f"segments/{joined.id}/rows.safetensors")
+    assert {name: each.tolist() for name, each in load_file(file).items()} == {
+        name: each.tolist() for name, each in read_rows(file).items()
+    }
 
 
 def test_the_same_rows_give_the_same_files(root: DataRoot, original: PartRecord, shared_root: DataRoot) -> None:
@@ -243,7 +269,7 @@ def test_a_segment_keeps_few_copies_of_vectors(root: DataRoot, monkeypatch: pyte
 
 FULL = os.strerror(errno.ENOSPC)
 ERRORS: dict[str, tuple[Any, str, Exception]] = {
-    "rows": (segment_files, "save_file", SafetensorError(f"I/O error: {FULL} (os error 28)")),
+    "rows": (StoredRows, "write", OSError(errno.ENOSPC, FULL)),
     "index": (faiss, "write_index", RuntimeError(f"Error in faiss::write_index: write error in x: 1 != 2 ({FULL})")),
     "manifest": (files, "write_manifest", OSError(errno.ENOSPC, FULL)),
     "durable": (os, "fsync", OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from index import segment
 from index.segment import Segment
+from index.stored_rows import StoredRows
 from index.vectors import (
     Candidates,
     Entry,
@@ -57,7 +58,7 @@ def merge(root: DataRoot, vector_set: VectorSet) -> VectorSet:
     parts = [part for part in vector_set.parts if isinstance(part, Segment)]
     if not parts:
         return vector_set
-    written = segment.write(root, PICTURES, VectorRows.merge([part.read_all_rows() for part in parts]))
+    written = segment.write(root, PICTURES, StoredRows.join([part.read_all_rows() for part in parts]))
     return replace(vector_set, parts=(segment.read(root, written, PICTURES),))
 
 
