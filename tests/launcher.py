@@ -159,7 +159,10 @@ def _ask(end: socket.socket, question: Mapping[str, object], descriptors: Sequen
 def _serve(asked: socket.socket, *, adopted: bool) -> None:
     """Fork programs until nobody asks any more; `adopted` ones become children of whoever asks."""
     while True:
-        message, descriptors, _, _ = socket.recv_fds(asked, _MOST, 16)
+        try:
+            message, descriptors, _, _ = socket.recv_fds(asked, _MOST, 16)
+        except ConnectionResetError:  # who asked was killed before it read an answer
+            message = b""
         if not message:
             os._exit(0)
         question = json.loads(message)
