@@ -246,6 +246,8 @@ def check_papers() -> None:
     names = {part["name"] for part in json.loads(_call(*read, "/usr/share/doc/pictoglot/sbom.json"))["components"]}
     assert {"torch", "fastapi", "pictoglot"} <= names, names
     os.environ["COSIGN_PASSWORD"] = KEY
+    for key in HOME.glob("cosign.*"):  # of a run that failed: cosign would ask whether to write over it
+        key.unlink()
     _call("cosign", "generate-key-pair", f"--output-key-prefix={HOME}/cosign")
     OUT.mkdir(parents=True, exist_ok=True)
     sign_files(f"{HOME}/cosign.key", TAGS["after"])
