@@ -11,7 +11,7 @@ from store.errors import StorageFull
 from tests.faults.test_api_faults import started
 from tests.faults.test_engine_faults import indexed
 from tests.patience import PATIENCE
-from tests.service.harness import picture, wait_until
+from tests.service.harness import assert_problem, picture, running, wait_until
 from tests.service.processes import answers
 from tests.service.test_languages import make_dataset
 from tests.worker.harness import FINISHED, Site, assert_once, pairs
@@ -67,6 +67,15 @@ def test_an_api_on_a_full_disk_refuses_searches_and_starts_again(small_disk: Pat
         (small_disk / "ballast").unlink()
         assert put(client, 3) == 201 and indexed(indexer) == 0
         assert answers(client, "/v1/pictures/p1/content") == answers(client, "/v1/pictures/p3/content") == 200
+
+
+@pytest.mark.parametrize("small_disk", ["8m"], indirect=True)
+def test_a_full_disk_of_pictures_alone_is_told_and_keeps_no_half_file(small_disk: Path, tmp_path: Path) -> None:
+    (tmp_path / "pictures").symlink_to(small_disk)
+    with running(tmp_path) as service:
+        fill(small_disk)
+        assert_problem(service.put("a"), 507, "storage_full")
+        assert [*small_disk.rglob(".tmp-*")] == []
 
 
 @pytest.mark.nightly
