@@ -192,7 +192,7 @@ def read_alike(known: Vectors, texts: Vectors, meanings: Vectors) -> Vectors:
     """Return unit vectors of n texts that are read well, `known` (n, dimension), as they would be read in a language.
 
     Of that, only some `texts` (m, dimension) and what they mean, `meanings`, are known: each of the n goes as far from
-    its own meaning, and the same way, as one of these (decision 52).
+    its own meaning, and the same way, as one of these (decision 38).
     """
     drawn = np.random.default_rng(0).integers(0, len(texts), len(known))
     texts, meanings = texts[drawn], meanings[drawn]

@@ -36,9 +36,9 @@ _SAVE_SECONDS = 60.0  # at most this much training is repeated after a kill; the
 _RATE, _MOST_EPOCHS = 4e-3, 40
 _MEASURED = 10_000  # captions up to which an aligned start was measured
 _EPOCHS, _STEPS, _SEEN = 12, 48, 40_000  # of one: times that each is seen; least steps; captions in all
-_BESIDE_LIST = 6  # times at least that captions are seen which stand beside a list of words (docs/decisions/0056)
-_LIST_BATCH = 256  # of longer lists of words, of which each is seen once (docs/decisions/0056)
-_REFIT = 1 / 6  # of the epochs, where most captions were learned already (docs/decisions/0051)
+_BESIDE_LIST = 6  # times at least that captions are seen which stand beside a list of words (docs/decisions/0048)
+_LIST_BATCH = 256  # of longer lists of words, of which each is seen once (docs/decisions/0048)
+_REFIT = 1 / 6  # of the epochs, where most captions were learned already (docs/decisions/0050)
 
 
 @dataclass(frozen=True)

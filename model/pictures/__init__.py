@@ -36,14 +36,14 @@ from store.errors import (
 
 MAX_PIXELS = 64_000_000  # unless a setting says otherwise: ordinary cameras have up to 61 million
 MOST_PIXELS = 400_000_000  # of any setting
-# What fits into the memory of a child of `model.pictures.decoder` as a whole (decision 26)
+# What fits into the memory of a child of `model.pictures.decoder` as a whole (decision 25)
 WHOLE_PIXELS, _PROGRESSIVE_PIXELS, _SEE_THROUGH_PIXELS = 50_000_000, 120_000_000, 40_000_000
 MIN_SIDE = 16
 _LONG_SIDE, _LONG_SIDE_OF = 8_192, 20_000_000  # the longest side with so many pixels; with more, the same shape
 MAX_RATIO = 20  # of the long side to the short side
 STORED_SIDE, THUMBNAIL_SIDE = 1_024, 256
 _LEAST_DECODED = 800  # a JPEG is decoded at 1/2, 1/4 or 1/8 of its size if its long side keeps so many pixels
-_STORED_QUALITY, _THUMBNAIL_QUALITY = 90, 85  # of a JPEG; decision 26 has sizes, times and errors
+_STORED_QUALITY, _THUMBNAIL_QUALITY = 90, 85  # of a JPEG; decision 25 has sizes, times and errors
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
