@@ -52,11 +52,11 @@ def main(
             run_closed_loop(url, bodies, clients=1, seconds=2)  # warm
             before = run_closed_loop(url, bodies, clients=1, seconds=idle)
             lines = log.read_bytes().count(b"\n")
-            with flood_with_connections(url, connections) as told:
+            with flood_with_connections(url, connections) as counts:
                 during = run_closed_loop(url, bodies, clients=1, seconds=seconds)
                 own = [line for line in log.read_bytes().splitlines()[lines:] if b'"request"' not in line]
             after = run_closed_loop(url, bodies, clients=1, seconds=idle)
-    report = as_json(before, during, after, told, sum(map(len, own)))
+    report = as_json(before, during, after, counts, sum(map(len, own)))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     _console.print_json(data=report)
@@ -87,16 +87,16 @@ def as_json(before: Timings, during: Timings, after: Timings, told: dict[str, in
 @contextlib.contextmanager
 def flood_with_connections(url: str, connections: int) -> Iterator[dict[str, int]]:
     """Start a process that holds so many connections open; the yielded counts say what became of them."""
-    command, told = [sys.executable, "-m", "benchmarks.flood", url, str(connections)], dict[str, int]()
+    command, counts = [sys.executable, "-m", "benchmarks.flood", url, str(connections)], dict[str, int]()
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None and process.stdout is not None
     if process.stdout.readline() != b"started\n":
         raise RuntimeError("the flood did not start")
     try:
-        yield told
+        yield counts
     finally:
         process.stdin.close()
-        told |= json.loads(process.stdout.read())
+        counts |= json.loads(process.stdout.read())
         process.wait()
 
 

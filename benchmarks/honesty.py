@@ -102,8 +102,8 @@ def _ask_nothing(client: httpx.Client, nouns: Sequence[str]) -> dict[str, Any]:
 
 def _count_told(client: httpx.Client, texts: Sequence[str]) -> dict[str, Any]:
     """Search for what the base does not know, and count the answers that say so."""
-    told = sum("not_known_to_base" in _search(client, text)["warnings"] for text in texts)
-    return {"searches": len(texts), "told": told / len(texts)}
+    count = sum("not_known_to_base" in _search(client, text)["warnings"] for text in texts)
+    return {"searches": len(texts), "told": count / len(texts)}
 
 
 def _ask_things(client: httpx.Client, named: dict[str, set[str]]) -> dict[str, Any]:

@@ -132,12 +132,12 @@ def parse_object(text: str | None, option: str) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        given = json.loads(text)
+        value = json.loads(text)
     except ValueError:
-        given = None
-    if not isinstance(given, dict):
+        value = None
+    if not isinstance(value, dict):
         stop(f"{option} must be a JSON object.", REFUSED)
-    return given
+    return value
 
 
 def format_share(share: Any) -> str:

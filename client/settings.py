@@ -77,8 +77,8 @@ class ClientSettings(BaseModel):
                 f"{address} is set in {places[0]} and {_KEY} in {places[1]}: "
                 "set address and key in the same place, so that no other service gets the key."
             )
-        given = {name: value for name, value in file.items() if not (is_named and name in _ADDRESS)} | environment
-        values = {name: given.get(f"{_PREFIX}{name.upper()}") for name in cls.model_fields}
+        variables = {name: value for name, value in file.items() if not (is_named and name in _ADDRESS)} | environment
+        values = {name: variables.get(f"{_PREFIX}{name.upper()}") for name in cls.model_fields}
         try:
             settings = cls.model_validate({name: value for name, value in values.items() if value is not None})
         except ValidationError as error:

@@ -130,8 +130,8 @@ def take(
     if not has_registry(settings.database):
         raise BackupFailed(f"There is nothing to back up: {settings.home} has no registry yet")
     with files.restrict_access(), _explain(place), _hold(place, wait):
-        for left in place.glob(f"{TEMPORARY}*"):  # of backups that were killed
-            files.remove(left)
+        for folder in place.glob(f"{TEMPORARY}*"):  # of backups that were killed
+            files.remove(folder)
         staged = place / f"{TEMPORARY}{uuid4().hex}"
         files.make_folder(staged / HOME)
         try:

@@ -126,9 +126,9 @@ class FoundWords:
         """Return this without some words of the text, and the share of the words, by their weight, that is left."""
         gone = {term for word in words for term in extract_query_terms(word)}
         weights = {each.term: each.weight for each in self.terms} or dict.fromkeys(extract_query_terms(text), 1)
-        left = sum(weight for term, weight in weights.items() if term not in gone)
+        rest = sum(weight for term, weight in weights.items() if term not in gone)
         kept = [each for each in self.terms if each.term not in gone]
-        return replace(self, terms=kept), left / max(1, sum(weights.values()))
+        return replace(self, terms=kept), rest / max(1, sum(weights.values()))
 
 
 class _TermMatches(NamedTuple):

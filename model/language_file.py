@@ -207,14 +207,14 @@ def _check_depth(value: Any, left: int = _DEEPEST) -> None:
 
 def _check_unpacked(path: Path) -> None:
     """Refuse a packed part that is damaged, or too large unpacked; without holding it in memory."""
-    left = _MOST_TEXT
+    room = _MOST_TEXT
     try:
         with gzip.open(path) as stream:
-            while left >= 0 and (chunk := stream.read(1 << 20)):
-                left -= len(chunk)
+            while room >= 0 and (chunk := stream.read(1 << 20)):
+                room -= len(chunk)
     except (OSError, EOFError, zlib.error) as error:
         raise LanguageFileInvalid("a part of the language file cannot be unpacked") from error
-    if left < 0:
+    if room < 0:
         raise LanguageFileInvalid("a part of the language file is too large")
 
 

@@ -65,8 +65,8 @@ def canonicalize(tag: str) -> str:
     """
     found = _parse_tag(tag.strip())
     if found is None:
-        meant = _guess_tag(tag.strip())
-        also = "" if meant is None else f"; did you mean `{meant}`, {find_names(meant).name}?"
+        guess = _guess_tag(tag.strip())
+        also = "" if guess is None else f"; did you mean `{guess}`, {find_names(guess).name}?"
         raise LanguageTagInvalid(f"{_NO_TAG}{also}")
     return found
 

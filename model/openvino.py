@@ -98,9 +98,9 @@ def measure_bfloat16_gain(rounds: int = 9) -> float:
     decide for a data root. Where bfloat16 would be emulated, it takes ten times as long and is far below one.
     """
     rows, columns = 200, 1_024  # four pictures of a ViT-B/32
-    given = openvino.opset13.parameter([rows, columns], np.float32)
+    parameter = openvino.opset13.parameter([rows, columns], np.float32)
     by = openvino.opset13.constant(np.full((columns, columns), 0.01, np.float32))
-    product = openvino.Model([openvino.opset13.matmul(given, by, False, True)], [given])
+    product = openvino.Model([openvino.opset13.matmul(parameter, by, False, True)], [parameter])
     products = {precision: _CompiledTower(product, precision, 1) for precision in (FLOAT32, BFLOAT16)}
     pixels, seconds = torch.ones(rows, columns), {precision: list[float]() for precision in products}
     for _ in range(rounds):

@@ -192,11 +192,11 @@ def _list_type(name: str, schema: Schema) -> Iterator[str]:
 
 
 def _list_method(operation: Operation) -> Iterator[str]:
-    takes, given = _list_arguments(operation)
-    sent = [json.dumps(operation.key), *([given["path"]] if "path" in given else [])]
+    takes, args = _list_arguments(operation)
+    sent = [json.dumps(operation.key), *([args["path"]] if "path" in args else [])]
     sent += ["body=body"] if operation.bodies else []
     sent += ["form=True"] if operation.is_form else []
-    sent += [f"{name}={given[place]}" for place, name in (("query", "query"), ("header", "headers")) if place in given]
+    sent += [f"{name}={args[place]}" for place, name in (("query", "query"), ("header", "headers")) if place in args]
     kind = _join_types(PYTHON, operation.answers) or ("None" if not operation.kinds else "bytes")
     kind = "str" if "text/plain" in operation.kinds else kind
     yield f"    def {operation.name}({takes}) -> {kind}:"
@@ -206,15 +206,15 @@ def _list_method(operation: Operation) -> Iterator[str]:
 
 
 def _list_pages(operation: Operation, item: str) -> Iterator[str]:
-    takes, given = _list_arguments(operation, without="cursor")
+    takes, args = _list_arguments(operation, without="cursor")
     yield f"    def {operation.name.replace('list_', 'iterate_')}({takes}) -> Iterator[{item}]:"
     yield f'        """Yield the items of `{operation.name}`, page after page; `limit` of them at most, or all."""'
-    yield f"        return self.iterate({json.dumps(operation.key)}, {given['query']})\n"
+    yield f"        return self.iterate({json.dumps(operation.key)}, {args['query']})\n"
 
 
 def _list_arguments(operation: Operation, without: str = "") -> tuple[str, dict[str, str]]:
     """Return the arguments of a method, and what it hands on as path, query and header, as dictionaries."""
-    takes, given = ["self"], dict[str, str]()
+    takes, args = ["self"], dict[str, str]()
     takes += [f"{each['name']}: {PYTHON.write(each['schema'])}" for each in operation.list_parameters("path")]
     takes += [f"body: {_join_types(PYTHON, operation.bodies)}"] if operation.bodies else []
     named = [each for each in operation.parameters if each["in"] != "path" and each["name"] != without]
@@ -226,8 +226,8 @@ def _list_arguments(operation: Operation, without: str = "") -> tuple[str, dict[
         some = [each for each in operation.list_parameters(place) if each["name"] != without]
         if some:
             pairs = ", ".join(f'"{each["name"]}": {_name_argument(each)}' for each in some)
-            given[place] = f"{{{pairs}}}"
-    return ", ".join(takes), given
+            args[place] = f"{{{pairs}}}"
+    return ", ".join(takes), args
 
 
 def _name_argument(parameter: Schema) -> str:

@@ -32,14 +32,14 @@ def build_image(tag: str, context: Path = ROOT) -> None:
     `FIND_LINKS` may be a folder of wheels, where the engine can mount one.
     """
     engine, began = find_engine(), time.monotonic()
-    given = {name: value for name in ARGUMENTS if (value := os.environ.get(name))}
+    arguments = {name: value for name in ARGUMENTS if (value := os.environ.get(name))}
     mounts = [place for place in _OF_THIS_MACHINE if os.path.exists(place)]
-    if os.path.isdir(wheels := given.get("FIND_LINKS", "")):
+    if os.path.isdir(wheels := arguments.get("FIND_LINKS", "")):
         if engine == "docker":
             sys.exit("docker mounts no folder while it builds: give FIND_LINKS an address, or build with podman.")
-        given["FIND_LINKS"] = os.path.abspath(wheels)
-        mounts.append(given["FIND_LINKS"])
-    options = [f"--build-arg={name}={value}" for name, value in given.items()]
+        arguments["FIND_LINKS"] = os.path.abspath(wheels)
+        mounts.append(arguments["FIND_LINKS"])
+    options = [f"--build-arg={name}={value}" for name, value in arguments.items()]
     if engine != "docker":
         options += ["--network=host", *(f"--volume={place}:{place}:ro" for place in mounts)]
     subprocess.run([engine, "build", "--tag", tag, *options, "."], cwd=context, check=True)
@@ -50,8 +50,8 @@ def measure_image(engine: str, tag: str) -> int:
     """Return the bytes of all files of an image."""
     if engine == "buildah":  # it rounds
         engine = shutil.which("podman") or sys.exit(f"{tag} is built; podman would tell its size.")
-    told = subprocess.run([engine, "image", "inspect", "--format={{.Size}}", tag], capture_output=True, check=True)
-    return int(told.stdout)
+    result = subprocess.run([engine, "image", "inspect", "--format={{.Size}}", tag], capture_output=True, check=True)
+    return int(result.stdout)
 
 
 def sign_files(key: str, tag: str) -> None:

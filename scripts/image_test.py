@@ -162,8 +162,8 @@ def compose(*words: str, tag: str = "after") -> str:
 
 def run_command(*words: str) -> str:
     """Run pictoglot beside the API, as an operator does."""
-    given = (f"--env=PICTOGLOT_KEY={KEY}", f"--env=PICTOGLOT_URL={URL}")
-    return _call("podman", "exec", *given, "pictoglot-api-1", "pictoglot", *words)
+    variables = (f"--env=PICTOGLOT_KEY={KEY}", f"--env=PICTOGLOT_URL={URL}")
+    return _call("podman", "exec", *variables, "pictoglot-api-1", "pictoglot", *words)
 
 
 def search_all() -> Answers:

@@ -165,14 +165,14 @@ async def _read(request: Request, boundary: bytes, parts: "_PartCollector", file
         raise MalformedMultipart("the body is not valid multipart/form-data") from None
     if not parts.ended:
         raise MalformedMultipart("the body ends before its closing boundary")
-    name, given = parts.form.file, [each for each in parts.form.instead if parts.fields.get(each) == ["true"]]
-    without = bool(given)
-    if len(given) > 1:
-        refuse(f"body.{given[1]}", "extra_forbidden", f"send `{given[0]}` or `{given[1]}`, not both")
+    name, flags = parts.form.file, [each for each in parts.form.instead if parts.fields.get(each) == ["true"]]
+    without = bool(flags)
+    if len(flags) > 1:
+        refuse(f"body.{flags[1]}", "extra_forbidden", f"send `{flags[0]}` or `{flags[1]}`, not both")
     if not parts.files and not without:
         refuse(f"body.{name}", "missing", f"the file `{name}` is missing")
     if parts.files and without:
-        refuse(f"body.{name}", "extra_forbidden", f"send the file, or `{given[0]}`, not both")
+        refuse(f"body.{name}", "extra_forbidden", f"send the file, or `{flags[0]}`, not both")
     if file is not None and parts.files:
         await run_in_threadpool(file.write, parts.files.pop() or b"")
         await run_in_threadpool(file.close)

@@ -195,10 +195,10 @@ class People:
         sent = [request.headers.getlist(name) for name in names]
         if not any(sent):
             return None
-        given, user, groups = (
+        proof, user, groups = (
             values[0].encode("latin-1").decode("utf-8", "replace") if values else "" for values in sent
         )
-        is_secret = hmac.compare_digest(given.encode(), secret.encode())
+        is_secret = hmac.compare_digest(proof.encode(), secret.encode())
         if not (is_secret and max(map(len, sent)) == 1 and self._is_proxy(request) and is_subject(user or "-")):
             raise UntrustedProxy("headers that name a person are taken from the proxy alone")
         return (user, [each.strip() for each in groups.split(",")]) if user else None

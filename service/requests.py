@@ -163,8 +163,8 @@ class RequestMiddleware:
                 metrics.label_part(part).observe(spent)
         if span is not None:
             span.update_name(f"{method} {route}")
-            told = {"http.request.method": method, "http.route": route, "http.response.status_code": status}
-            span.set_attributes({**told, "pictoglot.request_id": request_id})
+            attributes = {"http.request.method": method, "http.route": route, "http.response.status_code": status}
+            span.set_attributes({**attributes, "pictoglot.request_id": request_id})
             traces.add_parts(timing.seconds)
             if status >= 500:
                 traces.fail(span, str(status))

@@ -220,8 +220,8 @@ class Search:
         self._unknown, self._guessed = spelling.check(text, view, snapshot.views, missing, is_multilingual=many)
         if not self._unknown:
             return
-        left, self._known_share = (found or FoundWords()).leave_out(text, self._unknown)
-        self._found = found and left
+        rest, self._known_share = (found or FoundWords()).leave_out(text, self._unknown)
+        self._found = found and rest
         asked, is_bound = self._unknown[:_MOST_SUGGESTED], self._caller.collections is not None
         if self.body.cursor is not None:
             return

@@ -90,9 +90,9 @@ def _check_end(path: Path, most: int) -> None:
 
 def _hash(path: Path) -> bytes:
     """Return the sha256 of all but the checksum, in hex."""
-    digest, left = hashlib.sha256(), path.stat().st_size - _DIGEST
+    digest, rest = hashlib.sha256(), path.stat().st_size - _DIGEST
     with path.open("rb") as stream:
-        while chunk := stream.read(min(left, _CHUNK)):
+        while chunk := stream.read(min(rest, _CHUNK)):
             digest.update(chunk)
-            left -= len(chunk)
+            rest -= len(chunk)
     return digest.hexdigest().encode()

@@ -313,12 +313,12 @@ def _limit_statements(connection: Connection, until: float) -> None:
     @event.listens_for(connection, "before_cursor_execute")
     def shorten(*_: object) -> None:
         nonlocal bound
-        left = until - time.monotonic()
-        if left <= 0:
+        seconds = until - time.monotonic()
+        if seconds <= 0:
             raise RegistryUnavailable("The registry takes too long.")
-        if left < _SHORTER * bound:
-            bound = left
-            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, round(1000 * left))}")
+        if seconds < _SHORTER * bound:
+            bound = seconds
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, round(1000 * seconds))}")
 
 
 # --- both -------------------------------------------------------------------------------------------------------------

@@ -114,8 +114,8 @@ def _find_program(name: str, server: int) -> str:
     wanted = f"install PostgreSQL's client programs{f' of release {server} or later' if server else ''}"
     if program is None:
         raise BackupFailed(f"{name} is not on PATH: {wanted}")
-    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
-    release = int(found[0]) if (found := re.findall(r"\d+", told)) else 0
+    output = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+    release = int(found[0]) if (found := re.findall(r"\d+", output)) else 0
     if release < server:
         raise BackupFailed(f"{name} on PATH is of release {release}, and the server of {server}: {wanted}")
     return program

@@ -127,12 +127,12 @@ class CommonSettings(BaseSettings):
         refuse_unknown(cls, environment)
         refuse_unknown(cls, file, f" (in {locate_env_file()})")
         # the library's own source for such a file always expands `${NAME}`
-        given: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for field in cls.model_fields:
             name = PREFIX + field.upper()
             if name not in environment and file.get(name) is not None:
-                given[field] = file[name]
+                values[field] = file[name]
         try:
-            return cls(**given)
+            return cls(**values)
         except ValidationError as error:
             raise make_refusal(error, cls, file.keys() - environment) from error

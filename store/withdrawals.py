@@ -190,8 +190,8 @@ def _plan(session: Session, serving: ReleaseRow, tag: str) -> WithdrawalPlan:
             (CaptionRow, CaptionRow.expansion.is_(None)),
         )
     ]
-    captions, *given, own = counts
-    answers = sum(given)
+    captions, *others, own = counts
+    answers = sum(others)
     there = [row for row in versions if row.folder is not None and row.parent is not None]
     if not (versions or datasets or captions or answers):
         raise LanguageNotFound(languages=sorted(serving.languages))

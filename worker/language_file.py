@@ -98,12 +98,12 @@ def _evaluate(context: TrainingContext, content: VersionContent, proof: VersionC
         if "in_sample" in report:
             report["in_sample"] = describe_in_sample(report["in_sample"])
     signed = f"was signed with the key {settings['signer']}" if settings["signer"] else "nobody signed"
-    told = {
+    origin = {
         "measured_by": by,
         "signer": settings["signer"],
         "sentence": f"It came as a file, which {signed}, and {_MEASURED_BY[by]}",
     }
-    return {**report, "letters": settings["letters"], "imported": told}
+    return {**report, "letters": settings["letters"], "imported": origin}
 
 
 def _extend(context: TrainingContext, onto: View, content: VersionContent) -> View:

@@ -99,9 +99,9 @@ def encode_held_out(context: TrainingContext, view: View, expansions: Sequence[s
             ]
     if words and proof and len(rendered) < LEAST_CAPTIONS and len(pairs) < LEAST_CAPTIONS:
         english = choose_gallery_english(context).captions
-        meant = encode_texts(context, [(context.encoder.base_view, text) for text in english]).vectors
+        goals = encode_texts(context, [(context.encoder.base_view, text) for text in english]).vectors
         rendered += [
-            (text, meaning) for text, meaning in zip(Glosser(proof, words).render(english), meant, strict=True) if text
+            (text, meaning) for text, meaning in zip(Glosser(proof, words).render(english), goals, strict=True) if text
         ]
     texts = [text for text, _ in rendered]
     meanings = np.array([vector for _, vector in rendered], np.float32).reshape(-1, context.encoder.dimension)

@@ -24,8 +24,8 @@ def choose_rows(methods: str, known: Iterable[str]) -> Sequence[str]:
     names, rows = [name.strip().removeprefix("+") for name in methods.split(",")], [*known]
     if strange := [name for name in names if name not in rows]:
         near = dict.fromkeys(match for name in strange for match in get_close_matches(name, rows, 1))
-        meant = f"; did you mean {', '.join(near)}?" if near else ""
-        raise Refused(f"--methods: there is no {', '.join(map(repr, strange))} among {', '.join(rows)}{meant}")
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise Refused(f"--methods: there is no {', '.join(map(repr, strange))} among {', '.join(rows)}{hint}")
     return names
 
 

@@ -11,10 +11,10 @@ _FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16
 def describe_cpu() -> dict[str, Any]:
     """Name, cores, which wide instructions it has, what oneDNN is told not to use, and the load before."""
     info = Path("/proc/cpuinfo")
-    told = dict(_read_fields(info.read_text())) if info.exists() else {}
-    flags = told.get("flags", "").split()
+    facts = dict(_read_fields(info.read_text())) if info.exists() else {}
+    flags = facts.get("flags", "").split()
     return {
-        "name": told.get("model name") or platform.processor(),
+        "name": facts.get("model name") or platform.processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "flags": [flag for flag in _FLAGS if flag in flags],
         "onednn_max_cpu_isa": os.environ.get("ONEDNN_MAX_CPU_ISA"),

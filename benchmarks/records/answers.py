@@ -159,8 +159,8 @@ def _build_filter(records: Records, size: int) -> Criteria:
 
 def _describe_filter(wanted: Criteria) -> str:
     ranges = [each for each in wanted.filter.must if isinstance(each, Range)] if wanted.filter else []
-    told = [f"{each.key} {name} {value:,.0f}" for each in ranges for name, value in each.bounds]
-    return ", ".join(told) or "all"
+    parts = [f"{each.key} {name} {value:,.0f}" for each in ranges for name, value in each.bounds]
+    return ", ".join(parts) or "all"
 
 
 def _measure_repeated(act: Callable[[int], Any], before: Callable[[int], Any] | None = None) -> dict[str, Any]:

@@ -104,10 +104,10 @@ def open_records(home: Path, made: Domains, url: str) -> Iterator[Records]:
     """Fill a database with these pictures and their records."""
     encoder, registry = NoEncoder(made.dimension), open_registry(url)
     about = {"pictures": made.count, "dimension": made.dimension}
-    told = home / _ABOUT
-    if not told.exists():
-        told.write_text(json.dumps(about))
-    if json.loads(told.read_text()) != about:
+    note = home / _ABOUT
+    if not note.exists():
+        note.write_text(json.dumps(about))
+    if json.loads(note.read_text()) != about:
         raise typer.BadParameter(f"{home} has another gallery")
     try:
         registry.initialise(encoder.base_fingerprint)

@@ -104,13 +104,13 @@ def open_once(home: Path, dimension: int, wait: float = 0.0) -> None:
         ready = time.perf_counter() - started
         for query in Made(10_000, dimension).queries(200, TEXT):
             live.current.search_pictures(query, 10)
-        told = {
+        figures = {
             "seconds": ready,
             "private_mb": measures.measure_private_mb() - before,
             "index_mb": measures.measure_mapped_mb(home, "index.faiss"),
             "vectors_mb": measures.measure_mapped_mb(home, "rows.safetensors"),
         }
-        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.write(json.dumps(figures) + "\n")
         sys.stdout.flush()
         time.sleep(wait)
         live.close()
@@ -164,12 +164,12 @@ def measure_starts(home: Path, dimension: int) -> dict[str, float]:
     alone = ("opened", str(home), str(dimension))
     first = json.loads(_process(*alone).communicate()[0])
     beside = _process(*alone, "--wait", "20")
-    told = json.loads(beside.stdout.readline()) if beside.stdout else {}
+    figures = json.loads(beside.stdout.readline()) if beside.stdout else {}
     second = json.loads(_process(*alone).communicate()[0])
     beside.communicate()
     return {
         "start_seconds": first["seconds"],
-        "start_seconds_verified_before": told["seconds"],
+        "start_seconds_verified_before": figures["seconds"],
         "private_mb_second_process": second["private_mb"],
         "resident_mb_index": second["index_mb"],
         "resident_mb_vectors": second["vectors_mb"],
@@ -221,8 +221,8 @@ def build_table(report: dict[str, Any]) -> Table:
     drawn = Table("figure", "value", title=f"{report['pictures']:,} pictures x {report['dimension']}")
     for name_, value in report.items():
         for part, figure in value.items() if isinstance(value, dict) else {"": value}.items():
-            told = f"{figure:,.4g}" if isinstance(figure, int | float) else json.dumps(figure)
-            drawn.add_row(f"{name_} {part}", told)
+            text = f"{figure:,.4g}" if isinstance(figure, int | float) else json.dumps(figure)
+            drawn.add_row(f"{name_} {part}", text)
     return drawn
 
 

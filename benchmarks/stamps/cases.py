@@ -140,8 +140,8 @@ def _read_row(name: str) -> Row:
     for row in ROWS:
         if row == name:
             return row
-    meant = get_close_matches(name, ROWS, 1)
-    hint = f"; did you mean {meant[0]}?" if meant else ""
+    near = get_close_matches(name, ROWS, 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
     raise Refused(f"--rows: there is no {name!r} among {', '.join(ROWS)}{hint}")
 
 

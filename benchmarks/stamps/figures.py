@@ -133,10 +133,10 @@ def format_line(case: Case, result: Result, english: Result, half: Half) -> str:
         return f"english: {_format_short(measure_recall(of_half(said, half)))} on {half}"
     name = " ".join([case.row, case.language, *([f"from {case.pivot}"] if case.pivot != "en" else [])])
     name += f" with {case.adapter}" if case.adapter else ""
-    told = f"{name}: {result['pairs']} pairs in {result['seconds']:.0f} s; R@10 on {half}"
+    line = f"{name}: {result['pairs']} pairs in {result['seconds']:.0f} s; R@10 on {half}"
     if case.row == "chain":
         parts = [f"{how} {_format_short(_compare(result, how, half))}" for how in ("shared", "addressed", "auto")]
-        return f"{told}, mean of {len(case.chain) + 1} languages: {', '.join(parts)}"
+        return f"{line}, mean of {len(case.chain) + 1} languages: {', '.join(parts)}"
     parts = []
     for which in (name for name in ("taught", "new") if name in result["asked"]):
         mine = of_half(result["asked"][which], half)
@@ -147,7 +147,7 @@ def format_line(case: Case, result: Result, english: Result, half: Half) -> str:
             f"{len(mine)} of taught words alone {_format_short(measure_recall(mine))}, "
             f"{_format_short(share(mine, said))} of English"
         )
-    return f"{told}: {'; '.join(parts)}"
+    return f"{line}: {'; '.join(parts)}"
 
 
 def build_triangle(steps: Sequence[Result], how: str, half: Half, gallery: str = "photographs") -> list[list[float]]:

@@ -76,9 +76,9 @@ def _plot_held_out(found: dict[str, Any]) -> Any:
     order = [tag for tag in alone if alone[tag]["photographs"]["R@10"]]
     figure, axes = plt.subplots(figsize=(max(7.5, 0.8 * len(order) + 1), 4.2))
     english = {tag: alone[tag]["photographs"]["english R@10"] for tag in order}
-    told = {tag: alone[tag]["photographs"]["R@10"] for tag in order}
+    recall = {tag: alone[tag]["photographs"]["R@10"] for tag in order}
     helped = {tag: more[tag]["photographs"]["R@10"] for tag in order if tag in more}
-    bars = (("taught captions alone", _RED, told), ("names of emoji beside them", _BLUE, helped))
+    bars = (("taught captions alone", _RED, recall), ("names of emoji beside them", _BLUE, helped))
     for place, (label, colour, figures) in enumerate((*bars, ("English", "#c9cfdb", english))):
         at = [order.index(tag) + (place - 1) * 0.27 for tag in figures]
         values, errors = ([each[what] for each in figures.values()] for what in ("value", "error"))

@@ -83,8 +83,8 @@ def _list_dictionary_figures(found: dict[str, Any]) -> Iterator[Figure]:
             )
     lowest = found["freedict"]["large"]["lowest"]
     if lowest is not None:
-        told = f"{_format_figure(lowest)} ({lowest['language']})"
-        yield "the same, the lowest of the large ones", "≥ 45 %", told, lowest["value"] >= 45
+        figure = f"{_format_figure(lowest)} ({lowest['language']})"
+        yield "the same, the lowest of the large ones", "≥ 45 %", figure, lowest["value"] >= 45
     more = found["freedict_more"]["mean"]["photographs"]["share"]
     if more is not None:
         yield (
@@ -149,10 +149,10 @@ def _build_held_out(found: dict[str, Any], row: str, title: str) -> str:
         rows.append([*_name_language(tag), str(each["pairs"]), str(each["captions"]), *cells])
     if rows:
         mean = found[row]["mean"]["photographs"]
-        told = f"{_format_figure(mean['known words, share of all together'])} % of English"
+        figure = f"{_format_figure(mean['known words, share of all together'])} % of English"
         words = str(found[row]["of known words"])
         rows.append(
-            ["", "together", "", str(found[row]["captions"]), _format_figure(mean["R@10"]), "", words, told, ""]
+            ["", "together", "", str(found[row]["captions"]), _format_figure(mean["R@10"]), "", words, figure, ""]
         )
     columns = ["", "language", "pairs", "asked", "R@10", "English", "of taught words alone", "R@10 of those", "English"]
     return _add_title(title, columns, rows)

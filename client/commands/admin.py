@@ -79,9 +79,9 @@ def list_acts(
     as_json: AsJson = False,
 ) -> None:
     """List who changed what, newest first."""
-    given: Any = {"actor": actor, "act": act, "target": target, "since": since, "until": until}
+    query: Any = {"actor": actor, "act": act, "target": target, "since": since, "until": until}
     with open_service() as client:
-        items = [*client.iterate_acts(limit=limit, **{name: text for name, text in given.items() if text})]
+        items = [*client.iterate_acts(limit=limit, **{name: text for name, text in query.items() if text})]
     rows = []
     for item in items:
         targets = [f"{name} {became}".strip() for name, became in item["targets"].items()]

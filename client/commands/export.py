@@ -79,8 +79,8 @@ def export(
             file = str(folder / each["dataset"])
             options = ["--settings", each["settings"], "--without-missing", "--force", "--watch"]
             options += ["--terms", str(folder / each["terms"])] if each["terms"] else []
-            given = [file] if each["pivot"] is None else ["--dictionary", file, "--pivot", each["pivot"]]
-            command = ["learn", each["language"], *given, *options]
+            source = [file] if each["pivot"] is None else ["--dictionary", file, "--pivot", each["pivot"]]
+            command = ["learn", each["language"], *source, *options]
             if each["imported"]:
                 command = ["language", "import", file, "--force", "--watch"]
             note(f"  {name_program()} {shlex.join(command)}")

@@ -116,8 +116,8 @@ def list_words(
     if asked["covered"] is not None:
         note(f"{format_share(asked['covered'])} % of the pictures have a word already.")
     if answered := asked["answered"]:
-        left = asked["needed"] - answered
-        then = f"{left} more and it can be taught" if left > 0 else f"`pictoglot words {tag} --teach` teaches them"
+        rest = asked["needed"] - answered
+        then = f"{rest} more and it can be taught" if rest > 0 else f"`pictoglot words {tag} --teach` teaches them"
         note(f"{format_count(answered, 'answer is', 'answers are')} kept; {then}.")
 
 

@@ -114,7 +114,7 @@ def list_duplicates(
     as_json: AsJson = False,
 ) -> None:
     """Find groups of pictures that are nearly the same; in a large gallery this takes a while."""
-    given = _drop_none(
+    request = _drop_none(
         min_score=None if min_score is None else f"{min_score:.6f}",
         collection=collection,
         filter=None if filter is None else json.dumps(parse_object(filter, "--filter")),
@@ -122,7 +122,7 @@ def list_duplicates(
     groups, examined, cursor = list[dict[str, Any]](), 0, None
     with open_service() as client:
         while True:
-            page: Any = client.list_duplicates(**given, limit=min(limit, _PAGE), cursor=cursor)
+            page: Any = client.list_duplicates(**request, limit=min(limit, _PAGE), cursor=cursor)
             groups, examined, cursor = groups + page["items"], examined + page["examined"], page["next_cursor"]
             if cursor is None or len(groups) >= limit:
                 break

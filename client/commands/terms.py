@@ -38,8 +38,8 @@ def show_terms(
     as_json: AsJson = False,
 ) -> None:
     """Show the terms of a language, or change those that are given; an option without text takes its one away."""
-    given = {"owner": owner, "contact": contact, "licence": licence, "statement": statement}
-    changes: dict[str, Any] = {name: text for name, text in given.items() if text is not None}
+    texts = {"owner": owner, "contact": contact, "licence": licence, "statement": statement}
+    changes: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
     changes |= {} if labels is None else read_terms(labels, only_labels=True)
     with open_service() as client:
         terms: Any = client.get_language(tag)["terms"]
@@ -57,11 +57,11 @@ def show_terms(
 def read_terms(file: Path, *, only_labels: bool = False) -> dict[str, Any]:
     """Return the terms in a file, without what else a project of Local Contexts has; exits if it holds none."""
     try:
-        given = json.loads(file.read_text(encoding="utf-8"))
+        document = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError):
-        given = None
+        document = None
     names = _LABELS if only_labels else (*_TEXTS, *_LABELS)
-    terms = {name: given[name] for name in names if name in given} if isinstance(given, dict) else {}
+    terms = {name: document[name] for name in names if name in document} if isinstance(document, dict) else {}
     if not terms:
         stop(f"{file} has no terms: it is JSON with {', '.join(names)}.", REFUSED)
     return terms

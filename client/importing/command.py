@@ -108,8 +108,8 @@ def _open_importers(
         read_answer(response if (response := ask()).status_code != _AWAY else retry(ask))
         limits = None
         if dry_run:
-            told = client.get_limits()
-            limits = told["picture_bytes"], told["picture_pixels"]
+            bounds = client.get_limits()
+            limits = bounds["picture_bytes"], bounds["picture_pixels"]
         address = str(client.base_url).rstrip("/")
         kept = [states.enter_context(open_state(state, address, f"{prefix}{source.name}")) for source in sources]
         options = (prefix, language, again, dry_run, strict, limits)

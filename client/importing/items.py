@@ -192,11 +192,11 @@ class GalleryPicture:
 
     def _merge_tags(self, record: Record, file: Record, add: bool) -> list[str]:
         has: list[str] = self.item["tags"]
-        given, written = (_normalize([*tags]) for tags in (record.tags, file.tags))
-        if not given:
+        own, written = (_normalize([*tags]) for tags in (record.tags, file.tags))
+        if not own:
             return has or list(written)
         kept = has if add else [tag for tag in written if tag in has]
-        return list(dict.fromkeys([*kept, *given] if add else [*given, *kept]))[:_MOST_TAGS]
+        return list(dict.fromkeys([*kept, *own] if add else [*own, *kept]))[:_MOST_TAGS]
 
     def merge(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Return the record for another content of this picture: the document's values go before what it has."""
@@ -234,8 +234,8 @@ def derive_ids(place: str) -> tuple[str, str]:
 def describe_file(path: PurePosixPath, top: str = "") -> dict[str, Value]:
     """Return as metadata how a file is called, and in which folder it is: `top`, where the path names none."""
     folder = top if path.parent == PurePosixPath() else str(path.parent)
-    told = {"file_name": clean_value(path.name), "folder": clean_value(folder)}
-    return {key: value for key, value in told.items() if value}
+    facts = {"file_name": clean_value(path.name), "folder": clean_value(folder)}
+    return {key: value for key, value in facts.items() if value}
 
 
 def clean_tags(texts: Sequence[str]) -> tuple[str, ...]:

@@ -209,14 +209,14 @@ def _read_value(name: str, value: Any) -> Value:
 
 def _read_captions(row: Mapping[str, Any], language: str | None) -> dict[str, list[str]]:
     captions: dict[str, list[str]] = {}
-    given = [
+    values = [
         (tag, texts, "captions") for tag, texts in (_read_json(row.get("captions"), dict, "captions") or {}).items()
     ]
     for name, text in row.items():
         tag = name.removeprefix(_CAPTION) if name.lower() != _ANY_CAPTION else language
         if tag is not None and tag != name and text not in (None, ""):
-            given.append((tag, text, name))
-    for tag, texts, name in given:
+            values.append((tag, text, name))
+    for tag, texts, name in values:
         several = [texts] if isinstance(texts, str) else texts
         if not isinstance(several, list) or not all(isinstance(text, str) for text in several):
             raise RowError(f"`{name}` is neither a text nor a list of texts.")

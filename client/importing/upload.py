@@ -265,8 +265,8 @@ class Importer:
             if current.has_content(sha256):
                 if same_content and same:
                     return Outcome(item.label, item.id, "there", sent=new)
-                given = Record() if same_record else item.record
-                return self._change(item, current.compare(given, self._read(item, content), add=ours is None), new)
+                target = Record() if same_record else item.record
+                return self._change(item, current.compare(target, self._read(item, content), add=ours is None), new)
             if ours is None or same_content:  # somebody else's picture, or what somebody put in place of ours
                 return Outcome(item.label, item.id, "refused", _ID_TAKEN)
         if self.limits is not None and (fault := find_fault(content, *self.limits)):

@@ -39,10 +39,10 @@ class ImageNetClass:
 
 def read_classes(packages: Packages) -> list[ImageNetClass]:
     """Read the classes in the order of the classifier's rows. 25 have no description."""
-    synsets, names, told = (
+    synsets, names, data = (
         json.loads(path.read_text()) for path in (packages.synsets, packages.names, packages.descriptions)
     )
-    about = [told.get(str(row), {}) for row in range(CLASSES)]
+    about = [data.get(str(row), {}) for row in range(CLASSES)]
     return [
         ImageNetClass(
             int(synsets[str(row)][1:]),
@@ -109,10 +109,10 @@ class Concepts:
         for above, steps in self._wordnet.measure_distances(number).items():
             if rows := self.below.get(above):
                 weights[rows] += math.exp(-STEP * steps) * math.log(CLASSES / len(rows)) / len(rows)
-        told = self._resemblance(_count_words(" ".join(self._wordnet.synsets[number].words)) + self._glosses[number])
+        like = self._resemblance(_count_words(" ".join(self._wordnet.synsets[number].words)) + self._glosses[number])
         nearest = np.zeros_like(weights)
-        best = np.argsort(-told)[:NEAREST]
-        nearest[best] = told[best] ** 2
+        best = np.argsort(-like)[:NEAREST]
+        nearest[best] = like[best] ** 2
         return BY_ANCESTORS * _to_one(weights) + (1 - BY_ANCESTORS) * _to_one(nearest)
 
 

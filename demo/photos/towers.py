@@ -37,14 +37,14 @@ def create_model(packages: Packages) -> tuple[Any, Tensor]:
     config = json.loads(CONFIG.read_text())
     add_architecture(CONFIG)
     model: Any = open_clip.create_model(NAME)
-    given = torch.load(packages.weights, map_location="cpu", weights_only=True)
-    rows = given.pop("_fc.weight")
-    del given["_fc.bias"]
+    state = torch.load(packages.weights, map_location="cpu", weights_only=True)
+    rows = state.pop("_fc.weight")
+    del state["_fc.bias"]
     own = model.visual.trunk.state_dict()
     # the same layers in the same order under other names
-    if [value.shape for value in given.values()] != [value.shape for value in own.values()]:
+    if [value.shape for value in state.values()] != [value.shape for value in own.values()]:
         raise SystemExit(f"{packages.weights.name} is not an EfficientNet-Lite2")
-    model.visual.trunk.load_state_dict(dict(zip(own, given.values(), strict=True)))
+    model.visual.trunk.load_state_dict(dict(zip(own, state.values(), strict=True)))
     rows = rows - rows.mean(0)
     components = torch.linalg.svd(rows, full_matrices=False).Vh[: config["embed_dim"]]
     signs = components.gather(1, components.abs().argmax(1, keepdim=True)).sign()  # those of an SVD are by chance

@@ -131,8 +131,8 @@ def _recognise(head: bytes) -> str:
         refuse("not_utf8", NOT_UTF8)
     if head.startswith(_PARQUET):
         return "parquet"
-    given = (line.strip(b" ") for line in head.removeprefix(BYTE_ORDER_MARK).splitlines() if line.strip())
-    first = next((line for line in given if not is_separator_line(line.decode("latin-1"))), None)
+    lines = (line.strip(b" ") for line in head.removeprefix(BYTE_ORDER_MARK).splitlines() if line.strip())
+    first = next((line for line in lines if not is_separator_line(line.decode("latin-1"))), None)
     if first is None:
         refuse("no_rows", NO_ROW)
     if first.startswith(b"{"):

@@ -324,8 +324,8 @@ async def _make_item(put: PutResult, context: Context, caller: Principal, respon
 
 def name_picture(picture: GalleryPicture) -> str:
     """Name a picture for people: its title, or the name of its file, or the last part of its id."""
-    told = (picture.record.metadata.get(key) for key in ("title", "file_name"))
-    return next((name for name in told if isinstance(name, str) and name), picture.id.rpartition("/")[2])
+    titles = (picture.record.metadata.get(key) for key in ("title", "file_name"))
+    return next((name for name in titles if isinstance(name, str) and name), picture.id.rpartition("/")[2])
 
 
 def make_items(

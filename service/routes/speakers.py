@@ -146,7 +146,7 @@ async def _accept(alike: Sequence[ProposalRow], caller: Principal, context: Cont
 
 def _add_caption(live: LiveIndex, context: Context, proposal: ProposalRow) -> None:
     """Add a caption to the picture's own; others may change the picture meanwhile."""
-    for left in reversed(range(_ATTEMPTS)):
+    for rest in reversed(range(_ATTEMPTS)):
         etag = context.gallery.get(proposal.picture).record.etag
         own = context.gallery.find_own_captions([proposal.picture])[proposal.picture].get(proposal.language, [])
         if proposal.text in own:
@@ -156,7 +156,7 @@ def _add_caption(live: LiveIndex, context: Context, proposal: ProposalRow) -> No
             live.patch_picture(Patch(proposal.picture, document, Precondition(frozenset({etag}))))
             return
         except RecordChanged:
-            if not left:
+            if not rest:
                 raise
 
 

@@ -58,7 +58,7 @@ class Terms(RequestBody):
         if not isinstance(value, dict) or not _KINDS.keys() & value.keys():
             return value
         lists = ((kind, value.get(name) or []) for name, kind in _KINDS.items())
-        labels = [_read_label(kind, each) for kind, given in lists if isinstance(given, list) for each in given]
+        labels = [_read_label(kind, each) for kind, entries in lists if isinstance(entries, list) for each in entries]
         return {**{name: value[name] for name in _OWN if name in value}, "labels": labels}
 
     def pack(self) -> dict[str, object]:

@@ -45,9 +45,9 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def opened(
     encoder: Encoder, layout: Layout, root: Path, cache: Path, train_root: Path | None = None, languages: str = "3"
 ) -> tuple[FileData, list[str]]:
-    told: list[str] = []
-    data = open_data(layout, encoder, root, cache, told.append, train_root=train_root, languages=languages)
-    return data, told
+    lines: list[str] = []
+    data = open_data(layout, encoder, root, cache, lines.append, train_root=train_root, languages=languages)
+    return data, lines
 
 
 # By layout: pictures of the training side and of the test side, and Italian test captions
@@ -70,9 +70,9 @@ def test_a_chain_and_an_addressed_row_are_filled(
     sizes: dict[str, int],
     queries: int,
 ) -> None:
-    data, told = opened(encoder, layout, roots[layout], tmp_path, train and roots[train])  # type: ignore[arg-type]
+    data, lines = opened(encoder, layout, roots[layout], tmp_path, train and roots[train])  # type: ignore[arg-type]
     assert (data.languages, data.sizes) == (["en", "it", "de"], sizes)
-    assert any("--train-root" in line for line in told) == (layout == "xm3600" and train is None)
+    assert any("--train-root" in line for line in lines) == (layout == "xm3600" and train is None)
     bench = Bench(base, data, LearnSettings(epochs=1, vocabulary=20), tmp_path / "run", lambda _: None)
     chain, addressed = fill(bench, "teir").content, fill(bench, "addressed").content
     assert [len(row) for row in chain["triangle"]] == [1, 2, 3]

@@ -135,8 +135,8 @@ def test_progress_is_said_in_words_and_the_result_names_what_is_missed_and_what_
 
     test = site.http.get("/v1/expansions?limit=1").json()["items"][0]["report"]["test"]
     asked, found, missed = test["asked"], test["found"], test["missed"]
-    told = f"Of {asked} test captions, {found} {'is' if found == 1 else 'are'} found"
-    expect(entry).to_contain_text(told)
+    sentence = f"Of {asked} test captions, {found} {'is' if found == 1 else 'are'} found"
+    expect(entry).to_contain_text(sentence)
     expect(entry.locator(".missed bdi")).to_have_text(missed)
     expect(entry).to_contain_text("Every other language still answers as before.")
     expect(entry.locator("details")).to_contain_text("R@1")

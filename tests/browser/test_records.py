@@ -185,11 +185,11 @@ def test_a_record_is_changed_and_what_others_changed_meanwhile_is_shown_and_kept
     theirs = {"tags": ["new"], "captions": {"de": ["ein Teppich"]}}
     site.http.patch("/v1/pictures/shared-1", json=theirs, headers=MERGE).raise_for_status()
     form.get_by_role("button", name="Save").click()
-    told = form.locator(".changed")
-    expect(told).to_contain_text("Nothing was saved: this record was changed in the meantime.")
-    expect(told.locator("li")).to_have_text(["Captions: de: ein Teppich", "Tags: new"])
+    notice = form.locator(".changed")
+    expect(notice).to_contain_text("Nothing was saved: this record was changed in the meantime.")
+    expect(notice.locator("li")).to_have_text(["Captions: de: ein Teppich", "Tags: new"])
     assert site.http.get("/v1/pictures/shared-1").json()["metadata"] == {"year": 1950, "place": "Chur"}
-    told.get_by_role("button", name="Save my changes on top of it").click()
+    notice.get_by_role("button", name="Save my changes on top of it").click()
     expect(form).to_have_count(0)
     page.keyboard.press("Escape")
     expect(page.locator("dialog")).to_have_count(0)

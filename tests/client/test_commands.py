@@ -162,11 +162,11 @@ def test_no_share_of_a_few_held_out_captions_is_shown(tmp_path: Path) -> None:
         for tag, pairs in (("fr", 19), ("nl", 20)):
             learn(service.context.registry, tag, report={"pairs": pairs, "t2i": recall, "i2t": recall})
         service.context.live.refresh()
-        told = run(service, "languages")
-    french, dutch = (next(line for line in told.stdout.splitlines() if line.startswith(tag)) for tag in ("fr", "nl"))
+        result = run(service, "languages")
+    french, dutch = (next(line for line in result.stdout.splitlines() if line.startswith(tag)) for tag in ("fr", "nl"))
     assert french.split()[-2:] == ["–", "–"] and dutch.split()[-2:] == ["55.6", "55.6"]
-    assert "untaught" not in told.stdout  # nothing was assessed
-    assert "No share is shown for fewer than 20 held-out captions: fr." in told.stderr
+    assert "untaught" not in result.stdout  # nothing was assessed
+    assert "No share is shown for fewer than 20 held-out captions: fr." in result.stderr
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
@@ -228,5 +228,5 @@ def test_commands_are_named_as_they_run_here(
 
 def test_the_help_of_what_listens_names_the_variable_of_the_port() -> None:
     for command in (["up"], ["demo", "up"]):
-        told = CliRunner().invoke(app, [*command, "--help"]).stdout
-        assert "PICTOGLOT_PORT=8400 takes another port" in " ".join(told.split())
+        output = CliRunner().invoke(app, [*command, "--help"]).stdout
+        assert "PICTOGLOT_PORT=8400 takes another port" in " ".join(output.split())

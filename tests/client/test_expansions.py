@@ -53,19 +53,19 @@ def test_why_one_failed_is_told_without_watching_and_with_a_way_out_only_where_t
     service: Service, queued: str, refused_by: str
 ) -> None:
     fail(service, queued, "Welsh is read worse", refused_by)
-    told = run(service, "expansions", queued)
-    assert "gate failed" in told.stdout and "Welsh is read worse." in told.stderr
-    assert ("`pictoglot learn cy FILE --force`" in told.stderr) == (refused_by == "gain")
+    result = run(service, "expansions", queued)
+    assert "gate failed" in result.stdout and "Welsh is read worse." in result.stderr
+    assert ("`pictoglot learn cy FILE --force`" in result.stderr) == (refused_by == "gain")
     watched = run(service, "expansions", queued, "--watch")
-    assert (watched.exit_code, watched.stderr) == (1, f"cy failed.\n{told.stderr}")
+    assert (watched.exit_code, watched.stderr) == (1, f"cy failed.\n{result.stderr}")
     assert "`pictoglot expansions ID` says why one of them failed." in run(service, "expansions").stderr
     assert run_json(service, "expansions", queued)["error"]["code"] == "gate_failed"
 
 
 def test_what_was_to_replace_is_forced_as_that(service: Service, queued: str) -> None:
     fail(service, queued, "Welsh is read worse", "gain", replaced={"datasets": 1}, dataset={"missing": 2})
-    told = run(service, "expansions", queued).stderr
-    assert "`pictoglot learn cy FILE --replace --without-missing --force`" in told
+    output = run(service, "expansions", queued).stderr
+    assert "`pictoglot learn cy FILE --replace --without-missing --force`" in output
 
 
 def test_a_watch_says_that_it_waits_for_a_service_that_is_away(

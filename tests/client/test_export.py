@@ -65,8 +65,8 @@ def test_every_dataset_is_exported_in_the_order_in_which_they_were_taught(tmp_pa
         more: list[dict[str, Any]] = [{}, {"pivot": "es"}, {}]
         service.admin.put("/v1/languages/qu/terms", json={"owner": "Llaqta"}).raise_for_status()
         expansions = [teach(service, *each, **settings) for each, settings in zip(taught, more, strict=True)]
-        told = run(service, "export", str(out))
-        assert told.exit_code == 0, told.output
+        result = run(service, "export", str(out))
+        assert result.exit_code == 0, result.output
         listed = service.admin.get("/v1/versions/3/datasets").json()["items"]
         assert [(each["expansion"], each["settings"]) for each in listed] == [
             (expansions[0], {"seed": 3}),
@@ -77,7 +77,7 @@ def test_every_dataset_is_exported_in_the_order_in_which_they_were_taught(tmp_pa
             assert_problem(service.admin.get(f"/v1/versions/3/datasets/{expansion}"), 404, "version_not_found")
         rows = [json.loads(line) for line in (out / "languages.jsonl").read_text().splitlines()]
         assert [(row["language"], (out / row["dataset"]).read_bytes()) for row in rows] == taught
-        commands = [shlex.split(line) for line in told.stderr.splitlines() if line.startswith("  pictoglot ")]
+        commands = [shlex.split(line) for line in result.stderr.splitlines() if line.startswith("  pictoglot ")]
         assert commands[0] == ["pictoglot", "import", str(out)]
         assert commands[1][:4] == ["pictoglot", "learn", "es", str(out / rows[0]["dataset"])]
         assert commands[2][:5] == ["pictoglot", "learn", "qu", "--dictionary", str(out / rows[1]["dataset"])]
@@ -105,8 +105,8 @@ def test_what_a_record_lost_on_purpose_does_not_come_back_from_the_file(service:
     before = read_record(service, "house")
     teach(service, "cy", b"un")
     reader = service.key("search")
-    told = run(service, "export", str(tmp_path / "out"), "--collection", "houses", key=reader)  # it may see no dataset
-    assert told.exit_code == 0, told.output
+    result = run(service, "export", str(tmp_path / "out"), "--collection", "houses", key=reader)  # sees no dataset
+    assert result.exit_code == 0, result.output
     with running(tmp_path / "home") as other:
         run_json(other, "import", str(tmp_path / "out"), "--state", str(tmp_path / "state"))
         assert read_record(other, "house") == before
@@ -123,8 +123,8 @@ def test_an_export_says_how_many_reduced_copies_it_holds(service: Service, tmp_p
     with running(tmp_path / "home") as other:
         for number in range(2):
             other.put(f"p{number}", picture(number)).raise_for_status()
-        told = run(other, "export", str(tmp_path / "out"), "--pictures-only")
-        assert "2 of them are reduced copies" in told.stderr and "PICTOGLOT_KEEP_ORIGINALS" in told.stderr
+        result = run(other, "export", str(tmp_path / "out"), "--pictures-only")
+        assert "2 of them are reduced copies" in result.stderr and "PICTOGLOT_KEEP_ORIGINALS" in result.stderr
         assert (
             run_json(other, "export", str(tmp_path / "out"), "--pictures-only")["reduced"] == 2
         )  # when it goes on, too
@@ -136,8 +136,8 @@ def test_a_folder_that_no_export_wrote_stays_as_it_is(service: Service, tmp_path
     (tmp_path / "pictures").mkdir()
     for name, content in own.items():
         (tmp_path / name).write_bytes(content)
-    told = run(service, "export", str(tmp_path), "--pictures-only")
-    assert told.exit_code == 2 and "no export wrote" in told.stderr
+    result = run(service, "export", str(tmp_path), "--pictures-only")
+    assert result.exit_code == 2 and "no export wrote" in result.stderr
     assert {str(file.relative_to(tmp_path)): file.read_bytes() for file in tmp_path.rglob("*.*")} == own
 
 

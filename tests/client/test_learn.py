@@ -63,24 +63,24 @@ def test_a_dry_run_tells_in_sentences_what_is_in_the_file_and_teaches_nothing(se
 def test_a_dry_run_tells_what_is_taught_again_unless_that_is_replaced(service: Service, tmp_path: Path) -> None:
     learn(service.context.registry, "br", report={"dataset": {"usable": 1_000}})
     (file := tmp_path / "br.jsonl").write_text(make_rows(80))
-    told, before = ("learn", "br", str(file)), {"datasets": 1, "rows": 1_000}
+    arguments, before = ("learn", "br", str(file)), {"datasets": 1, "rows": 1_000}
 
     def dry(*command: str) -> tuple[Any, Any]:
         found = run_json(service, *command, "--dry-run")
         return found["joined"], found["replaced"]
 
-    assert dry(*told) == (before, None) and dry(*told, "--replace") == (None, before)
+    assert dry(*arguments) == (before, None) and dry(*arguments, "--replace") == (None, before)
     assert dry("learn", "kw", str(file)) == dry("assess", "br", str(file)) == (None, None)
     said = "Breton (br) is also taught from 1,000 captions of 1 earlier dataset; duplicates count once."
-    assert f"{said} `--replace` leaves them out." in run(service, *told, "--dry-run").stdout.splitlines()
+    assert f"{said} `--replace` leaves them out." in run(service, *arguments, "--dry-run").stdout.splitlines()
     said = "It replaces 1,000 captions of 1 earlier dataset: then only the captions of this file are taught and shown."
-    assert said in run(service, *told, "--replace", "--dry-run").stdout.splitlines()
+    assert said in run(service, *arguments, "--replace", "--dry-run").stdout.splitlines()
     same = {"dataset_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
     for change in (same, {"dataset_sha256": "d" * 64, "dataset_path": None}):
         with service.context.registry.begin() as session:
             session.execute(update(ExpansionRow).where(ExpansionRow.language == "br").values(**change))
-        assert dry(*told) == (None, None)
-    sent = run_json(service, *told, "--replace")
+        assert dry(*arguments) == (None, None)
+    sent = run_json(service, *arguments, "--replace")
     assert service.context.registry.expansions.get(sent["id"]).settings == {"replace": True}
     run_json(service, "expansions", sent["id"], "--cancel")
 
@@ -155,8 +155,8 @@ def test_a_refused_dataset_names_the_first_lines_of_each_kind_and_a_count(servic
     assert run(service, "learn", "cy", str(file), "--dry-run").exit_code == 2
     left = run_json(service, "learn", "cy", str(file), "--without-missing", "--dry-run")["report"]
     assert (left["usable"], left["with_picture"], left["with_english"], left["missing"]) == (80, 0, 80, 80)
-    told = run(service, "learn", "cy", str(file), "--without-missing", "--dry-run").stdout
-    assert "80 rows name pictures that are not in the gallery, and count only if they have another text." in told
+    output = run(service, "learn", "cy", str(file), "--without-missing", "--dry-run").stdout
+    assert "80 rows name pictures that are not in the gallery, and count only if they have another text." in output
     assert run_json(service, "assess", "cy", str(file), "--without-missing", "--dry-run")["report"]["missing"] == 80
     sent = run_json(service, "learn", "cy", str(file), "--without-missing")
     assert service.context.registry.expansions.get(sent["id"]).settings == {"without_missing": True}

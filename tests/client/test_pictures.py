@@ -46,9 +46,9 @@ def test_pictures_are_added_found_shown_and_changed_as_records(service: Service,
     assert changed["captions"] == {"en": ["an iron bridge"]}
     assert "record_changed" in run(service, "pictures", "edit", "iron", "--tag", "x", "--etag", "old").stderr
     assert "cy, en" in run(service, "pictures", "list", "--collection", "archive").stdout  # one waits for its language
-    told = run(service, "pictures", "show", "iron").stdout
-    assert all(part in told for part in ("archive", "1950", "an iron bridge", "12 cm"))
-    assert [line.split()[1:] for line in told.splitlines() if line.startswith("width")] == [["48"], ["12", "cm"]], told
+    text = run(service, "pictures", "show", "iron").stdout
+    assert all(part in text for part in ("archive", "1950", "an iron bridge", "12 cm"))
+    assert [line.split()[1:] for line in text.splitlines() if line.startswith("width")] == [["48"], ["12", "cm"]], text
     old = '{"must": [{"key": "year", "range": {"lt": 1960}}]}'
     where = ("--collection", "archive", "--filter")
     for command in (("search", "anything", "-l", "en"), ("search", "--picture", str(tmp_path / "wood.png"))):
@@ -77,9 +77,9 @@ def test_on_a_terminal_a_picture_is_shown_and_deleted_only_after_a_question(
         return says
 
     answer_questions(monkeypatch, confirm)
-    told = run(service, "pictures", "delete", "asked").stdout
-    assert asked == ["Delete it?"] and "a bridge" in told
-    assert ("asked is deleted." in told) == says
+    output = run(service, "pictures", "delete", "asked").stdout
+    assert asked == ["Delete it?"] and "a bridge" in output
+    assert ("asked is deleted." in output) == says
     assert service.admin.get("/v1/pictures/asked").status_code == (404 if says else 200)
     service.put("asked").raise_for_status()
     for option in ("--yes", "--json"):
@@ -187,8 +187,8 @@ def test_an_import_waits_a_minute_for_a_registry_that_is_away_and_no_longer(
     monkeypatch.setattr(api, "read_clock", lambda: clock[0])
     assert run(service, "import", str(folder), "--dry-run").exit_code == 0 and clock[0] >= 65
     back_at[0] = 1e9
-    told = run(service, "import", str(folder), "--dry-run")
-    assert told.exit_code == 1 and "registry_unavailable" in told.stderr
+    result = run(service, "import", str(folder), "--dry-run")
+    assert result.exit_code == 1 and "registry_unavailable" in result.stderr
 
 
 def test_a_service_that_is_not_there_is_told_at_once(folder: Path) -> None:

@@ -156,8 +156,8 @@ def test_what_a_bound_key_reads_does_not_depend_on_other_collections(keys: Keys)
         assert strip_answer(answer) == earlier, answer.request.url
         assert SECRET not in answer.text and SECRET not in str(answer.headers), answer.request.url
     assert sum(answer.status_code == 200 for answer in answers) > 15
-    told = [answer.status_code == 200 and SECRET in answer.text for answer in ask_everything(keys.unbound)]
-    assert sum(told) > 15  # the same questions do show it to a key that is not bound
+    hits = [answer.status_code == 200 and SECRET in answer.text for answer in ask_everything(keys.unbound)]
+    assert sum(hits) > 15  # the same questions do show it to a key that is not bound
 
 
 def test_a_bound_key_is_told_no_chances_because_all_collections_were_measured(keys: Keys) -> None:

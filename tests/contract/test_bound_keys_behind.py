@@ -14,8 +14,8 @@ def test_what_was_before_a_move_is_not_shown_by_a_process_that_is_behind(tmp_pat
     with running(tmp_path, watch_seconds=60.0) as service:
         keys = Keys(service)
         keys.put(keys.unbound, FAR, 7, collection=OTHER, captions=json.dumps({"en": [SECRET]}))
-        told = {"captions": {"en": ["public"]}, "collection": "near"}
-        service.context.gallery.patch(Patch(FAR, told), {})  # as another process: this one does not follow yet
+        change = {"captions": {"en": ["public"]}, "collection": "near"}
+        service.context.gallery.patch(Patch(FAR, change), {})  # as another process: this one does not follow yet
         ask = {"text": "x", "language": "en", "captions": "all"}
         searched, listed, one = (
             {http: http.post("/v1/search/pictures", json=ask) for http in (keys.bound, keys.unbound)},

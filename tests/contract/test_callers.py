@@ -67,8 +67,8 @@ class Walk:
     async def ask(self, caller: Caller, method: str, path: str) -> tuple[int, str]:
         """Return the status and the text of the answer; without a client of HTTP, which takes most of the time."""
         headers = [(b"host", b"x"), *((name.lower().encode(), _encode(value)) for name, value in caller.headers)]
-        told = {"type": "http", "http_version": "1.1", "method": method, "path": path, "raw_path": path.encode()}
-        told |= {"query_string": b"", "headers": headers, "client": (caller.address, 1), "scheme": "http"}
+        scope = {"type": "http", "http_version": "1.1", "method": method, "path": path, "raw_path": path.encode()}
+        scope |= {"query_string": b"", "headers": headers, "client": (caller.address, 1), "scheme": "http"}
         sent: list[Any] = []
         body = iter([{"type": "http.request", "body": b""}])
 
@@ -78,7 +78,7 @@ class Walk:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        await self.app({**told, "asgi": {"version": "3.0"}, "app": self.app}, receive, send)
+        await self.app({**scope, "asgi": {"version": "3.0"}, "app": self.app}, receive, send)
         text = b"".join(each.get("body", b"") for each in sent).decode("utf-8", "replace")
         return sent[0]["status"], text
 
@@ -91,10 +91,10 @@ class Walk:
         status, text = await self.ask(caller, method, path)
         guard = get_guard(route.endpoint)
         code = caller.find_refusal(method, guard.scope, guard.allows_bound_keys)
-        told = json.loads(text)["code"] if status in (401, 403) else ""
+        shown = json.loads(text)["code"] if status in (401, 403) else ""
         leaks = caller.bound and "zebra" in text
-        if told != code or leaks or status == 500:
-            self.wrong.append(f"{caller.name}: {method} {route.path}: {status} {told}, not {code}")
+        if shown != code or leaks or status == 500:
+            self.wrong.append(f"{caller.name}: {method} {route.path}: {status} {shown}, not {code}")
         self.count += 1
 
 
@@ -144,8 +144,8 @@ def list_proxied(context: Context) -> Iterator[Caller]:
         yield Caller(f"proxy: {name}", headers, group["scope"], bound=bound)
         foreign = [each for each in headers if each[0] != "Origin"]
         for origin in (None, EVIL, "null") if name == "keepers" else (EVIL,):
-            told = foreign if origin is None else [*foreign, ("Origin", origin)]
-            yield Caller(f"proxy: {name}, {origin}", told, group["scope"], bound=bound, own_page=False)
+            fields = foreign if origin is None else [*foreign, ("Origin", origin)]
+            yield Caller(f"proxy: {name}, {origin}", fields, group["scope"], bound=bound, own_page=False)
     yield Caller("proxy: no group", name_person("anna", "keeper,Keepers,near readers"), code="no_group")
     yield Caller("proxy: first group", name_person("anna", "readers,near"), "write", bound=True)
     yield Caller("proxy: nobody", name_person("", "keepers"), code="missing_api_key")

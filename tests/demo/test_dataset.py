@@ -58,8 +58,8 @@ def test_the_service_can_read_the_dataset_as_written(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path) -> None:
-    told = CliRunner().invoke(app, ["dataset", "tr", "--out", str(tmp_path / "no" / "tr.jsonl")])
-    assert told.exit_code == 1 and "cannot be written: No such file or directory." in told.stderr
+    result = CliRunner().invoke(app, ["dataset", "tr", "--out", str(tmp_path / "no" / "tr.jsonl")])
+    assert result.exit_code == 1 and "cannot be written: No such file or directory." in result.stderr
 
 
 def test_the_notice_names_each_work_and_its_licence() -> None:

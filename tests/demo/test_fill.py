@@ -72,12 +72,12 @@ def test_only_missing_pictures_are_put_with_content_and_record(there: list[str],
     service = Service(there)
     assert _fill(service) == len(missing)
     assert sorted(service.put) == sorted(missing)
-    told = {outline.id: outline for outline in list_outlines()}
+    outlines = {outline.id: outline for outline in list_outlines()}
     for id_, (record, content) in service.put.items():
-        assert record["captions"] == {"en": [told[id_].caption]}
+        assert record["captions"] == {"en": [outlines[id_].caption]}
         assert record["tags"] == [id_.partition("-")[0].replace("emoji", "single")]
-        assert record["metadata"]["things"] == len(told[id_].objects)
-        assert record["metadata"]["drawn_by"].lower() == told[id_].drawing_set
+        assert record["metadata"]["things"] == len(outlines[id_].objects)
+        assert record["metadata"]["drawn_by"].lower() == outlines[id_].drawing_set
         assert content.startswith(b"\x89PNG")
 
 

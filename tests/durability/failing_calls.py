@@ -59,9 +59,9 @@ class FailingCalls:
     def fail_calls(self, fault: Fault, session: int, root: Path) -> Iterator[None]:
         """Count the calls of a session's processes on files below `root` in the block, and fail them as told."""
         kind, last = KINDS.index(fault.kind) + 1, min(fault.nth + fault.count - 1, EVER)
-        told = _CONTROL.pack(kind, fault.error, fault.nth, last, 0, 0, session, os.fsencode(root.resolve()), b"")
-        self._control[4:] = told[4:]
-        self._control[:4] = told[:4]  # last: until then nothing fails
+        order = _CONTROL.pack(kind, fault.error, fault.nth, last, 0, 0, session, os.fsencode(root.resolve()), b"")
+        self._control[4:] = order[4:]
+        self._control[:4] = order[:4]  # last: until then nothing fails
         try:
             yield
         finally:

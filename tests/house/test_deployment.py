@@ -179,14 +179,14 @@ def test_data_files_of_the_packages_are_shipped() -> None:
 
 @pytest.mark.parametrize("target", ["demo", "up", "test"])
 def test_what_installs_for_a_minute_says_so_before(target: str) -> None:
-    told = subprocess.run(
+    lines = subprocess.run(
         ["make", "--dry-run", "--always-make", target, "VENV=/nothing"],
         cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE,
     ).stdout.splitlines()  # fmt: skip
-    installing = [number for number, line in enumerate(told) if " install " in line and "--require-hashes" in line]
+    installing = [number for number, line in enumerate(lines) if " install " in line and "--require-hashes" in line]
     assert len(installing) == (2 if target == "test" else 1)
     for number, after in zip(installing, [0, *installing], strict=False):
-        assert any(line.startswith('echo "Installing') for line in told[after:number]), told[number]
+        assert any(line.startswith('echo "Installing') for line in lines[after:number]), lines[number]
 
 
 def number(file: str, pattern: str) -> int:

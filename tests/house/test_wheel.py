@@ -144,8 +144,8 @@ def test_the_client_alone_speaks_to_a_service(client: Path, tmp_path: Path) -> N
 @pytest.mark.timeout(1_800)
 def test_a_bundle_installs_where_there_is_no_network(tmp_path: Path) -> None:
     bundle, home = tmp_path / "bundle", tmp_path / "environment"
-    told = call("make", "-C", ROOT, "bundle", f"BUNDLE={bundle}", f"VENV={sys.prefix}")
-    (whole,) = re.findall(r"'(pictoglot\[[\w,]+\])'", told)
+    output = call("make", "-C", ROOT, "bundle", f"BUNDLE={bundle}", f"VENV={sys.prefix}")
+    (whole,) = re.findall(r"'(pictoglot\[[\w,]+\])'", output)
     call(sys.executable, "-m", "venv", home)
     away = ("unshare", "--net") if os.geteuid() == 0 else ()
     nothing = {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""}

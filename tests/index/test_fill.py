@@ -124,7 +124,7 @@ def test_all_pictures_are_encoded_again_for_another_image_tower(world: World, mo
     world.gallery.files.locate(digest(3)).write_bytes(b"")
     monkeypatch.setattr(world.encoder, "image_fingerprint", "another tower")
     seen: list[tuple[int, int]] = []
-    fill_pictures(world.encoder, world.sets, lambda *told: seen.append(told))
+    fill_pictures(world.encoder, world.sets, lambda *args: seen.append(args))
     encoded = world.encoder.pictures_encoded
     live = world.serve()
     assert live.current.pictures.count == 19 and live.current.pictures.tail.count == 0

@@ -127,8 +127,8 @@ def test_after_a_change_only_the_pictures_that_changed_are_looked_at(tmp_path: P
         with registry.read() as session:
             (query,) = [each for each in asked if "picture_values" in each[0]]
             plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {query[0]}", query[1]).all()
-        told = [row[3] for row in plan if "picture_values" in row[3]]
-        assert len(told) == 3 and all("ix_picture_values_picture" in each for each in told), plan
+        steps = [row[3] for row in plan if "picture_values" in row[3]]
+        assert len(steps) == 3 and all("ix_picture_values_picture" in each for each in steps), plan
 
 
 def test_a_page_of_a_collection_is_read_in_its_order(tmp_path: Path) -> None:
@@ -145,8 +145,8 @@ def test_a_page_of_a_collection_is_read_in_its_order(tmp_path: Path) -> None:
         with registry.read() as session:
             for order, (statement, values) in zip(orders, pages, strict=True):
                 plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
-                told = " ".join(row[3] for row in plan)
-                assert f"ix_pictures_collection_{order.lstrip('-')}_id" in told and "TEMP B-TREE" not in told, told
+                steps = " ".join(row[3] for row in plan)
+                assert f"ix_pictures_collection_{order.lstrip('-')}_id" in steps and "TEMP B-TREE" not in steps, steps
 
 
 def test_postgresql_does_not_go_through_all_values_for_each_picture(postgresql_url: str) -> None:

@@ -174,7 +174,7 @@ def test_a_caption_that_changed_comes_back_from_a_segment_or_is_told(world: Worl
 
 
 def test_chances_that_changed_are_forgotten_so_that_they_are_fitted_again(world: World) -> None:
-    versions, told = world.registry.versions, "chances of hits of version 0"
+    versions, what = world.registry.versions, "chances of hits of version 0"
     for damaged in (b'"curves"', b"{"):  # another name, no JSON at all
         versions.set_match(0, {"curves": None, "encoding": 1, "change": 0})
         assert run_scrub(world) == [] and 0 in versions.read_matches([0])
@@ -183,8 +183,8 @@ def test_chances_that_changed_are_forgotten_so_that_they_are_fitted_again(world:
             assert row.match is not None
             row.match = row.match.replace(damaged, damaged.swapcase().replace(b"{", b"z"))
         assert versions.read_matches([0]) == {} and versions.get(0).number == 0
-        assert run_scrub(world, mend=False) == [Damage("match", told)]
-        assert run_scrub(world) == [Damage("match", told, "by forgetting it, so that it is fitted again")]
+        assert run_scrub(world, mend=False) == [Damage("match", what)]
+        assert run_scrub(world) == [Damage("match", what, "by forgetting it, so that it is fitted again")]
         assert run_scrub(world) == []
 
 

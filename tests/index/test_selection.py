@@ -240,8 +240,8 @@ def test_pictures_are_shown_under_when_they_were_taken_else_when_they_came(world
     asked = {"must_not": [{"key": "collection", "match": {"value": "Chur"}}]}
     pictures = [picture for picture in world.read_pictures().values() if is_met(asked, picture)]
     for picture in pictures:
-        told = picture["metadata"].get("taken_at")
-        text = "1950-01-01" if isinstance(told, list) else told if told in TAKEN[:3] else None
+        date = picture["metadata"].get("taken_at")
+        text = "1950-01-01" if isinstance(date, list) else date if date in TAKEN[:3] else None
         expected = picture["created_at"] if text is None else read_moment(text)
         assert abs(picture["shown_at"] - expected) <= timedelta(seconds=text is None)
     expected = Counter(f"{picture['shown_at']:%Y-%m}" for picture in pictures)

@@ -35,5 +35,5 @@ def explored(request: pytest.FixtureRequest) -> dict[str, Explored]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for name, told in config.stash.get(EXPLORED, {}).items():
-        terminalreporter.write_line(f"{name:40}{told}")
+    for name, counts in config.stash.get(EXPLORED, {}).items():
+        terminalreporter.write_line(f"{name:40}{counts}")

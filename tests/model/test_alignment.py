@@ -31,11 +31,11 @@ def slowly(captions: Sequence[Sequence[int]], english: Sequence[Sequence[int]]) 
     back: dict[tuple[int, int], float] = defaultdict(lambda: 1.0)
     for _ in range(8):
         counts: dict[tuple[int, int], float] = defaultdict(float)
-        for said, meant in zip(captions, english, strict=True):
-            for e in meant:
+        for said, source in zip(captions, english, strict=True):
+            for e in source:
                 for f in said:
                     from_f = forth[f, e] / sum(forth[other, e] for other in said)
-                    from_e = back[f, e] / sum(back[f, other] for other in meant)
+                    from_e = back[f, e] / sum(back[f, other] for other in source)
                     counts[f, e] += from_f * from_e
         of_f, of_e = defaultdict[int, float](float), defaultdict[int, float](float)
         for (f, e), count in counts.items():
@@ -50,8 +50,8 @@ def test_probabilities_are_those_of_eight_rounds_of_expectation_and_maximisation
     random = np.random.default_rng(0)
     captions = [random.integers(0, 9, random.integers(1, 6)).tolist() for _ in range(40)]  # words repeat in a caption
     english = [random.integers(100, 112, random.integers(0, 6)).tolist() for _ in range(40)]  # and some have no English
-    said, meant, probability = align_tokens(lines(captions), english)
-    found = dict(zip(zip(said.tolist(), meant.tolist(), strict=True), probability.tolist(), strict=True))
+    said, source, probability = align_tokens(lines(captions), english)
+    found = dict(zip(zip(said.tolist(), source.tolist(), strict=True), probability.tolist(), strict=True))
     assert found == pytest.approx(slowly(captions, english))
     assert np.bincount(said, probability)[np.unique(said)] == pytest.approx(1.0)
     assert (np.diff(said) >= 0).all()
@@ -79,9 +79,9 @@ def test_a_new_row_starts_as_the_mean_of_the_english_rows_it_stands_for_and_as_d
     )
     paired = [place for place, text in enumerate(texts) if text is not None]
     said = [trainer.tokenizer.encode([CAPTIONS[place]])[0] for place in paired]
-    meant = encoder.base_view.tokenize([str(texts[place]) for place in paired])
+    source = encoder.base_view.tokenize([str(texts[place]) for place in paired])
     mean, sure = dict[int, torch.Tensor](), defaultdict[int, float](float)
-    for (f, e), share in slowly(said, meant).items():
+    for (f, e), share in slowly(said, source).items():
         mean[f] = mean.get(f, torch.zeros(encoder.base.table.shape[1])) + share * encoder.base.table[e]
         sure[f] += share**2
     new = trainer.used[trainer.used >= CLIP_TOKENS].tolist()

@@ -91,8 +91,8 @@ def test_a_table_whose_header_does_not_tell_what_stands_between_is_refused(
 
 def test_other_encodings_are_told_how_to_be_saved(reader: Reader) -> None:
     for encoding in ("utf-16", "cp1252"):
-        told = reader.refusal("caption,english\nBrücke,bridge\n".encode(encoding))
-        assert isinstance(told, DatasetInvalid) and told.extra["kind"] == "not_utf8" and "CSV UTF-8" in told.detail
+        fault = reader.refusal("caption,english\nBrücke,bridge\n".encode(encoding))
+        assert isinstance(fault, DatasetInvalid) and fault.extra["kind"] == "not_utf8" and "CSV UTF-8" in fault.detail
 
 
 def test_a_line_with_a_carriage_return_in_it_is_no_row(reader: Reader) -> None:

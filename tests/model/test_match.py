@@ -95,11 +95,11 @@ def test_few_texts_move_a_language_little_from_the_one_it_leans_on() -> None:
 
 
 def test_what_is_measured_is_told_of_texts_that_were_not_fitted() -> None:
-    told = measure_error(drawn(600))
-    assert told["captions"] == 600 and told["error"] < 2 * told["by_chance"] + 0.02
-    assert told["error_all"] < told["error"] and told["absent"] > 0.95
-    assert 0.4 < told["found"] < 1 and 0.7 < told["kept"] <= 1
-    assert sum(each["count"] for each in told["bins"]) == 600
+    figures = measure_error(drawn(600))
+    assert figures["captions"] == 600 and figures["error"] < 2 * figures["by_chance"] + 0.02
+    assert figures["error_all"] < figures["error"] and figures["absent"] > 0.95
+    assert 0.4 < figures["found"] < 1 and 0.7 < figures["kept"] <= 1
+    assert sum(each["count"] for each in figures["bins"]) == 600
     halves = drawn(400)
     upside = np.arange(400) % 2 == 0  # one half is right where the other is not
     odd = replace(halves, right=np.where(upside[:, None], halves.right, False))

@@ -173,7 +173,7 @@ def test_rows_that_are_alike_without_their_pictures_count_once_and_are_on_one_si
 
 def test_a_row_is_kept_for_what_is_left_of_it(reader: Reader) -> None:
     dataset = reader(jsonl(items(picture="p1")))
-    told = [restrict(dataset, *which).report for which in ([{"p1"}], [()], [{"p1"}, ()], [(), ()], [(), {"de"}])]
-    assert [(report.usable, report.with_picture, report.pivots) for report in told] == [
+    reports = [restrict(dataset, *which).report for which in ([{"p1"}], [()], [{"p1"}, ()], [(), ()], [(), {"de"}])]
+    assert [(report.usable, report.with_picture, report.pivots) for report in reports] == [
         (100, 100, {"de": 100}), (100, 0, {"de": 100}), (100, 100, {}), (0, 0, {}), (100, 0, {"de": 100}),
     ]  # fmt: skip

@@ -219,13 +219,13 @@ def test_up_to_10000_captions_start_aligned_and_take_fewer_and_smaller_steps_unl
     assert rows == [40_000, 42_400, 80_000, 90_000]
     of_pieces = LearnSettings().resolve(["a red apple"] * 500, "pieces")
     assert (of_pieces.start, of_pieces.choose_epochs(500)) == ("drawn", 40)
-    told = LearnSettings(start="drawn")
-    assert told.resolve(["a red apple"] * 500, "drawn") == told and told.choose_epochs(500) == 40
+    settings = LearnSettings(start="drawn")
+    assert settings.resolve(["a red apple"] * 500, "drawn") == settings and settings.choose_epochs(500) == 40
     assert LearnSettings(start="aligned").resolve(["a red apple"] * 500, "drawn") == LearnSettings().resolve(
         ["a red apple"] * 500, "drawn"
     )
-    told = LearnSettings(epochs=7, learning_rate=0.001).resolve(["a red apple"] * 500, "drawn")
-    assert (told.start, told.epochs, told.learning_rate) == ("aligned", 7, 0.001)
+    settings = LearnSettings(epochs=7, learning_rate=0.001).resolve(["a red apple"] * 500, "drawn")
+    assert (settings.start, settings.epochs, settings.learning_rate) == ("aligned", 7, 0.001)
 
 
 def test_who_goes_on_sees_what_it_knows_a_sixth_as_often() -> None:

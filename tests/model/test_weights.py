@@ -199,8 +199,8 @@ def test_a_large_table_costs_at_most_its_own_bytes(tmp_path: Path) -> None:
     used = []
     for rows in (text["vocab_size"], 256_000):
         spec = write_base(tmp_path / str(rows), GROUPS["siglip2"], {**config, "text_cfg": {**text, "vocab_size": rows}})
-        told = subprocess.run([sys.executable, "-c", MEASURE, spec], check=True, capture_output=True, text=True)
-        used.append([int(number) for number in told.stdout.split()])
+        result = subprocess.run([sys.executable, "-c", MEASURE, spec], check=True, capture_output=True, text=True)
+        used.append([int(number) for number in result.stdout.split()])
     resident, own = (large - little for little, large in zip(*used, strict=True))
     assert resident <= 1.05 * 4 * 256_000 * 768  # its pages in the file's cache, which other processes share
     assert own < 0.05 * 4 * 256_000 * 768
@@ -216,13 +216,13 @@ def test_name_json_says_how_pictures_are_prepared_before_any_other_file(tmp_path
     said = {"mean": [0.1, 0.2, 0.3], "std": [0.5] * 3, "size": 32, **how}
     edit(tmp_path / f"{NAME}.json", lambda content: content.update(preprocess_cfg=said))
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"preprocess_cfg": {"mean": [0.9] * 3}}))
-    told = open_base(spec, "cpu")
+    custom = open_base(spec, "cpu")
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 40, 3), dtype=np.uint8))
     expected = image_transform(32, is_train=False, mean=(0.1, 0.2, 0.3), std=(0.5,) * 3, **how)
-    assert torch.equal(told.prepare_pixels([picture])[0], expected(picture))
-    assert not torch.equal(told.prepare_pixels([picture]), plain.prepare_pixels([picture]))
-    assert told.image_fingerprint != plain.image_fingerprint
-    assert told.text_fingerprint == plain.text_fingerprint
+    assert torch.equal(custom.prepare_pixels([picture])[0], expected(picture))
+    assert not torch.equal(custom.prepare_pixels([picture]), plain.prepare_pixels([picture]))
+    assert custom.image_fingerprint != plain.image_fingerprint
+    assert custom.text_fingerprint == plain.text_fingerprint
 
 
 @pytest.mark.parametrize(

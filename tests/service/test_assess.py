@@ -168,8 +168,8 @@ def test_an_untaught_language_is_read_by_version_0_with_a_warning(polyglot: Serv
     assert answer.status_code == 200
     body = answer.json()
     assert (body["version"], body["warnings"]) == (0, ["language_not_taught"])
-    told = {"requested": tag, "used": tag.lower(), "source": "requested", "confidence": None}
-    assert body["language"] == told
+    language = {"requested": tag, "used": tag.lower(), "source": "requested", "confidence": None}
+    assert body["language"] == language
     embedded = polyglot.admin.post("/v1/embeddings", json={"input": "une pomme rouge", "language": tag}).json()
     assert embedded["data"][0]["embedding"] == pytest.approx(make_text_vector(0, "une pomme rouge").tolist())
 

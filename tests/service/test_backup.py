@@ -173,9 +173,9 @@ def test_a_damaged_file_is_not_linked_from_one_backup_to_the_next(
     assert third.manifest["damaged"] == [shown.relative_to(tmp_path / "home").as_posix()]
     with pytest.raises(BackupFailed, match="differs from its manifest"):
         third.verify()
-    told = run(service, "backup", str(place), HOME=str(tmp_path / "home"), PORT="1")
-    assert told.exit_code == 1 and "1 file of the data root is damaged" in told.output
-    assert "0 answers noted, since no service answered" in told.output
+    result = run(service, "backup", str(place), HOME=str(tmp_path / "home"), PORT="1")
+    assert result.exit_code == 1 and "1 file of the data root is damaged" in result.output
+    assert "0 answers noted, since no service answered" in result.output
     assert len(backup.list_folders(place)) == 4, "the last whole one stays"
 
 

@@ -70,9 +70,9 @@ def test_the_commands_tell_what_serves_and_lead_back_and_forth(tmp_path: Path) -
         )
         release = move_base(service.context.registry)
         wait_until(lambda: get_base(service) == release.base)
-        told = run(service, "base", "status").stdout
-        assert f"Base other serves, as version {release.base} in release {release.number}." in told
-        assert "goes back to first, as release 2 had it" in told and "somewhere" not in told
+        output = run(service, "base", "status").stdout
+        assert f"Base other serves, as version {release.base} in release {release.number}." in output
+        assert "goes back to first, as release 2 had it" in output and "somewhere" not in output
         assert_problem(post_move(service, base="other"), 409, "base_serves")
         service.learn("cy")
         plan = run_json(service, "base", "undo", "--dry-run")

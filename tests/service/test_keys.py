@@ -61,8 +61,8 @@ def test_a_burst_of_one_key_is_cut_and_others_are_not_affected(tmp_path: Path) -
         assert [answer.status_code for answer in answers[:10]] == [200] * 10
         body = assert_problem(answers[-1], 429, "rate_limited")
         assert body["retry_after_seconds"] == int(answers[-1].headers["retry-after"]) >= 1
-        told = [[int(answer.headers[f"ratelimit-{name}"]) for name in ("limit", "remaining")] for answer in answers]
-        assert told[0] == [10, 9] and told[-1] == [10, 0]
+        limits = [[int(answer.headers[f"ratelimit-{name}"]) for name in ("limit", "remaining")] for answer in answers]
+        assert limits[0] == [10, 9] and limits[-1] == [10, 0]
         assert [int(answers[place].headers["ratelimit-reset"]) for place in (0, -1)] == [1, 10]
         assert "ratelimit-limit" not in service.http.get("/livez").headers
         assert service.admin.get("/v1/languages").status_code == 200

@@ -157,8 +157,8 @@ def test_what_is_no_chance_is_refused(service: Service, least: object) -> None:
 
 def is_unknown(answer: dict[str, Any]) -> bool:
     """Whether no hit has a chance, none was cut, and the answer says so."""
-    told = answer["warnings"] == ["match_unknown"] and answer["below_min_match"] is None
-    return told and bool(answer["items"]) and set(list_matches(answer)) == {None}
+    has_warning = answer["warnings"] == ["match_unknown"] and answer["below_min_match"] is None
+    return has_warning and bool(answer["items"]) and set(list_matches(answer)) == {None}
 
 
 def test_the_shared_table_has_no_chances(service: Service) -> None:
@@ -208,15 +208,15 @@ def test_the_command_line_shows_chances_and_cuts(service: Service, monkeypatch: 
     monkeypatch.setenv("PICTOGLOT_URL", service.url)
     monkeypatch.setenv("PICTOGLOT_KEY", ADMIN_KEY)
     first = search(service)["items"][0]["match"]
-    told = CliRunner().invoke(app, ["search", "a dog", "-l", "en"])
-    assert told.exit_code == 0 and "match" in told.output and f"{first:.0%}" in told.output
-    told = CliRunner().invoke(app, ["search", "a dog", "-l", "shared"])
-    assert told.exit_code == 0 and "score" in told.output and "match" not in told.output  # no column of dashes
-    told = CliRunner().invoke(app, ["search", "a dog", "-l", "en", "--min-match", "1"])
-    assert told.exit_code == 0 and "Nothing matches well." in told.output
+    result = CliRunner().invoke(app, ["search", "a dog", "-l", "en"])
+    assert result.exit_code == 0 and "match" in result.output and f"{first:.0%}" in result.output
+    result = CliRunner().invoke(app, ["search", "a dog", "-l", "shared"])
+    assert result.exit_code == 0 and "score" in result.output and "match" not in result.output  # no column of dashes
+    result = CliRunner().invoke(app, ["search", "a dog", "-l", "en", "--min-match", "1"])
+    assert result.exit_code == 0 and "Nothing matches well." in result.output
     assert CliRunner().invoke(app, ["search", "a dog", "--min-match", "2"]).exit_code == 2
-    told = CliRunner().invoke(app, ["search", "--picture", __file__, "--min-match", "0.5"])
-    assert told.exit_code == 2
+    result = CliRunner().invoke(app, ["search", "--picture", __file__, "--min-match", "0.5"])
+    assert result.exit_code == 2
 
 
 def test_before_it_is_measured_and_when_the_gallery_has_outgrown_it_there_are_no_chances(tmp_path: Path) -> None:
@@ -266,8 +266,8 @@ def test_without_captions_the_curves_of_the_base_tell_chances_and_a_guess_or_an_
             vector = make_text_vector(snapshot.views["en"].version, text)
             whole = Calibration(CURVES, sample, 4, 0).compute_matches(vector, scores, scores)
             assert list_matches(answer) == pytest.approx([share * chance for chance in whole], abs=1e-4), text
-            told = (answer["guessed_words"], answer["unknown_words"])
-            assert told == ((["children", "Paris"], []) if share == GUESSED else ([], ["crecsent"]))
+            words = (answer["guessed_words"], answer["unknown_words"])
+            assert words == ((["children", "Paris"], []) if share == GUESSED else ([], ["crecsent"]))
             assert ("not_known_to_base" in answer["warnings"]) == (share == GUESSED)
         calibrate(service, pictures=4, lead=CURVES.lead + 1)
         assert list_matches(search(service)) != plain, "the gallery's own"

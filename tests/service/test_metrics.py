@@ -184,10 +184,10 @@ def test_a_search_tells_its_parts_at_level_debug(real: Service, caplog: pytest.L
     with caplog.at_level(logging.DEBUG, "pictoglot.access"):
         answer = real.search("a red apple", language="en")
         line = wait_for_line(caplog)
-    told = parse_timing(answer.headers["server-timing"])
-    assert list(told) == _TEXT
-    assert told["tokenise"] > 0 and told["encode"] > 0
-    assert line["request_time"] == {**told, "send": line["request_time"]["send"]}
+    timing = parse_timing(answer.headers["server-timing"])
+    assert list(timing) == _TEXT
+    assert timing["tokenise"] > 0 and timing["encode"] > 0
+    assert line["request_time"] == {**timing, "send": line["request_time"]["send"]}
     assert sum(line["request_time"].values()) == pytest.approx(line["milliseconds"], abs=0.5)
 
 

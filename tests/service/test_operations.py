@@ -57,8 +57,8 @@ def test_readiness_tells_only_who_may_see_all_of_languages_and_changes(tmp_path:
         service.context.live.refresh()
         after = [service.http.get("/readyz", headers=headers) for headers in keys]
         assert [answer.status_code for answer in after] == [200, 200, 200]
-        for told, answer in zip(before, after, strict=True):
-            assert answer.json() == told | {"degraded": ["encoding"]} and told["generations"] == {}
+        for finding, answer in zip(before, after, strict=True):
+            assert answer.json() == finding | {"degraded": ["encoding"]} and finding["generations"] == {}
         whole = service.http.get("/readyz", headers={"X-API-Key": service.key("search")}).json()
         assert {"pictures", "cy"} <= set(whole["generations"]) and "secret captions" in whole["degraded"][0]
 
@@ -207,8 +207,8 @@ def test_a_read_only_data_root_is_reported_and_searches_go_on(tmp_path: Path, po
         with ReadOnly(tmp_path):
             assert service.search("a cat").status_code == 200
             wait_until(lambda: "storage_full" in service.http.get("/readyz").json()["degraded"])
-            told = Finding("data root", "bad", f"{tmp_path} cannot be written: Read-only file system")
-            assert Checkup(Settings(home=tmp_path)).check("data root") == told
+            finding = Finding("data root", "bad", f"{tmp_path} cannot be written: Read-only file system")
+            assert Checkup(Settings(home=tmp_path)).check("data root") == finding
             for name in ("service", "worker"):  # a second one, which needs the registry in it
                 status, _, errors = run_module(name, tmp_path)
                 assert (status, len(errors.splitlines())) == (78, 1), errors

@@ -81,9 +81,9 @@ def test_who_signs_in_gets_a_session_that_no_script_reads_and_the_log_names_the_
     kept = next(each for each in cookies if each.startswith("pictoglot="))
     assert {"HttpOnly", "SameSite=lax", "Path=/", "Max-Age=43200"} <= set(kept.split("; ")) and "Secure" not in kept
     assert any(each.startswith('pictoglot-signin=""') and "Max-Age=0" in each for each in cookies)
-    told = browser.get("/session")
-    assert told.headers["cache-control"] == "no-store"
-    assert told.json() | {"sign_in": ""} == {
+    answer = browser.get("/session")
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.json() | {"sign_in": ""} == {
         "by": "session", "id": "oidc:1001", "label": "Anna Bauer", "scope": "write", "collections": ["maps", "prints"],
         "refused": None, "sign_in": "",
     }  # fmt: skip

@@ -26,8 +26,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def dated(service: Service) -> Service:
     """Four pictures, of which one does not tell when it was taken."""
     for seed, (id, taken) in enumerate(TAKEN.items()):
-        told = {} if taken is None else {"taken_at": taken, "folder": "2019/Chur", "camera": "Camera X"}
-        put(service, f"2019/{id}", picture(seed), metadata=told, collection="dated").raise_for_status()
+        metadata = {} if taken is None else {"taken_at": taken, "folder": "2019/Chur", "camera": "Camera X"}
+        put(service, f"2019/{id}", picture(seed), metadata=metadata, collection="dated").raise_for_status()
     return service
 
 
@@ -60,10 +60,10 @@ def test_a_record_and_duplicates_tell_the_size_of_the_photograph(service: Servic
 
 
 def test_a_picture_is_called_by_its_title_or_its_file_or_the_end_of_its_id(service: Service) -> None:
-    told: dict[str, Any] = {"title": "The bridge", "file_name": "IMG_7.jpg"}
+    metadata: dict[str, Any] = {"title": "The bridge", "file_name": "IMG_7.jpg"}
     for expected in ("The bridge", "IMG_7.jpg", "bridge"):
-        assert put(service, "names/2019/bridge", picture(40), metadata=told).json()["name"] == expected
-        told.pop(next(iter(told), ""), None)
+        assert put(service, "names/2019/bridge", picture(40), metadata=metadata).json()["name"] == expected
+        metadata.pop(next(iter(metadata), ""), None)
 
 
 def test_pages_are_in_the_order_of_when_pictures_were_taken_both_ways(dated: Service) -> None:

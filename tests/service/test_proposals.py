@@ -41,8 +41,8 @@ def read_captions(service: Service, id: str) -> list[str]:
 
 def test_two_who_agree_make_a_caption_and_one_does_not(service: Service) -> None:
     assert [each["picture"] for each in list_wanted(service, "Anna")] == ["p69", "p68", "p67"]
-    told = propose(service, "p05", "Ur c'hazh gwenn.", "Anna")
-    assert told == {"accepted": False, "captions": 0, "needed": 64}
+    proposal = propose(service, "p05", "Ur c'hazh gwenn.", "Anna")
+    assert proposal == {"accepted": False, "captions": 0, "needed": 64}
     assert propose(service, "p05", "ur c'hazh  gwenn", "anna ")["accepted"] is False, "one person"
     assert read_captions(service, "p05") == [] and service.search("kazh").json()["items"][0]["captions"] == {}
     assert "p05" not in [each["picture"] for each in list_wanted(service, "Anna", COUNT)]

@@ -32,8 +32,8 @@ def test_a_report_comes_with_the_version_its_outcome_and_the_chain(fresh: Servic
     assert body["report"]["t2i"] == make_recall(0.25)
     assert body["report"]["fertility"] == {"per_word": 1.5} and body["index"] is None
     fresh.put("a", en=["an apple"])
-    told = fresh.admin.get(f"/v1/versions/{version.number}/report").json()["index"]
-    assert told == {"share": 1.0, "queries": 1, "of": "captions", "depth": None, "unit": None}
+    answer = fresh.admin.get(f"/v1/versions/{version.number}/report").json()["index"]
+    assert answer == {"share": 1.0, "queries": 1, "of": "captions", "depth": None, "unit": None}
 
 
 def add(service: Service, kind: Literal["learn", "rebuild"] = "learn") -> tuple[Any, Any]:

@@ -89,8 +89,8 @@ def test_a_language_that_is_not_served_is_not_found_and_available_ones_are_liste
 def test_a_kind_of_a_language_is_read_by_that_language(service: Service) -> None:
     german, austrian = (service.search("roter Apfel", language=tag).json() for tag in ("de", "de-AT"))
     assert austrian["items"] == german["items"] and austrian["version"] == german["version"]
-    told = austrian["language"]
-    assert (told["requested"], told["used"], told["source"]) == ("de-AT", "de", "requested")
+    language = austrian["language"]
+    assert (language["requested"], language["used"], language["source"]) == ("de-AT", "de", "requested")
     assert service.search("a red apple", language="en-GB").json()["language"]["used"] == "en"
 
 

@@ -42,8 +42,8 @@ def test_a_language_is_withdrawn_by_one_command_and_its_certificate_holds(servic
     kept = "version 1\tde (version 2) was taught upon its rows of the table; they go when no version needs them"
     assert kept in shown
     file = tmp_path / "certificate.json"
-    told = run(service, "withdraw", "br", "--yes", "--reason", "ours", "--out", str(file))
-    assert told.stdout.splitlines()[-1] == f"Withdrawn; release 4 serves. The certificate is {file}."
+    result = run(service, "withdraw", "br", "--yes", "--reason", "ours", "--out", str(file))
+    assert result.stdout.splitlines()[-1] == f"Withdrawn; release 4 serves. The certificate is {file}."
     certificate = json.loads(file.read_text())
     assert certificate == service.admin.get("/v1/admin/languages/br/withdrawal").json()
     assert run_json(service, "withdraw", "br", "--yes")["certificate"] == certificate, "again: the same end"

@@ -56,7 +56,7 @@ def test_pictures_are_found_and_a_language_is_learned_on_torch_and_the_doctor_sa
             found = admin.post("/v1/search/pictures", json={"text": "afal der", "language": "cy"}).json()
             assert [hit["id"] for hit in found["items"]] == ["p1"], found
             assert admin.get("/readyz").json()["encoding"] == "torch in float32"
-    told = json.loads(run(home, "doctor", "--json", **settings).stdout)["findings"]
-    assert [finding["what"] for finding in told if finding["outcome"] == "bad"] == []
-    about = [finding["detail"] for finding in told if "openvino" in json.dumps(finding)]
+    findings = json.loads(run(home, "doctor", "--json", **settings).stdout)["findings"]
+    assert [finding["what"] for finding in findings if finding["outcome"] == "bad"] == []
+    about = [finding["detail"] for finding in findings if "openvino" in json.dumps(finding)]
     assert about == ["made with torch in float32; the extra `openvino` is several times faster on a CPU"]

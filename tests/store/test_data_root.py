@@ -317,10 +317,10 @@ def test_a_damaged_copy_stays_until_that_of_the_store_is_here(
         yield b"s"
         raise error
 
-    told = isinstance(error, StorageFull) or getattr(error, "errno", 0) == errno.EDQUOT
+    is_full = isinstance(error, StorageFull) or getattr(error, "errno", 0) == errno.EDQUOT
     with monkeypatch.context() as patch:
         patch.setattr(ObjectStore, "stream", stream)
-        with nullcontext() if told else pytest.raises(type(error)):
+        with nullcontext() if is_full else pytest.raises(type(error)):
             assert not here.renew(name)
     assert read_files(here) == before
     assert here.renew(name) and read_files(here) != before

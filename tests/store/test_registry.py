@@ -42,9 +42,9 @@ def test_why_the_registry_does_not_answer_is_for_logs_without_the_password(postg
     with pytest.raises(RegistryUnavailable) as refused:
         open_registry(address.render_as_string(hide_password=False), migrate=False)
     assert (refused.value.detail, refused.value.extra) == ("The registry does not answer.", {})
-    told = refused.value.full_detail
-    assert told.startswith("The registry does not answer: ") and 'database "***" does not exist' in told, told
-    assert "\n" not in told and "a b" not in told
+    detail = refused.value.full_detail
+    assert detail.startswith("The registry does not answer: ") and 'database "***" does not exist' in detail, detail
+    assert "\n" not in detail and "a b" not in detail
 
 
 def _open_and_submit(database_url: str, start: "multiprocessing.synchronize.Barrier") -> bool:

@@ -13,18 +13,18 @@ DATABASES = ("sqlite", "postgresql", "store")  # store: PostgreSQL, a data root 
 
 def main() -> int:
     """Exit status 0 if every promise was kept, 1 if one was broken."""
-    told = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
-    told.add_argument("--seed", type=int, default=1)
-    told.add_argument("--minutes", type=float, default=3.0, help="for each database")
-    told.add_argument("--database", choices=(*DATABASES, "both", "all"), default="both")
-    told.add_argument("--keep", type=Path, default=Path("torture-failures"), help="where seed, ledger and data root go")
-    told.add_argument("--shrink", type=float, default=5.0, help="minutes to look for a smaller history")
-    told.add_argument("--history", type=Path, help="carry out the steps of this file instead")
-    given = told.parse_args()
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=3.0, help="for each database")
+    parser.add_argument("--database", choices=(*DATABASES, "both", "all"), default="both")
+    parser.add_argument("--keep", type=Path, default=Path("torture-failures"), help="where seed, ledger and data go")
+    parser.add_argument("--shrink", type=float, default=5.0, help="minutes to look for a smaller one")
+    parser.add_argument("--history", type=Path, help="carry out the steps of this file instead")
+    args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clean up
-    databases = {"both": DATABASES[:2], "all": DATABASES}.get(given.database, (given.database,))
-    steps = json.loads(given.history.read_text()) if given.history else None
-    reports = [run_history(name, given.seed, given.minutes, given.keep, given.shrink, steps) for name in databases]
+    databases = {"both": DATABASES[:2], "all": DATABASES}.get(args.database, (args.database,))
+    steps = json.loads(args.history.read_text()) if args.history else None
+    reports = [run_history(name, args.seed, args.minutes, args.keep, args.shrink, steps) for name in databases]
     for report in reports:
         sys.stdout.write(f"{report}\n")
     return 0 if all(report.violation is None for report in reports) else 1

@@ -76,15 +76,15 @@ def append(results: Path, line: dict[str, Any]) -> None:
 
 def main() -> int:
     """Exit status 0 if every restore was what its backup was taken of, else 1."""
-    told = argparse.ArgumentParser(prog="python -m tests.torture.drills", description=__doc__)
-    told.add_argument("--database", choices=(*DATABASES, "all"), default="all")
-    told.add_argument("--drills", type=int, default=50, help="of each database, with those in the results")
-    told.add_argument("--results", type=Path, default=Path("drills.jsonl"))
-    given = told.parse_args()
+    parser = argparse.ArgumentParser(prog="python -m tests.torture.drills", description=__doc__)
+    parser.add_argument("--database", choices=(*DATABASES, "all"), default="all")
+    parser.add_argument("--drills", type=int, default=50, help="of each database, with those in the results")
+    parser.add_argument("--results", type=Path, default=Path("drills.jsonl"))
+    args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clean up
     differences = 0
-    for database in DATABASES if given.database == "all" else (given.database,):
-        done = run_drills(database, given.drills, given.results)
+    for database in DATABASES if args.database == "all" else (args.database,):
+        done = run_drills(database, args.drills, args.results)
         different = [line["difference"] for line in done if line["difference"]]
         sys.stdout.write(f"{database}: {len(done)} drills, {len(different)} differences\n")
         differences += len(different)

@@ -120,8 +120,8 @@ class Looker:
         wrong = judge_hits(hits, states, matches, self._make_scorer(operation, answer.body))
         counts = {value["value"]: value["count"] for value in (answer.body.get("facets") or {}).get("collection", [])}
         if counts and by == "text" and not wrong:
-            told = judge_counts(counts, states, lambda record: [record.collection] if allowed(record) else [])
-            wrong += [("mixed", "", sentence) for sentence in told]
+            sentences = judge_counts(counts, states, lambda record: [record.collection] if allowed(record) else [])
+            wrong += [("mixed", "", sentence) for sentence in sentences]
         return wrong
 
     def _make_scorer(self, operation: Step, body: Mapping[str, Any]) -> Callable[[int], float] | None:

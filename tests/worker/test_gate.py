@@ -139,10 +139,10 @@ def test_a_language_that_nothing_read_gains_and_report_release_and_log_say_over_
     rows = [{**row, "picture": f"p{number // 4}"} for number, row in enumerate(pairs("cy"))]
     expansion = carry_out(site, rows, force=True).id
     report = report_of(site, expansion)
-    told, serving = report["gain"], site.registry.releases.get_serving()
-    assert told["version"] == 0
-    recalls = [sum(each["t2i"][k] for k in ("R@1", "R@10")) / 2 for each in (told["before"], report)]
-    assert told["mean"] == pytest.approx(recalls[1] - recalls[0])
+    gain, serving = report["gain"], site.registry.releases.get_serving()
+    assert gain["version"] == 0
+    recalls = [sum(each["t2i"][k] for k in ("R@1", "R@10")) / 2 for each in (gain["before"], report)]
+    assert gain["mean"] == pytest.approx(recalls[1] - recalls[0])
     assert serving.reason.endswith(" points over version 0")
     (line,) = (record for record in caplog.records if record.name == "worker.learn")
     assert line.getMessage() == f"promoted cy: version 1, release 2, {serving.reason}"
@@ -159,7 +159,7 @@ def test_a_language_that_nothing_read_gains_and_report_release_and_log_say_over_
     by_picture, by_caption = (
         measure_gain(before.ranks, after.ranks, each, (1, 10)).error for each in (owner, np.arange(len(owner)))
     )
-    assert told["error"] == pytest.approx(by_picture) != pytest.approx(by_caption)
+    assert gain["error"] == pytest.approx(by_picture) != pytest.approx(by_caption)
 
 
 def wrong() -> list[dict[str, str]]:

@@ -68,8 +68,8 @@ def test_a_worker_seals_what_changed_and_leaves_the_duty(site: Site, sets: Vecto
 def test_after_it_has_sealed_a_worker_prunes_the_feed(site: Site, sets: VectorSets) -> None:
     site.gallery.delete("p7")
     assert site.process(*CHILD).wait(PATIENCE) == 0
-    told = site.gallery.list_changes(0)
-    assert told[PRUNED] == PICTURES + 1 and len(told) == PICTURES and "p7" not in told
+    changes = site.gallery.list_changes(0)
+    assert changes[PRUNED] == PICTURES + 1 and len(changes) == PICTURES and "p7" not in changes
 
 
 @pytest.mark.faults

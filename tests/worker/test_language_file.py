@@ -154,8 +154,8 @@ def test_languages_are_read_to_the_bit_where_they_are_imported_in_the_same_order
     assert run_json(other, "languages")["shared_version"] == 0, "a dry run imports nothing"
     done = bring(other, exported["cy"])
     assert done["kind"] == "import" and done["report"]["imported"]["signer"] == signer
-    told = run(other, "expansions", done["id"], "--watch").stdout
-    assert "cy is imported: version 1, release 2." in told and signer in told and "the test in the file" in told
+    output = run(other, "expansions", done["id"], "--watch").stdout
+    assert "cy is imported: version 1, release 2." in output and signer in output and "the test in the file" in output
     assert bring(other, exported["br"])["report"]["imported"]["signer"] is None
     for tag in ("cy", "br"):
         assert list_files(other, tag) == list_files(first, tag) and read(other, tag) == read(first, tag)

@@ -137,9 +137,9 @@ def test_the_curves_of_a_base_tell_nothing_of_a_gallery_that_has_become_small(si
     def follow(before: Calibrations, change: int, pictures: int) -> Calibrations:
         return before.refresh(site.gallery, site.image_fingerprint, release, change, curves, pictures)
 
-    told = follow(Calibrations(), 1, 50)
-    assert told.by_version and follow(told, 1, 50) is told
-    nothing = follow(told, 2, 49)
+    figures = follow(Calibrations(), 1, 50)
+    assert figures.by_version and follow(figures, 1, 50) is figures
+    nothing = follow(figures, 2, 49)
     assert nothing.by_version == {} and follow(nothing, 3, 49) is nothing
 
 
@@ -189,12 +189,12 @@ def test_of_a_language_taught_without_pictures_chances_are_told_from_english_and
     version = held_out(site, "cy", texts=100, noise=0.6)
     assert measure(site, "cy", version)["reason"] == "few_captions", "English is not measured yet"
     english = measure(site)
-    told = measure(site, "cy", version)
-    assert (told["captions"], told["near"], told["texts"]) == (200, "en", 100) and "reason" not in told
+    figures = measure(site, "cy", version)
+    assert (figures["captions"], figures["near"], figures["texts"]) == (200, "en", 100) and "reason" not in figures
     # they are what its captions with pictures would tell, which are read as badly
     measured = measure(site, "br", held_out(site, "br", range(200), noise=0.6))
     assert measured["texts"] == 0
-    right = [result["found"] for result in (english, told, measured)]
+    right = [result["found"] for result in (english, figures, measured)]
     assert right[1] == pytest.approx(right[2], abs=0.1) and right[0] > right[1] + 0.15
 
 
@@ -214,8 +214,8 @@ def test_of_a_language_that_a_dictionary_taught_chances_are_told_from_captions_r
     entries = [{"word": row["caption"].replace(" ", ""), "glosses": [row["english"]]} for row in pairs("cy")]
     expansion = site.submit(entries, pivot="en", epochs=5)
     run(attempt_at(site, expansion))
-    told = measure(site, "cy", 1)
-    assert (told["captions"], told["near"], told["texts"]) == (60, "en", 60) and "reason" not in told
+    figures = measure(site, "cy", 1)
+    assert (figures["captions"], figures["near"], figures["texts"]) == (60, "en", 60) and "reason" not in figures
 
 
 def test_captions_are_rendered_by_the_longest_entry_and_by_an_unknown_word_where_there_is_none() -> None:

@@ -207,8 +207,8 @@ def test_on_a_base_of_many_languages_captions_that_waited_are_found_and_settings
     for name in (site.base, many):
         assert _opened(site.registry, site.home, name).base_view.version == base
     environment = {"PICTOGLOT_HOME": str(site.home), "PICTOGLOT_BASE": site.base}
-    told = CliRunner().invoke(app, ["doctor"], env=environment)
-    assert f"{OTHER}, 48 dimensions" in told.stdout
+    result = CliRunner().invoke(app, ["doctor"], env=environment)
+    assert f"{OTHER}, 48 dimensions" in result.stdout
     for folder in ("copy", "unknown"):
         (tmp_path / folder).mkdir()
     copy = write_tiny_base(tmp_path / "copy")  # the first base in another place: known by its weights

@@ -27,8 +27,8 @@ def measure_distance(context: TrainingContext, view: View, validation: Validatio
     """Measure what the cosines of held-out captions and what they mean lack to 1, in the mean."""
     among = encode_candidates(context, None, validation)
     read = context.encoder.encode_texts([(view, text) for text in validation.captions]).vectors
-    meant = among.vectors[[among.places[name] for name in validation.targets]]
-    return 1 - float((read * meant).sum(axis=1).mean())
+    goal = among.vectors[[among.places[name] for name in validation.targets]]
+    return 1 - float((read * goal).sum(axis=1).mean())
 
 
 def test_what_serves_is_taught_what_is_held_out_and_the_report_is_of_its_proof(site: Site) -> None:

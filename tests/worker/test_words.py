@@ -71,8 +71,8 @@ def test_words_of_searches_that_nobody_taught_are_asked_for_first_where_they_are
         assert search(" ".join(mistyped))["did_you_mean"] == dict([*mistyped.items()][:5]), "of the first five"
         bound = {"X-API-Key": service.key("search", collections=["default"])}
         asked_for = {"text": " ".join(mistyped), "language": "cy"}
-        told = service.http.post("/v1/search/pictures", json=asked_for, headers=bound).json()
-        assert (len(told["unknown_words"]), told["did_you_mean"]) == (8, {}), "others may have taught them"
+        result = service.http.post("/v1/search/pictures", json=asked_for, headers=bound).json()
+        assert (len(result["unknown_words"]), result["did_you_mean"]) == (8, {}), "others may have taught them"
 
 
 def test_words_of_searches_are_not_counted_unless_it_is_allowed(site: Site) -> None:

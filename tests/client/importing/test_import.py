@@ -80,9 +80,9 @@ def test_what_is_in_the_gallery_counts_and_not_what_was_sent_once(service: Servi
     for _ in range(2):
         done = run_json(service, "import", str(folder))
         assert (list_outcomes(done), done["there"], len(done["gone"])) == ({}, 3, 1)
-    told = run(service, "import", str(folder))
-    assert "1 picture was deleted in the gallery; --again sends it: " in told.stderr
-    assert told.stdout.startswith("3 of 4 pictures are in the gallery")
+    result = run(service, "import", str(folder))
+    assert "1 picture was deleted in the gallery; --again sends it: " in result.stderr
+    assert result.stdout.startswith("3 of 4 pictures are in the gallery")
     assert list_outcomes(run_json(service, "import", str(folder), "--again"))[names[0]] == "added"
     done = run_json(service, "import", str(folder), "--state", str(folder.parent / "other"))
     assert (list_outcomes(done), done["there"]) == ({}, 4)
@@ -153,8 +153,8 @@ def test_what_vanished_is_told_and_deleted_only_when_asked(service: Service, fol
     names = list_ids(folder)
     run_json(service, "import", str(folder))
     shutil.rmtree(folder / "z")
-    told = run(service, "import", str(folder))
-    assert "2 pictures vanished, and stay in the gallery; --delete removes them: z/" in told.stderr
+    result = run(service, "import", str(folder))
+    assert "2 pictures vanished, and stay in the gallery; --delete removes them: z/" in result.stderr
     would = run(service, "import", str(folder), "--delete", "--dry-run")
     assert "2 pictures would be deleted" in would.stderr and list_present(service, names) == names
     done = run_json(service, "import", str(folder), "--delete")
@@ -187,9 +187,9 @@ def test_a_dry_run_counts_what_would_be_refused_and_why(folder: Path, tmp_path: 
     (folder / "bad.png").write_bytes(picture(1)[:20])
     (folder / "text.heic").write_bytes(b"no picture")
     with running(tmp_path / "home", picture_bytes=100_000, picture_pixels=1_000_000) as small:
-        told = run(small, "import", str(folder), "--dry-run")
-        assert told.exit_code == 1 and "4 of 8 pictures would be sent or changed; 4 would be refused" in told.stdout
-        faults = dict(line.split(": ", 1) for line in told.stderr.splitlines())
+        result = run(small, "import", str(folder), "--dry-run")
+        assert result.exit_code == 1 and "4 of 8 pictures would be sent or changed; 4 would be refused" in result.stdout
+        faults = dict(line.split(": ", 1) for line in result.stderr.splitlines())
         assert faults["large.png"].startswith(
             "It has 0.15 MB; a picture may have at most 0.1 MB (PICTOGLOT_PICTURE_BYTES)"
         )
@@ -207,8 +207,8 @@ def test_a_file_that_is_there_already_is_named(service: Service, folder: Path) -
     first = next(folder.glob("*-a.png"))
     first.write_bytes(picture(399))
     (folder / "z" / f"copy-of-{first.name}").write_bytes(first.read_bytes())
-    told = run(service, "import", str(folder))
-    assert f"z/copy-of-{first.name}: already there as {first.stem}; it is in the gallery twice now." in told.stderr
+    result = run(service, "import", str(folder))
+    assert f"z/copy-of-{first.name}: already there as {first.stem}; it is in the gallery twice now." in result.stderr
 
 
 def test_every_kind_of_fault_is_a_line_at_the_end_and_the_rest_comes_in(service: Service, folder: Path) -> None:
@@ -220,8 +220,8 @@ def test_every_kind_of_fault_is_a_line_at_the_end_and_the_rest_comes_in(service:
     (folder / "loop").symlink_to(folder)
     done = run(service, "import", str(folder))
     assert done.exit_code == 1 and "4 of 6 pictures are in the gallery." in done.stdout
-    told = [line for line in done.stderr.splitlines() if "already there as" not in line]  # of another test
-    *faults, skipped = (line.partition(": ") for line in told)
+    lines = [line for line in done.stderr.splitlines() if "already there as" not in line]  # of another test
+    *faults, skipped = (line.partition(": ") for line in lines)
     assert [place for place, *_ in faults] == ["loop", "bad.png"]
     assert skipped[0] == "4 other files were skipped"
     assert sorted(skipped[2].split(", ")) == ["1 .jxl", "1 .svg", "1 .txt", "1 hidden"]
