@@ -69,12 +69,12 @@ def fill(url: str, key: str) -> None:
             client.put_picture(each.id, {"picture": (each.id, each.content, "image/png"), "captions": each.captions})
 
 
-def as_json(before: Timings, during: Timings, after: Timings, told: dict[str, int], logged: int) -> dict[str, Any]:
+def as_json(before: Timings, during: Timings, after: Timings, flood: dict[str, int], logged: int) -> dict[str, Any]:
     """Return everything needed to read the figures later."""
     calm = Timings(before.seconds + after.seconds, before.failed + after.failed, before.duration + after.duration)
     return {
         "machine": {"cores": os.cpu_count(), "processor": name_processor(), "commit": commit()},
-        "flood": told,
+        "flood": flood,
         "log_bytes_but_for_requests": logged,
         "blocks": {"before": before.summarize(), "during": during.summarize(), "after": after.summarize()},
         "ratios": {

@@ -1,4 +1,4 @@
-"""What a search of photographs says: whether captions are found first, and nonsense is told from what is there.
+"""What a search of photographs says: whether captions are found first, and nonsense is known from what is there.
 
 `python -m benchmarks.honesty` starts a service with the photo base, gives it photographs that took no part in the
 making of the base (the half *test* of Stamps, and eleven that anybody may use) and asks it over HTTP: nonsense, people,

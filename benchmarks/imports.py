@@ -238,7 +238,7 @@ def _start_command(url: str, key: str, path: Path) -> "subprocess.Popen[bytes]":
 
 
 def _run_import(url: str, key: str, path: Path) -> tuple[dict[str, Any], float]:
-    """Return what `pictoglot import` told, and the seconds that it took."""
+    """Return what `pictoglot import` reported, and the seconds that it took."""
     began = time.perf_counter()
     said, _ = _start_command(url, key, path).communicate()
     return json.loads(said), time.perf_counter() - began

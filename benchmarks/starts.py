@@ -1,7 +1,7 @@
 """`python -m benchmarks.starts`: seconds until the service is ready, with compiled towers and with torch alone.
 
-Each way has a data root of its own. The first start, which traces and keeps the towers, is told apart; the others take
-turns. Prints a table; asserts nothing.
+Each way has a data root of its own. The first start, which traces and keeps the towers, is measured apart; the others
+take turns. Prints a table; asserts nothing.
 """
 
 import secrets

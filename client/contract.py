@@ -650,7 +650,7 @@ class MatchMeasured(TypedDict):
     near: NotRequired[str | None]
     """The language on whose curves it leans where it has few captions."""
     texts: NotRequired[int]
-    """Held-out captions without pictures that it is told from: how far they are from what they mean says what the
+    """Held-out captions without pictures that it follows from: how far they are from what they mean says what the
     `captions`, English ones, would find in this language. 0: it is measured.
     """
     bins: NotRequired[list[MatchBin]]

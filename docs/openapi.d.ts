@@ -621,7 +621,7 @@ export interface MatchMeasured {
   /** The language on whose curves it leans where it has few captions. */
   near?: string | null;
   /**
-   * Held-out captions without pictures that it is told from: how far they are from what they mean says what the
+   * Held-out captions without pictures that it follows from: how far they are from what they mean says what the
    * `captions`, English ones, would find in this language. 0: it is measured.
    */
   texts?: number;

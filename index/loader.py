@@ -57,8 +57,8 @@ class Calibrations:
         """Return what is fitted now to this fingerprint, itself if unchanged; raise `RegistryUnavailable`.
 
         All share one sample of pictures. It is read again after each change, so that no deleted picture stays in it,
-        and processes that serve the same change name the same chances. Of English, where nothing is fitted, chances are
-        told by the curves of the `base`, if it has some, among enough `pictures`.
+        and processes that serve the same change name the same chances. Of English, where nothing is fitted, chances
+        follow from the curves of the `base`, if it has some, among enough `pictures`.
         """
         rows = gallery.registry.versions.read_matches(release.languages.values())
         fitted = {number: match for number, match in rows.items() if match["curves"] and match["tower"] == fingerprint}
@@ -174,7 +174,7 @@ class ReleaseLoader:
             if newest.get(identity, 0) > before.state or identity in repaired or self.sets.has_lost_rows(before.parts):
                 try:
                     sealed = self.open_sealed_set(identity, before)
-                except EngineMismatch as error:  # told, until one of the two processes ends
+                except EngineMismatch as error:  # reported, until one of the two processes ends
                     sealed = before if before.problems else replace(before, problems=(error.detail,))
                 if sealed is not before:
                     yield identity, sealed

@@ -124,7 +124,7 @@ def fuse_rankings(
 
     A score of 1 is the first place in both of a picture that is called exactly so. A picture whose captions have some
     of the words has so much of its chance as is their share: one of "two o'clock" is no picture of two dogs. Where
-    chances are told, what has all words has one though nothing is found by meaning.
+    chances are known, what has all words has one though nothing is found by meaning.
     """
     found = {each.picture: (rank, each) for rank, each in enumerate(words, 1)} if weights[1] else {}
     near = {hit.picture: hit for hit in meaning if hit.picture not in found or hit.rank <= NEAR} if weights[0] else {}

@@ -310,7 +310,7 @@ class StoredItems:
             with self._registry.begin() as session:
                 session.execute(update(row).where(*where).values(vector=pack_vector(vector)))
             return self._from_sealed
-        # told before it is deleted: if this ends in between, the damaged one is replaced all the same
+        # reported before it is deleted: if this ends in between, the damaged one is replaced all the same
         self._sets.gallery.touch([picture for picture, _ in places])
         with self._registry.begin() as session:
             session.execute(delete(row).where(*where))

@@ -85,7 +85,7 @@ def write_file(
 
 
 def open_file(path: Path, folder: Path, base: tuple[str, str], width: int) -> LanguageFile:
-    """Unpack a file into the new `folder`, and check all of it that can be told without reading its texts.
+    """Unpack a file into the new `folder`, and check all of it that asks for no reading of its texts.
 
     `base` are name and fingerprint of the one that serves, `width` is that of its rows. Raises `LanguageFileInvalid`,
     `LanguageFileChanged`, `LanguageOfOtherBase` and `StorageFull`.

@@ -111,7 +111,7 @@ class Spelling:
         return next(iter(speller.suggest(word.lower())), None)
 
     def _is_known(self, word: str, views: Mapping[str, View]) -> bool:
-        """Whether a base was told an English word, or a language was taught it."""
+        """Whether the base knows an English word, or a language was taught it."""
         return not self._english.isdisjoint(_list_stems(word)) or any(view.lexicon.has(word) for view in views.values())
 
     @cached_property

@@ -24,7 +24,7 @@ _log = logging.getLogger("pictoglot.signin")
 
 @dataclass(frozen=True)
 class Person:
-    """Who begins a session: `oidc:SUBJECT` with the groups that the issuer told, or `key:ID`; called by the `label`."""
+    """Who begins a session: `oidc:SUBJECT` with the groups of the issuer, or `key:ID`; called by the `label`."""
 
     subject: str
     label: str

@@ -173,7 +173,7 @@ class Search:
             self._timing.record("wait", nested=queries[0].seconds)
 
     async def _read_registry(self) -> None:
-        """Read which pictures it may find now, which have its words, the facets, and how chances are told."""
+        """Read which pictures it may find now, which have its words, the facets, and the curves of chances."""
         lane, selection, criteria = self._context.lanes.filter, self._context.selection, self._criteria
         if criteria is not None:
             self._allowed = await lane.run(selection.select_keys, criteria)
@@ -235,9 +235,9 @@ class Search:
                 self._meant[word] = known
 
     def _find_calibration(self) -> Calibration | None:
-        """Find how the chances of its hits are told among all pictures; None where they are not known.
+        """Find the curves of the chances of its hits among all pictures; None where they are not known.
 
-        They are known of a text alone: held-out captions were searched like that. A bound key is told none: they were
+        They are known of a text alone: held-out captions were searched like that. A bound key gets none: they were
         measured with the pictures of all collections.
         """
         by_picture = self._named_pictures or self._upload is not None or self._upload_sha256

@@ -107,7 +107,7 @@ class DataRoot:
         """Put a finished folder (with its manifest) or file into the store, unless the store has it already.
 
         If another machine was first with other content, that content replaces ours; if it is damaged, and ours is known
-        to be whole, ours replaces it. Raises `CorruptFolder` when ours is damaged or cannot be told to be whole.
+        to be whole, ours replaces it. Raises `CorruptFolder` when ours is damaged or may not be whole.
         """
         objects, path, key = self._objects, self.locate(name), f"{name}/{MANIFEST}"
         if objects is None:

@@ -35,7 +35,7 @@ class SessionRow(RegistryRow):
 
 @dataclass(frozen=True)
 class Session:
-    """Who uses a browser: `oidc:SUBJECT` with the groups told then, or `key:ID` of a key; called by the `label`."""
+    """Who uses a browser: `oidc:SUBJECT` with the groups of then, or `key:ID` of a key; called by the `label`."""
 
     id: str
     subject: str

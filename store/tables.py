@@ -62,7 +62,7 @@ class VersionRow(RegistryRow):
 
     `datasets` are the expansions whose datasets its language was taught from, oldest first. `pruned_at` is when it left
     the reach of every release, `pruned_release` the one that served then. `folder` is NULL when its files are gone.
-    `match` alone changes: how the chances of hits are told, as fitted last; JSON and its checksum. `terms` is the
+    `match` alone changes: the curves of the chances of hits, as fitted last; JSON and its checksum. `terms` is the
     number of those that the language had.
     """
 
@@ -179,7 +179,7 @@ class ExpansionRow(RegistryRow):
     step: Mapped[int] = mapped_column(default=0)
     steps: Mapped[int] = mapped_column(default=0)
     eta_seconds: Mapped[float | None]
-    moved_at: Mapped[datetime | None]  # when its attempt last told how far it is
+    moved_at: Mapped[datetime | None]  # when its attempt last reported progress
     # outcome
     version: Mapped[int | None]
     release: Mapped[int | None]

@@ -12,7 +12,7 @@ def flip(file: Path, bit: int, home: Path | None = None) -> None:
     """Flip one bit of a file in its place, as a disk might: no time of it changes.
 
     A test cannot set the time of the last change of an inode. So where `home`, a data root, has a note that it verified
-    the file's folder before, the note is told the new time.
+    the file's folder before, the note gets the new time.
     """
     before = file.stat()
     with file.open("r+b") as stream:

@@ -18,7 +18,7 @@ from tests.s3_server import S3Server
 
 for name in [name for name in os.environ if name.startswith("PICTOGLOT_")]:
     del os.environ[name]
-# What the tests themselves are told has no prefix: pictoglot refuses a setting that it does not know.
+# Settings of the tests themselves have no prefix: pictoglot refuses a setting that it does not know.
 if backend := os.environ.get("TEST_BACKEND"):  # otherwise `auto`
     os.environ["PICTOGLOT_BACKEND"] = backend
 

@@ -170,7 +170,7 @@ class MatchFitter:
         curves, queries = None, self.choose_queries(language, version) if pictures >= LEAST_PICTURES else None
         captions = 0 if queries is None else len(queries.right)
         if captions < (LEAST_CAPTIONS if near is None else LEAST_CAPTIONS_BESIDE):
-            # without pictures: what its captions would find is told from what English ones do
+            # without pictures: what its captions would find follows from what English ones do
             queries = None if near is None or pictures < LEAST_PICTURES else self.make_textual_queries(version)
         if queries is None:
             result |= {"reason": "few_pictures" if pictures < LEAST_PICTURES else "few_captions", "captions": captions}

@@ -9,7 +9,7 @@ _FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16
 
 
 def describe_cpu() -> dict[str, Any]:
-    """Name, cores, which wide instructions it has, what oneDNN is told not to use, and the load before."""
+    """Name, cores, which wide instructions it has, what oneDNN must not use, and the load before."""
     info = Path("/proc/cpuinfo")
     facts = dict(_read_fields(info.read_text())) if info.exists() else {}
     flags = facts.get("flags", "").split()

@@ -23,7 +23,7 @@ from index.word_search import WordSearch
 from store.errors import RegistryUnavailable
 from store.releases import Release
 
-_TIMES = 7  # of which the median is told
+_TIMES = 7  # of which the median counts
 _PAGE = 100
 _GROUPS = 20
 _GIVEN_UP = "given up"

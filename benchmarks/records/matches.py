@@ -64,7 +64,7 @@ class Demo:
         self.fitter().fit(tag, self.languages[tag])
 
     def calibration(self, tag: str) -> Calibration:
-        """Return what a language's hits are told by."""
+        """Return the curves of the chances of a language's hits."""
         return self.live.current.calibrations[self.languages[tag]]
 
     def found(self, tag: str) -> tuple[CaptionQueries, Answers, Vectors]:

@@ -35,7 +35,7 @@ from store.registry import Registry, open_registry
 from worker.settings import WorkerSettings
 from worker.upkeep import IndexingChore
 
-_SAMPLE = 200  # puts and deletes of which the median is told
+_SAMPLE = 200  # puts and deletes of which the median counts
 _AGAIN = 10  # times that a process follows the same changes
 _ROUNDS = 3  # processes of either kind
 _TIMES = ("p50_ms", "cpu_p50_ms")  # of a search: by the clock, and of the processor

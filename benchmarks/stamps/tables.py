@@ -5,7 +5,7 @@ from typing import Any
 
 from model.languages import find_names
 
-_WAYS = {"addressed": "told (each by its own version)", "shared": "shared table", "auto": "detected"}
+_WAYS = {"addressed": "named (each by its own version)", "shared": "shared table", "auto": "detected"}
 Figure = tuple[str, str, str, bool]  # what, what was to be reached, what was measured, whether it is reached
 
 
@@ -53,7 +53,7 @@ def list_figures(found: dict[str, Any]) -> Iterator[Figure]:
     if chain["languages"]:
         lost, same = chain["addressed"]["photographs"]["F"], chain["bitwise equal"]
         said = f"{lost:.1f}; vectors {'equal' if same else 'not equal'} to the bit"
-        yield "after the chain: F of languages that are told", "0, bit for bit", said, same and lost == 0
+        yield "after the chain: F of languages that are named", "0, bit for bit", said, same and lost == 0
 
 
 def _list_held_out_figures(found: dict[str, Any], row: str, name: str) -> Iterator[Figure]:

@@ -72,7 +72,7 @@ def make_server(service: Client, *, writes: bool = False) -> "MCPServer[Any]":
 
 @contextmanager
 def _tell_agent(service: Client) -> Iterator[None]:
-    """Raise what goes wrong as an error of the tool: of no other one is an agent told the reason."""
+    """Raise what goes wrong as an error of the tool: an agent learns the reason of no other one."""
     from mcp.server.mcpserver.exceptions import ToolError
 
     try:

@@ -102,7 +102,7 @@ def _open_importers(
 ) -> Iterator[list[tuple[Source, Importer]]]:
     """Connect each source with the service, for which a minute is waited when it is not well."""
     with open_service(upload=True) as client, ExitStack() as states:
-        # a service that is not there, or a collection that cannot be, is told once and at once
+        # a service that is not there, or a collection that cannot be, is reported once and at once
         named = {"collection": collection} if collection is not None else {}
         ask = partial(client.get, "/v1/pictures", params={"limit": "1", **named})
         read_answer(response if (response := ask()).status_code != _AWAY else retry(ask))

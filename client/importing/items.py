@@ -133,7 +133,7 @@ class Item:
 
     @property
     def label(self) -> str:
-        """How people are told of it."""
+        """What messages call it."""
         return self.shown or self.place
 
 

@@ -48,7 +48,7 @@ MAX_ROWS = 1_000_000
 MAX_FAULTY = 0.2  # share of rows
 MAX_DUPLICATES = 0.5
 MAX_WRONG_SCRIPT = 0.5
-MIN_HELD_OUT = 2  # of one target alone no gain can be told from chance
+MIN_HELD_OUT = 2  # of one target alone no gain stands out from chance
 _FIRST_LINES = 5  # line numbers in the report for each kind of fault, and for duplicates
 
 

@@ -1,6 +1,6 @@
 """Doubts about rows that can be used: swapped columns, another language, pairs that do not belong together.
 
-A doubt is a question to a person, and refuses nothing by itself. Languages are told by the library's detector, which
+A doubt is a question to a person, and refuses nothing by itself. Languages are found by the library's detector, which
 knows 139, and by our own counts of what is taught already.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Code = Literal["columns_swapped", "other_language", "pairs_unrelated"]
 SHOWN = 5  # rows of a doubt
 _TOGETHER, _MOST = 8, 64  # rows whose texts are judged as one, and how many such groups of a file
-_LEAST_ROWS = 16  # of fewer nothing is told
+_LEAST_ROWS = 16  # of fewer nothing is said
 _BEATEN = 100.0  # times as likely another language has to be than a known one
 _SOME = 0.25  # share of groups in another language: half a file of it has twice as many
 # of a language that the detector does not know: its texts look like those of relatives, so more is asked for
@@ -144,7 +144,7 @@ def _judge(texts: Sequence[tuple[Row, str]], tag: str, guess: Guess) -> _Verdict
     if found:
         language, often = Counter(each for _, each, _ in found).most_common(1)[0]
         chances = [chance for _, each, chance in found if each == language]
-        surely = sum(chance >= _SURE for _, _, chance in found)  # of relatives one may be told for the other
+        surely = sum(chance >= _SURE for _, _, chance in found)  # of relatives one may be taken for the other
         if surely >= _SOME * len(groups) or (often >= _MOSTLY * len(groups) and sum(chances) >= _RATHER * len(chances)):
             numbers = [number for number, each, _ in found if each == language]
             return _Verdict(language, tuple(row for number in numbers for row, _ in groups[number]))

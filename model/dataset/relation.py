@@ -1,4 +1,4 @@
-"""Whether two columns of texts belong together row by row, told without knowing either language.
+"""Whether two columns of texts belong together row by row, found without knowing either language.
 
 Where they do, rows that share parts of words on one side share some on the other, names and numbers stand on both, and
 long texts stand beside long ones. Each of these is compared with what it is when the rows of one side are mixed.

@@ -224,7 +224,7 @@ def _serve(own: dict[str, str], log: Path) -> Iterator[httpx.Client]:
         )
     assert process.stdout is not None
     try:
-        address = process.stdout.readline().rpartition(" ")[2].strip()  # is told when everything was opened
+        address = process.stdout.readline().rpartition(" ")[2].strip()  # is printed when everything was opened
         if not address:
             lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
             raise BackupFailed(f"The backup is whole, and does not open: {lines[-1]}")

@@ -118,7 +118,7 @@ async def import_language(
 
 
 def _check(upload: FileOnDisk, context: Context) -> _Found:
-    """Check all of a file that can be told without reading its texts, which the worker does."""
+    """Check all of a file that asks for no reading of its texts, which the worker does."""
     base = (context.base, context.encoder.base_fingerprint)
     file = open_file(upload.path, upload.path.with_name("parts"), base, context.encoder.table.rows.width)
     try:

@@ -227,7 +227,7 @@ def _measure_expansions(context: Context) -> list[GaugeMetricFamily]:
         make_gauge_family("expansions", "Expansions by state.", "state", counts),
         make_gauge("expansions_abandoned", "Running expansions whose worker is silent.", abandoned),
         make_gauge("longest_wait_seconds", "Longest wait of an expansion for a worker.", wait),
-        make_gauge("longest_still_seconds", "Longest time since an attempt told how far it is.", still),
+        make_gauge("longest_still_seconds", "Longest time since an attempt reported its progress.", still),
     ]
 
 

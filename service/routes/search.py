@@ -88,7 +88,7 @@ async def search_captions(
         found = {caption.language for caption in captions}
         if caller.collections is None:
             tags_to_name = [tag for tag in tags if tag in snapshot.captions]
-        else:  # it is not told which other languages the captions of other collections are in
+        else:  # it does not learn in which other languages the captions of other collections are
             tags_to_name = [tag for tag in tags if tag in snapshot.views or tag in found]
         return schemas.CaptionHits(
             items=[schemas.CaptionHit.model_validate(caption) for caption in captions],

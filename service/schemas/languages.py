@@ -287,7 +287,7 @@ class MatchMeasured(Response):
     near: str | None = Field(None, description="The language on whose curves it leans where it has few captions.")
     texts: int = Field(
         0,
-        description="Held-out captions without pictures that it is told from: how far they are from what they mean "
+        description="Held-out captions without pictures that it follows from: how far they are from what they mean "
         "says what the `captions`, English ones, would find in this language. 0: it is measured.",
     )
     bins: list[MatchBin] = Field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The benchmark of imports, in small: it counts what the command told, and loses or repeats nothing after a kill."""
+"""The benchmark of imports, in small: it counts what a command reported, and loses or repeats nothing after a kill."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -52,7 +52,7 @@ def test_our_encoder_and_open_clip_read_the_same_vectors_from_the_weights(home: 
     encoder = Encoder(open_base(f"{TINY}@{home.checkpoint}"))
     found = encoder.encode_texts([(encoder.base_view, text) for text in list_texts()[:8]]).vectors
     assert proof.measure_least_cosine(expected.numpy(), found) > 0.9999
-    assert proof.measure_largest_cosine(found) < proof.ALIKE  # so that equal ones are told from different ones
+    assert proof.measure_largest_cosine(found) < proof.ALIKE  # so that equal ones differ from others
 
 
 def test_the_folder_for_transformers_holds_every_number_once(home: Home) -> None:

@@ -88,7 +88,7 @@ def ask_everything(http: httpx.Client) -> Iterator[httpx.Response]:
     for mode in ("words", "both"):  # the captions that have the words, in whatever language
         several.append({"text": f"pear {SECRET} Gras", "language": "en", "mode": mode})
     for id in ("near-1", FAR, "unknown"):
-        pear = {"text": "a pear", "language": "en"}  # `auto` is told with the captions of the whole service
+        pear = {"text": "a pear", "language": "en"}  # `auto` goes by the captions of the whole service
         several += [{"picture": id}, {**pear, "picture": id}, {**pear, "minus": {"picture": id}}]
     for each in several:
         yield http.post("/v1/search/pictures", json=each)
@@ -261,7 +261,7 @@ def test_every_route_that_writes_for_bound_keys_checks_the_collection(keys: Keys
     for name, body in WRITES.items():
         method, path = name.split()
         if method != "DELETE":
-            for collection in (OTHER, "no-such-collection"):  # whether there is one is not told
+            for collection in (OTHER, "no-such-collection"):  # whether there is one is not said
                 refused = keys.bound.request(method, path.format(id="near-1"), **body(collection))
                 assert_refused(refused, 403, "insufficient_scope")
         if "{id}" in path or name == BATCH:

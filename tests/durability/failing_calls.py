@@ -1,4 +1,4 @@
-"""Lets chosen calls of running processes fail: `failing_calls.c`, preloaded, and the file through which it is told."""
+"""Lets chosen calls of running processes fail: `failing_calls.c`, preloaded, and the file that orders it."""
 
 import errno
 import mmap
@@ -57,7 +57,7 @@ class FailingCalls:
 
     @contextmanager
     def fail_calls(self, fault: Fault, session: int, root: Path) -> Iterator[None]:
-        """Count the calls of a session's processes on files below `root` in the block, and fail them as told."""
+        """Count the calls of a session's processes on files below `root` in the block, and fail them as ordered."""
         kind, last = KINDS.index(fault.kind) + 1, min(fault.nth + fault.count - 1, EVER)
         order = _CONTROL.pack(kind, fault.error, fault.nth, last, 0, 0, session, os.fsencode(root.resolve()), b"")
         self._control[4:] = order[4:]

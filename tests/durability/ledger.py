@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 class Ledger:
     """The possible values by key; one that nobody wrote is None, which is absent.
 
-    `unnamed` counts, by the first word of a key, what may have been made although nobody was told its key.
+    `unnamed` counts, by the first word of a key, what may have been made although nobody learned its key.
     """
 
     possible: dict[str, list[object]] = field(default_factory=dict)

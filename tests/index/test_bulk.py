@@ -26,7 +26,7 @@ def world(tmp_path: Path, database_url: str) -> Iterator[World]:
 
 
 def describe(world: World, id: str) -> object:
-    """Describe all that is told of a picture, but what is new after each change."""
+    """Describe all that is said of a picture, but what is new after each change."""
     picture = asdict(world.gallery.get(id))
     record = {name: each for name, each in picture.pop("record").items() if name not in ("etag", "change")}
     own, captions = world.gallery.find_own_captions([id]), world.gallery.group_captions([id])

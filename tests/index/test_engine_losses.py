@@ -1,4 +1,4 @@
-"""What an engine lost is found in the tables, told, and sealed again: nothing vanishes without a word."""
+"""What an engine lost is found in the tables, reported, and sealed again: nothing vanishes without a word."""
 
 import shutil
 import socket

@@ -1,4 +1,4 @@
-"""Two processes that would keep vectors in different places: the one whose setting differs is refused, and told so."""
+"""Two processes that would keep vectors in different places: the one whose setting differs is refused, and says why."""
 
 from collections.abc import Iterator
 from pathlib import Path

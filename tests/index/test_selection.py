@@ -302,7 +302,7 @@ def test_a_listing_has_what_is_left_in_order(world: SelectionWorld, monkeypatch:
             after = page[-1].find_place(order)
         return found
 
-    for few, walked in ((1_000, 16_000), (0, 3), (0, 16_000)):  # sorted by the database; both; told by their keys
+    for few, walked in ((1_000, 16_000), (0, 3), (0, 16_000)):  # sorted by the database; both; known by their keys
         monkeypatch.setattr(records, "FEW_KEYS", few)
         monkeypatch.setattr(records, "MOST_WALKED", walked)
         monkeypatch.setattr(records, "_BLOCK", 3)

@@ -1,4 +1,4 @@
-"""A language that was withdrawn leaves no text and no file, whenever the withdrawal is killed; what remains is told."""
+"""A language that was withdrawn leaves no text and no file, whenever it is killed; what remains is listed."""
 
 from pathlib import Path
 from typing import Any

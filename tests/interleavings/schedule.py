@@ -205,7 +205,7 @@ def _observe_call(name: str, given: tuple[Any, ...]) -> None:
 
 
 def _find_folders(actor: _Actor, given: Sequence[Any]) -> set[str]:
-    """The folders at the top of the data root that a call is about; those inside of a tree that goes are not told."""
+    """The folders at the top of the data root that a call is about; not those inside of a tree that goes."""
     paths = [os.fsdecode(path) for path in given[:2] if isinstance(path, str | bytes | os.PathLike)]
     below = [path.removeprefix(actor._run.home) for path in paths if path.startswith(actor._run.home)]
     return {f"{path.split(os.sep)[0]}/" for path in below if not path.startswith("registry.db")}

@@ -1,4 +1,4 @@
-"""What a refused dataset is told: what is wrong in words, what to do next, and no code among them."""
+"""What a refusal of a dataset says: what is wrong in words, what to do next, and no code among them."""
 
 import json
 

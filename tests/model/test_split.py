@@ -82,7 +82,7 @@ def test_held_out_captions_of_one_text_are_refused_too(reader: Reader) -> None:
     [({"picture": "p1"}, "one picture"), ({"english": "apple"}, "one text")],
 )
 def test_captions_that_are_all_of_one_are_refused_for_that(reader: Reader, same: Item, what: str) -> None:
-    """Nothing can be held out of them. Texts in a language that is not served are told first."""
+    """Nothing can be held out of them. Texts in a language that is not served are reported first."""
     rows = [{"caption": f"afal {n}", **same} for n in range(64)]
     error = reader.refusal(jsonl(rows))
     assert isinstance(error, DatasetTooSmall) and error.detail.startswith(f"all captions are of {what}; at least 2 are")

@@ -1,4 +1,4 @@
-"""`POST /v1/admin/base` and `pictoglot base`: what is refused, what is told, and the way back."""
+"""`POST /v1/admin/base` and `pictoglot base`: what is refused, what is shown, and the way back."""
 
 from pathlib import Path
 

@@ -130,7 +130,7 @@ def _is_closed(connection: socket.socket) -> bool:
 def test_who_takes_no_answer_is_closed_and_who_takes_it_slowly_is_not(hasty: Service) -> None:
     asked, size = 150, len(hasty.http.get("/openapi.json").content)
     connected_now = hasty.context.metrics.connections._value
-    wait_until(lambda: connected_now.get() > 0)  # told ten times a second
+    wait_until(lambda: connected_now.get() > 0)  # counted ten times a second
     wait_until(lambda: connected_now.get() == 0)  # clients that ask nothing more are late as well
     with connect(hasty) as slow, connect(hasty) as deaf:
         for connection in (slow, deaf):
@@ -222,7 +222,7 @@ def test_searches_that_do_not_end_their_body_keep_nobody_out(tmp_path: Path) -> 
     with running(tmp_path, queue_limit=2, batch_size=1) as service, contextlib.ExitStack() as opened:
         for _ in range(4):
             opened.enter_context(connect(service)).sendall(head)
-        wait_until(lambda: service.context.metrics.connections._value.get() >= 4)  # told ten times a second
+        wait_until(lambda: service.context.metrics.connections._value.get() >= 4)  # counted ten times a second
         assert service.search("cat").status_code == 200
 
 

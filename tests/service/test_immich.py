@@ -49,7 +49,7 @@ console.log(JSON.stringify(answers));
 
 
 class Upstream:
-    """A stub of Immich's own service: says what it was asked, and answers as it is told."""
+    """A stub of Immich's own service: says what it was asked, and answers as it should."""
 
     def __init__(self) -> None:
         self.bodies, self.entries, self.status = list[bytes](), list[dict[str, Any]](), 200

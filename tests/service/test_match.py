@@ -1,4 +1,4 @@
-"""`match`, the chance of a hit, and `min_match`: told where it was measured and holds, null everywhere else."""
+"""`match`, the chance of a hit, and `min_match`: named where it was measured and holds, null everywhere else."""
 
 import gzip
 from collections.abc import Iterator

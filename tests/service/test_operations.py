@@ -359,4 +359,4 @@ def test_while_the_registry_is_away_it_asks_as_often_as_ever_and_says_so_once(
         seen = failing.attempts
         wait_until(lambda: failing.attempts >= seen + 2)
         failing.error = RegistryUnavailable()
-        wait_until(lambda: len(list_warnings(caplog)) == 2)  # another outage is told again
+        wait_until(lambda: len(list_warnings(caplog)) == 2)  # another outage is reported again

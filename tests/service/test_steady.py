@@ -162,7 +162,7 @@ def test_who_came_in_the_last_moment_is_answered_after_the_door_has_closed(
     with ThreadPoolExecutor(1) as ending, contextlib.ExitStack() as served:
         service = served.enter_context(running(tmp_path))
         with connect(service) as late:
-            wait_until(lambda: service.context.metrics.connections._value.get() == 1)  # told ten times a second
+            wait_until(lambda: service.context.metrics.connections._value.get() == 1)  # counted ten times a second
             ended = ending.submit(served.close)
             wait_until(lambda: _is_refused(service))
             late.sendall(LIVE)

@@ -1,6 +1,6 @@
 """Reading operations: one picture, searches, listings, counts; what comes back is compared with the ledger.
 
-What a process was told itself it must know at once. What another one was told it may learn within some seconds.
+What a process was sent itself it must know at once. What another one was sent it may learn within some seconds.
 """
 
 import hashlib

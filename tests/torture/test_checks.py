@@ -1,4 +1,4 @@
-"""Each check of torture can fail: what a broken service would answer is told as what it is."""
+"""Each check of torture can fail: what a broken service would answer is named as what it is."""
 
 import json
 from collections import Counter

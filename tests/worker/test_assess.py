@@ -101,5 +101,5 @@ def test_a_recall_that_chance_explains_is_not_called_reading() -> None:
     said = describe_reading("cy", figures(0.2), min_recall=0.2)  # at least 20.8 % is needed
     assert said["reads"] is False and said["sentence"].startswith("This base reads Welsh a little: R@10 is 20 % (")
     assert describe_reading("cy", figures(0.21), min_recall=0.2)["reads"] is True
-    few = describe_reading("cy", figures(1.0, candidates=20))["sentence"]  # among so few the first place is told
+    few = describe_reading("cy", figures(1.0, candidates=20))["sentence"]  # among so few the first place is named
     assert few == "This base already reads Welsh at R@1 50 % (on 100 held-out captions; chance gives 5 %)."

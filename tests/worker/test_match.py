@@ -111,7 +111,7 @@ def test_a_deleted_picture_leaves_the_sample_and_every_process_has_the_same(site
         (CURVES, 200, 101, "", True),  # the gallery has changed by half
         (CURVES, 10, 100, "", False),  # or by a hundred
         (CURVES, 200, 0, "of other vectors", True),
-        (None, 200, 10, "", False),  # what could not be told is looked at again after few changes
+        (None, 200, 10, "", False),  # what could not be measured is looked at again after few changes
         (None, 200, 11, "", True),
     ],
 )

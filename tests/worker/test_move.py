@@ -93,7 +93,7 @@ def test_everything_is_made_anew_served_by_one_release_and_taken_back_bit_for_bi
         assert figures["after"]["t2i"] == pytest.approx(site.registry.versions.get(after.languages[tag]).report["t2i"])
     assert report["languages"]["en"]["pairs"] == 1  # the gallery's
 
-    # rolling back stays on the new base; a language learned there is told as lost by the way back
+    # rolling back stays on the new base; a language learned there is named as lost by the way back
     assert site.registry.releases.roll_back("br", actor="t", reason="").to_version is None
     undone = site.registry.bases.undo(actor="t", reason="")
     assert (undone.lost, undone.returned, undone.changed) == ([], ["br"], ["cy"])

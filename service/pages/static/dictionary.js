@@ -1,4 +1,4 @@
-// Dictionaries and word lists: a table becomes the entries that the service reads, and what it took is told.
+// Dictionaries and word lists: a table becomes the entries that the service reads, and what it took is shown.
 
 import { make } from "/static/dom.js";
 import { t } from "/static/text.js";

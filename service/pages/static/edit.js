@@ -105,7 +105,7 @@ async function meanwhile(state, trouble, set, close) {
     return fill(trouble, make("div", { class: "sorry" }, make("p", {}, t("Nothing was saved: this picture was deleted in the meantime.")), choice(t("Close"), () => close({ deleted: true }))));
   }
   const changes = difference(recordOf(state.seen), recordOf(now));
-  const lines = Object.entries(changes).map(([part, value]) => make("li", {}, `${PARTS[part]}: `, make("bdi", {}, told(value, now[part]))));
+  const lines = Object.entries(changes).map(([part, value]) => make("li", {}, `${PARTS[part]}: `, make("bdi", {}, describeChange(value, now[part]))));
   const take = () => {
     set(now);
     fill(trouble);
@@ -131,7 +131,7 @@ async function meanwhile(state, trouble, set, close) {
 const choice = (words, act) => make("button", { type: "button", onclick: act }, words);
 
 /** What a part of a record became: for captions and metadata only the changed keys. */
-function told(changed, now) {
+function describeChange(changed, now) {
   if (Array.isArray(now)) return now.join(", ") || t("none");
   if (typeof now === "string") return now;
   return Object.entries(changed).map(([key, value]) => `${key}: ${value === null ? t("removed") : Array.isArray(value) ? value.join(", ") : value}`).join("; ");

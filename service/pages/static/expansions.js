@@ -117,14 +117,14 @@ function outcome(item, technical) {
   if (item.kind === "assess") return make("p", { class: "told", lang: "en" }, item.report?.sentence ?? "");
   if (item.kind === "base") return [make("p", { class: "fine" }, t("From {from} to {to}, {encoding}: release {release}", { ...item.report, release: item.release })), comparison(item)];
   return [
-    told(item),
+    listMissed(item),
     technical || item.kind === "rebuild" ? null : [tries(item), make("p", { class: "fine" }, t("Every other language still answers as before."))],
     details(item),
   ];
 }
 
 /** How many test words were found; which were not, each with the way to add it. */
-function told({ language, report }) {
+function listMissed({ language, report }) {
   const { test, against } = report ?? {};
   if (!test) return null;
   const { asked, found, missed } = test;
@@ -184,7 +184,7 @@ function refusal(item) {
   }[report?.refused_by];
   const said = why ?? new Problem(error ?? { title: t("Something went wrong") }).message;
   return [
-    why ? told(item) : null,
+    why ? listMissed(item) : null,
     make("p", { class: why ? "told" : "failed" }, said),
     why ? make("details", { class: "fine" }, make("summary", {}, t("Details")), make("p", { lang: "en" }, error.detail)) : null,
     kind === "base" ? comparison(item) : null,

@@ -18,7 +18,7 @@ let asked = null; // the search that is shown
 let running = null; // the counting that is under way
 let counted = ""; // what the facets on the page were counted for
 
-/** Connect the bar; `go` is told the address of a search with another filter. Called once. */
+/** Connect the bar; `go` gets the address of a search with another filter. Called once. */
 export function prepare(go) {
   byId("filters-button").addEventListener("click", () => open(byId("filters-panel").hidden));
   byId("collection").addEventListener("change", () => go({ ...asked, collection: byId("collection").value }));

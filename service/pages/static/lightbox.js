@@ -77,7 +77,7 @@ function draw() {
   const { id, language } = now;
   const figure = behind();
   const known = figure && itemOf(figure);
-  const told = make("div", { class: "told" }, known ? captionList(known.captions) : waiting(t("Loading the picture")));
+  const panel = make("div", { class: "told" }, known ? captionList(known.captions) : waiting(t("Loading the picture")));
   const title = known ? nameOf(known, language) : "";
   const image = make("img", { alt: title });
   const way = (by, words, sign) => make("button", { type: "button", class: by < 0 ? "before" : "after", "aria-label": words, disabled: !(figure && neighbour(figure, by)), onclick: () => step(by) }, sign);
@@ -85,10 +85,10 @@ function draw() {
   swiped(stage);
   const held = ["before", "after"].find((kind) => document.activeElement?.matches(`.stage .${kind}`));
   const close = make("button", { type: "button", class: "shut", "aria-label": t("Close"), onclick: away }, "×");
-  box.replaceChildren(stage, make("div", { class: "side" }, make("h2", { id: "picture-title" }, make("bdi", {}, title)), told), close, ...box.querySelectorAll("#chosen"));
+  box.replaceChildren(stage, make("div", { class: "side" }, make("h2", { id: "picture-title" }, make("bdi", {}, title)), panel), close, ...box.querySelectorAll("#chosen"));
   ((held && box.querySelector(`.stage .${held}:enabled`)) ?? close).focus();
   if (known) enlarge(image, known);
-  load(id, image, told);
+  load(id, image, panel);
 }
 
 /** The small picture is there already; the large one takes its place when it has come. */
@@ -102,7 +102,7 @@ function enlarge(image, item) {
 }
 
 /** Ask for the whole record: an answer brings only what the wall shows. */
-async function load(id, image, told) {
+async function load(id, image, panel) {
   try {
     const item = await ask(pathOf(id));
     if (now?.id !== id) return;
@@ -110,9 +110,9 @@ async function load(id, image, told) {
     fill(byId("picture-title"), make("bdi", {}, nameOf(item, now.language)));
     image.alt = nameOf(item, now.language);
     if (!image.src) enlarge(image, item);
-    fill(told, facts(item));
+    fill(panel, facts(item));
   } catch (problem) {
-    if (now?.id === id) fill(told, sorry(problem));
+    if (now?.id === id) fill(panel, sorry(problem));
   }
 }
 

@@ -33,14 +33,14 @@ export function movesTable(languages, named, native, happened) {
   );
 }
 
-/** A row for first hits of about the same chance: a scale with the chance that was told and the share that was right. */
+/** A row for first hits of about the same chance: a scale with the chance that was named and the share that was right. */
 export function matchTable(bins, name) {
   const row = ({ chance, right, count }, at) =>
     make(
       "tr",
       {},
       make("th", { scope: "row" }, `${at + 1}`),
-      make("td", { class: "scale-cell" }, scale({ before: chance, after: right }, "", t("{chance} told, {right} right", { chance: percent(chance), right: percent(right) }))),
+      make("td", { class: "scale-cell" }, scale({ before: chance, after: right }, "", t("{chance} named, {right} right", { chance: percent(chance), right: percent(right) }))),
       make("td", { class: "number" }, percent(chance), " → ", percent(right)),
       make("td", { class: "number" }, count),
     );
@@ -53,7 +53,7 @@ export function matchTable(bins, name) {
       make("thead", {}, make("tr", {}, heads(t("Tenth")), make("th", { scope: "col" }, make("span", { class: "unseen" }, t("On a scale from 0 to 100 percent")), ends), heads(t("Percent"), t("Hits")))),
       make("tbody", {}, bins.map(row)),
     ),
-    legend([key("dot before"), t("chance that was told")], [key("dot after"), t("share that was right")]),
+    legend([key("dot before"), t("chance that was named")], [key("dot after"), t("share that was right")]),
   );
 }
 

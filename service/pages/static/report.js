@@ -42,17 +42,17 @@ function verdict({ version, language, name, state, error, moved, report }) {
   const failed = ["failed", "cancelled"].includes(state);
   const gain = failed ? null : report.gain; // a refusal has the same sentence
   const now = learned.items.find((item) => item.language === language)?.version;
-  const told = (text) => make("span", { lang: "en" }, sentence(`${text}.`.replace(/[.?]\.$/, (end) => end[0]))); // the server's words
+  const quote = (text) => make("span", { lang: "en" }, sentence(`${text}.`.replace(/[.?]\.$/, (end) => end[0]))); // the server's words
   const words = [
     failed ? t("This version never served.") : now === version ? t("This version is used for {name} now.", { name }) : now == null ? t("{name} is not available now.", { name }) : t("{name} is read by version {now} now.", { name, now }),
-    failed && error?.detail ? told(error.detail) : null,
-    report.imported ? told(report.imported.sentence) : null,
-    gain ? told(gain.sentence) : null,
+    failed && error?.detail ? quote(error.detail) : null,
+    report.imported ? quote(report.imported.sentence) : null,
+    gain ? quote(gain.sentence) : null,
     gain?.forced ? t("It serves because that was forced.") : null,
-    ...[report, ...(report.others ?? [])].map((each) => (each.in_sample ? told(each.in_sample.sentence) : null)),
+    ...[report, ...(report.others ?? [])].map((each) => (each.in_sample ? quote(each.in_sample.sentence) : null)),
     report.joined?.rows ? t("It was taught from {rows, plural, one {# caption} other {# captions}} of {datasets, plural, one {# earlier dataset} other {# earlier datasets}} as well.", report.joined) : null,
     report.replaced ? t("It replaced {datasets, plural, one {# earlier dataset} other {# earlier datasets}}.", report.replaced) : null,
-    ...(report.replaced?.sentences ?? []).map(told),
+    ...(report.replaced?.sentences ?? []).map(quote),
     moved === true ? t("It became the shared table, which reads text in an unknown language.") : null,
     moved === false ? apart(name) : null,
   ];
@@ -141,31 +141,31 @@ function detected({ language, name, report }) {
   );
 }
 
-function match({ match: told, name }) {
-  if (!told) return null;
-  const among = t("{captions, plural, one {# caption} other {# captions}}, {pictures, plural, one {# picture} other {# pictures}}", told);
-  const why = { few_captions: t("There are too few captions to measure it with"), few_pictures: t("There are too few pictures") }[told.reason];
+function match({ match: figures, name }) {
+  if (!figures) return null;
+  const among = t("{captions, plural, one {# caption} other {# captions}}, {pictures, plural, one {# picture} other {# pictures}}", figures);
+  const why = { few_captions: t("There are too few captions to measure it with"), few_pictures: t("There are too few pictures") }[figures.reason];
   if (why) return section(t("Chance of a match"), t("{why} ({among}), so hits in {name} are shown without it.", { why, among, name }));
   return section(
     t("Chance of a match"),
     [
       t("Each hit has the chance that it is what the text means."),
       " ",
-      told.texts ? [t("No held-out caption has a picture here, so it is told from English ones, and from how far {texts, plural, one {# held-out text} other {# held-out texts}} in {name} are from what they mean.", { texts: told.texts, name }), " "] : "",
-      t("On {among}, first hits are off by {error} points on average, of which {chance} would be by chance alone.", { among, error: decimal(told.error * 100, 1), chance: decimal(told.by_chance * 100, 1) }),
+      figures.texts ? [t("No held-out caption has a picture here, so it is estimated from English ones, and from how far {texts, plural, one {# held-out text} other {# held-out texts}} in {name} are from what they mean.", { texts: figures.texts, name }), " "] : "",
+      t("On {among}, first hits are off by {error} points on average, of which {chance} would be by chance alone.", { among, error: decimal(figures.error * 100, 1), chance: decimal(figures.by_chance * 100, 1) }),
       " ",
-      t("With a least chance of 50 % a search keeps {kept} of the right first hits; when what is meant is not in the gallery, {absent} of searches find nothing.", { kept: share(told.kept), absent: share(told.absent) }),
+      t("With a least chance of 50 % a search keeps {kept} of the right first hits; when what is meant is not in the gallery, {absent} of searches find nothing.", { kept: share(figures.kept), absent: share(figures.absent) }),
     ],
-    matchTable(told.bins, name),
+    matchTable(figures.bins, name),
   );
 }
 
-function index({ index: told }) {
-  if (!told) return null;
-  const values = { share: share(told.share), queries: told.queries };
+function index({ index: figures }) {
+  if (!figures) return null;
+  const values = { share: share(figures.share), queries: figures.queries };
   return section(
     t("The index"),
-    told.of === "captions"
+    figures.of === "captions"
       ? t("Searches find {share} of the ten nearest pictures ({queries, plural, one {# caption} other {# captions}} against an exact scan).", values)
       : t("Searches find {share} of the ten nearest pictures ({queries, plural, one {# made-up text} other {# made-up texts}} against an exact scan).", values),
   );

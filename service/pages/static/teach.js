@@ -205,7 +205,7 @@ function report({ language, report: counts, joined, replaced, sample = [], doubt
 }
 
 function facts(counts, joined, replaced) {
-  const earlier = (told) => t("{rows, plural, one {# caption} other {# captions}} of {datasets, plural, one {# earlier dataset} other {# earlier datasets}}", told);
+  const earlier = (each) => t("{rows, plural, one {# caption} other {# captions}} of {datasets, plural, one {# earlier dataset} other {# earlier datasets}}", each);
   return [
     [t("To learn from"), whole(counts.train)],
     [t("Held out"), counts.taught > counts.train ? t("{val}, taught in the end", { val: counts.val }) : whole(counts.val)],

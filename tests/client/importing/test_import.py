@@ -1,4 +1,4 @@
-"""`import` against a real server: what is sent, changed, skipped, told and deleted, run after run."""
+"""`import` against a real server: what is sent, changed, skipped, reported and deleted, run after run."""
 
 import json
 import os
