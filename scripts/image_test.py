@@ -26,6 +26,16 @@ from scripts.image import OUT, ROOT, VERSION, build_image, measure_image, sign_f
 HOME = ROOT / "build" / "image-test"
 BASE = "python:3.13-slim"  # as the Dockerfile names it
 SUITE, SUITE_BEFORE = "trixie", "bookworm"
+# The Python alone comes from the suite before: of its libraries, there would be two of some
+OLDER_PYTHON = f"""\
+Package: *
+Pin: release n={SUITE_BEFORE}
+Pin-Priority: 100
+
+Package: python3* libpython3*
+Pin: release n={SUITE_BEFORE}
+Pin-Priority: 990
+"""
 PACKAGES = (
     *("podman", "crun", "netavark", "aardvark-dns", "nftables", "iproute2", "catatonit", "debootstrap"),
     *("docker-compose", "cosign", "util-linux", "python3-venv"),
@@ -87,12 +97,12 @@ def make_base() -> None:
     shutil.rmtree(root, ignore_errors=True)
     words = ["debootstrap", "--variant=minbase", "--include=ca-certificates"]
     subprocess.run([*words, SUITE, root], check=True, stdout=subprocess.DEVNULL)
-    sources, older = root / "etc/apt/sources.list", ""
+    sources = root / "etc/apt/sources.list"
     if python != "python3":
-        older = f"--target-release={SUITE_BEFORE}"
         (sources.parent / "sources.list.d/before.list").write_text(sources.read_text().replace(SUITE, SUITE_BEFORE))
-    install = f"apt-get update -qq; apt-get install -y -qq --no-install-recommends {older} {python}-venv; apt-get clean"
-    tidy = "rm -rf /etc/apt/sources.list.d/* /var/lib/apt/lists/* /usr/share/doc/* /usr/share/locale/* /usr/share/man/*"
+        (sources.parent / "preferences.d/before").write_text(OLDER_PYTHON)
+    install = f"apt-get update -qq; apt-get install -y -qq --no-install-recommends {python}-venv; apt-get clean"
+    tidy = "rm -rf /etc/apt/sources.list.d/* /etc/apt/preferences.d/* /var/lib/apt/lists/* /usr/share/doc/* /usr/share/locale/* /usr/share/man/*"
     subprocess.run(["chroot", root, "sh", "-ec", f"{install}; {tidy}"], check=True, stdout=subprocess.DEVNULL)
     with subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE) as tar:
         subprocess.run(["podman", "import", "--quiet", "-", BASE], stdin=tar.stdout, check=True)

@@ -102,6 +102,7 @@ class Search:
             await finding
         finally:
             finding.cancel()
+            finding.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else asks for it
         if self.reads_registry:
             self._timing.record("filter" if self._mode == "meaning" else "words")
         # one visit to a thread for all of the rest: each costs as much as the scan
