@@ -102,7 +102,8 @@ def make_base() -> None:
         (sources.parent / "sources.list.d/before.list").write_text(sources.read_text().replace(SUITE, SUITE_BEFORE))
         (sources.parent / "preferences.d/before").write_text(OLDER_PYTHON)
     install = f"apt-get update -qq; apt-get install -y -qq --no-install-recommends {python}-venv; apt-get clean"
-    tidy = "rm -rf /etc/apt/sources.list.d/* /etc/apt/preferences.d/* /var/lib/apt/lists/* /usr/share/doc/* /usr/share/locale/* /usr/share/man/*"
+    tidy = "rm -rf /etc/apt/sources.list.d/* /etc/apt/preferences.d/* /var/lib/apt/lists/*"
+    tidy += " /usr/share/doc/* /usr/share/locale/* /usr/share/man/*"
     subprocess.run(["chroot", root, "sh", "-ec", f"{install}; {tidy}"], check=True, stdout=subprocess.DEVNULL)
     with subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE) as tar:
         subprocess.run(["podman", "import", "--quiet", "-", BASE], stdin=tar.stdout, check=True)
