@@ -275,7 +275,7 @@ class LiveIndex:
     def _keep_serving(self, problem: str, languages: Collection[str] | None = None) -> None:
         """Follow the gallery alone, and say why; of the languages go on with those in `languages`."""
         with self._publishing:
-            if languages is not None:  # one that was withdrawn on another base is withdrawn here too
+            if languages is not None:  # one no longer served on another base is not served here either
                 self._current = restrict_to(self.current, languages)
             if problem not in self.current.problems:
                 consequence = f"Release {self.current.release.number} is still served."

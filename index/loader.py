@@ -14,7 +14,7 @@ from index.indexer import MOST, SHARD, Indexer, Progress
 from index.rows import PictureTables
 from index.segment import Segment
 from index.sets import VectorSets
-from index.snapshot import Snapshot, Withdrawn
+from index.snapshot import FormerLanguage, Snapshot
 from index.sources import FeedPruned, PictureSource, Source, add_lost_rows, apply_changes, make_source
 from index.vectors import Identity, Vector, VectorSet
 from model.detection import Detector, count_ngrams
@@ -106,7 +106,7 @@ class ReleaseLoader:
         self.base: int = encoder.base_view.version
         self._views = Views(encoder, sets.registry, sets.root)
         self._calibrations = Calibrations()
-        self._withdrawn: dict[int, Withdrawn] = {}  # each read once: see `Views`
+        self._former_languages: dict[int, FormerLanguage] = {}  # each read once: see `Views`
         self.pictures = PictureSource.create(encoder, sets.gallery)
         self.sources = _SourceMap(self._open_source)
         self.sources[self.pictures.identity] = self.pictures
@@ -119,17 +119,17 @@ class ReleaseLoader:
             raise VersionPruned(f"Release {release.number} names versions that were pruned.")
         return {tag: self._views.open(number) for tag, number in release.languages.items()}
 
-    def find_withdrawn(self, release: Release) -> dict[str, Withdrawn]:
-        """Find the languages that were withdrawn before a release; one that cannot be read is left out."""
+    def find_no_longer_served(self, release: Release) -> dict[str, FormerLanguage]:
+        """Find the languages that only earlier releases served; one that cannot be read is left out."""
         found = {}
-        for tag, number in self._registry.releases.find_withdrawn(release).items():
-            if number not in self._withdrawn:
+        for tag, number in self._registry.releases.find_no_longer_served(release).items():
+            if number not in self._former_languages:
                 try:
-                    self._withdrawn[number] = Withdrawn(number, self._views.open(number).ngrams)
+                    self._former_languages[number] = FormerLanguage(number, self._views.open(number).ngrams)
                 except PictoglotError as error:
-                    _log.warning("version %d, which was withdrawn, cannot be read (%s)", number, error.code)
+                    _log.warning("version %d, which serves no more, cannot be read (%s)", number, error.code)
                     continue
-            found[tag] = self._withdrawn[number]
+            found[tag] = self._former_languages[number]
         return found
 
     def identify_captions(self, tag: str, version: int) -> Identity:
@@ -190,8 +190,8 @@ class ReleaseLoader:
         sets = {of: opened[of] if of in opened else self.open_sealed_set(of) for of in named}
         budget, untaught = ImmediateBudget(), (of for of in self.list_untaught(release) if of in opened)
         sets |= {of: opened[of] for of in untaught if self.can_open_soon(of, budget)}
-        latest, withdrawn = self.apply_changes_or_reopen(sets), self.find_withdrawn(release)
-        return Snapshot(release, views, shared.shared, latest, built_in=self._encoder.languages, withdrawn=withdrawn)
+        latest, gone = self.apply_changes_or_reopen(sets), self.find_no_longer_served(release)
+        return Snapshot(release, views, shared.shared, latest, built_in=self._encoder.languages, no_longer_served=gone)
 
     def attach_detector_and_chances(self, snapshot: Snapshot, previous: Snapshot | None) -> Snapshot:
         """Return the snapshot with the current detector and calibrations; itself if it has these."""
@@ -337,7 +337,7 @@ def add_detector(
     number of a set's captions, none that a bound key could have written.
     """
     detector = Detector() if previous is None else previous.detector
-    tags = {*snapshot.views, *snapshot.withdrawn}
+    tags = {*snapshot.views, *snapshot.no_longer_served}
     sources = previous.ngram_sources if previous is not None else {}
     counted = {tag: each for tag, each in sources.items() if tag in tags}
     for tag, version in snapshot.release.languages.items():
@@ -352,7 +352,7 @@ def add_detector(
                 counts.update(count_ngrams(texts(vector_set.identity, _SAMPLED_CAPTIONS)))
             detector = detector.replace_counts(tag, counts)
             counted[tag] = (version, captions)
-    for tag, gone in snapshot.withdrawn.items():
+    for tag, gone in snapshot.no_longer_served.items():
         if gone.ngrams and counted.get(tag) != (gone.version, 0):
             detector, counted[tag] = detector.replace_counts(tag, gone.ngrams), (gone.version, 0)
     return replace(snapshot, detector=detector, ngram_sources=counted)
@@ -364,7 +364,7 @@ def restrict_to(snapshot: Snapshot, languages: Collection[str]) -> Snapshot:
         return snapshot
     served = {tag: version for tag, version in snapshot.release.languages.items() if tag in languages}
     gone = {
-        tag: Withdrawn(n, snapshot.views[tag].ngrams)
+        tag: FormerLanguage(n, snapshot.views[tag].ngrams)
         for tag, n in snapshot.release.languages.items()
         if tag not in served
     }
@@ -373,5 +373,5 @@ def restrict_to(snapshot: Snapshot, languages: Collection[str]) -> Snapshot:
         release=replace(snapshot.release, languages=served),
         views={tag: view for tag, view in snapshot.views.items() if tag in served},
         sets={of: each for of, each in snapshot.sets.items() if of.language not in gone},
-        withdrawn={**snapshot.withdrawn, **gone},
+        no_longer_served={**snapshot.no_longer_served, **gone},
     )

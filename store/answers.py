@@ -81,7 +81,7 @@ class WaitingRows(RegistryPart):
     def keep(self, language: str, rows: Sequence[dict[str, Any]], actor: str, seen: Collection[str]) -> bool:
         """Keep these rows, too, and return True; or keep none, where others wait now than were `seen`: digests.
 
-        Then some came or were withdrawn meanwhile.
+        Then some came, or were taught or deleted, meanwhile.
         """
         row = WaitingRow
         contents = {sha256(json.dumps(each, sort_keys=True).encode()).hexdigest(): each for each in rows}

@@ -14,7 +14,7 @@ from store.database import RegistryPart
 from store.errors import BaseMoved, ExpansionCancelled, ReleaseNotFound
 from store.expansions import IdempotencyKey, enqueue, find_earlier_request, record_request
 from store.leases import require_lease
-from store.retention import RollbackPlan, find_history, get_serving, has_nothing_withdrawn, plan_rollback
+from store.retention import RollbackPlan, find_history, get_serving, has_nothing_rolled_back, plan_rollback
 from store.tables import SERVING, AliasRow, EncodingRow, ExpansionRow, ReleaseRow, VersionRow
 from store.versions import BUILT_IN_LANGUAGE, find_roots, get_row, refuse_pruned, trace_lineage
 
@@ -66,7 +66,7 @@ class Releases(RegistryPart):
         """Return the release that serves, which is the newest, and the one before."""
         return self.list(limit=2)
 
-    def find_withdrawn(self, release: Release) -> dict[str, int]:
+    def find_no_longer_served(self, release: Release) -> dict[str, int]:
         """Return languages, with their last version, that earlier releases of this base served and this one does not.
 
         Those whose version was pruned are left out.
@@ -111,7 +111,7 @@ class Releases(RegistryPart):
 
         Its language is routed to it, unless the expansion is a rebuild. With `move_shared`, it becomes the shared
         version if it continues the shared chain as that is now: not when its parent, or anything that a rebuild
-        replayed, was withdrawn meanwhile. `reason`, and why the gate was `forced`, are recorded with the release.
+        replayed, was rolled back meanwhile. `reason`, and why the gate was `forced`, are recorded with the release.
         Raises LeaseLost, ExpansionCancelled, BaseMoved.
         """
         with self._database.begin() as session:
@@ -255,11 +255,11 @@ def find_published(session: Session, expansion: str, version: int) -> Release | 
 
 
 def _is_continuation(session: Session, version: VersionRow, before: ReleaseRow, maker: ExpansionRow) -> bool:
-    """Return whether a version continues the shared chain through versions of `maker`, none of them withdrawn."""
+    """Return whether a version continues the shared chain through versions of `maker`, none of them rolled back."""
     chain = trace_lineage(session, version.number)
     older = (row.number for row in chain if row.expansion != maker.id)
     replayed = {row.language for row in chain if row.expansion == maker.id} if maker.kind == "rebuild" else set()
-    return next(older, None) == before.shared and has_nothing_withdrawn(session, before, maker.language, replayed)
+    return next(older, None) == before.shared and has_nothing_rolled_back(session, before, maker.language, replayed)
 
 
 def _get_row(session: Session, number: int) -> ReleaseRow:

@@ -146,8 +146,8 @@ def plan_rollback(session: Session, serving: ReleaseRow, tag: str) -> RollbackPl
 
     # With a previous version, the shared table keeps what that one taught; without, it keeps nothing of the language.
     oldest = current if previous is not None else 0
-    withdrawn = [place for place, version in enumerate(chain) if version.language == tag and version.number >= oldest]
-    end = withdrawn[0] if withdrawn else len(chain)
+    taken_back = [place for place, version in enumerate(chain) if version.language == tag and version.number >= oldest]
+    end = taken_back[0] if taken_back else len(chain)
     lost = dict.fromkeys(version.language for version in chain[end:])
     return RollbackPlan(
         language=tag,
@@ -174,7 +174,7 @@ def find_reachable(session: Session, releases: Sequence[ReleaseRow]) -> set[int]
 
 
 def find_history(session: Session, serving: ReleaseRow, tag: str, version: int) -> tuple[int, ...]:
-    """Return the language's versions served, and not withdrawn, when `version` was first served, and itself at the end.
+    """Return the language's versions served, and not rolled back, when `version` was first served; it comes last.
 
     If it never was, those of now. Oldest first.
     """
@@ -183,8 +183,8 @@ def find_history(session: Session, serving: ReleaseRow, tag: str, version: int) 
     return next(served, _append_version(histories[serving.number], version))
 
 
-def has_nothing_withdrawn(session: Session, serving: ReleaseRow, rolled_back: str, replayed: Iterable[str]) -> bool:
-    """Return whether nothing that the rebuild after a rollback may have replayed was withdrawn since that rollback.
+def has_nothing_rolled_back(session: Session, serving: ReleaseRow, language: str, replayed: Iterable[str]) -> bool:
+    """Return whether nothing that the rebuild after a rollback may have replayed was rolled back since that rollback.
 
     A rebuild replays the version of each language that serves when it begins, so none that served since may be gone.
     """
@@ -192,7 +192,7 @@ def has_nothing_withdrawn(session: Session, serving: ReleaseRow, rolled_back: st
     since: list[dict[str, int]] = []
     for languages, change in session.execute(columns):
         since.append(languages)
-        if (change.get("kind"), change.get("language")) == ("rollback", rolled_back):
+        if (change.get("kind"), change.get("language")) == ("rollback", language):
             break
     every = _list_releases(session)
     return all(
@@ -221,9 +221,9 @@ def _list_releases(session: Session) -> Sequence[Any]:
 
 
 def _trace_histories(releases: Sequence[Any], tag: str) -> dict[int, tuple[int, ...]]:
-    """Return, by release, the language's versions served and not withdrawn up to then; the last one serves.
+    """Return, by release, the language's versions served and not rolled back up to then; the last one serves.
 
-    A release that names an older version withdraws the newer ones. A restored release has its history again. That of a
+    A release that names an older version rolls the newer ones back. A restored release has its history again. That of a
     language goes on over bases, as its captions do; a rollback stays with its base.
     """
     histories: dict[int, tuple[int, ...]] = {}

@@ -110,17 +110,17 @@ def test_texts_in_a_withdrawn_language_are_told_by_this_process_and_by_one_that_
     assert world.encoder.opened == [*opened, 1], "once by each process"
     world.teach("nl", {"a": DUTCH[1]})
     live.refresh()
-    assert live.current.route("auto", "een hond in de bus").used == "nl" and not live.current.withdrawn
+    assert live.current.route("auto", "een hond in de bus").used == "nl" and not live.current.no_longer_served
 
 
-def test_a_withdrawn_version_that_is_damaged_keeps_nobody_from_serving(world: World) -> None:
+def test_a_version_no_longer_served_that_is_damaged_keeps_nobody_from_serving(world: World) -> None:
     world.encoder = Counting()
     world.put("a", 1, {"en": ["a red apple"]})
     release = world.teach("nl", {"a": DUTCH[0]})
     folder = world.registry.versions.get(release.languages["nl"]).folder
     world.registry.releases.roll_back("nl", actor="test", reason="")
     (world.root.locate(str(folder)) / "rows.safetensors").write_bytes(b"damaged")
-    assert world.serve().current.withdrawn == {}
+    assert world.serve().current.no_longer_served == {}
 
 
 def test_a_release_published_while_the_detector_counts_keeps_its_own_detector(

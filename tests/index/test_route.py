@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from index.loader import add_detector, restrict_to
-from index.snapshot import Route, Snapshot, Withdrawn
+from index.snapshot import FormerLanguage, Route, Snapshot
 from index.vectors import Entry, Identity, MemoryTail, VectorRows, VectorSet
 from model.detection import Detector, count_ngrams
 from model.table import View
@@ -60,25 +60,25 @@ def test_where_no_language_is_claimed_there_is_no_confidence_in_one(text: str) -
     assert (choice.source, choice.confidence) == ("shared", 0.0)
 
 
-def test_a_text_in_a_withdrawn_language_is_not_taken_for_another_one() -> None:
+def test_a_text_in_a_language_no_longer_served_is_not_taken_for_another_one() -> None:
     dutch = make_detector(
         {"nl": ["een rode appel op de tafel", "twee honden spelen in de sneeuw", "de bus rijdt door de stad"]}
     )
     both = DETECTOR.replace_counts("nl", dutch.counts["nl"])
     without, text = snapshot(CAPTIONS, both), "een hond in de bus"
     assert without.route("auto", text).used == "en", "the nearest one that is left"
-    gone = replace(without, withdrawn={"nl": Withdrawn(3, dutch.counts["nl"])})
+    gone = replace(without, no_longer_served={"nl": FormerLanguage(3, dutch.counts["nl"])})
     choice = gone.route("auto", text)
     assert (choice.used, choice.confidence, choice.warnings) == ("shared", 0.0, ("language_not_supported",))
     assert replace(gone, built_in=("en", "nl")).route("auto", text).warnings == ()
     assert gone.route("auto", "the dogs are on the table").used == "en"
     left = restrict_to(snapshot([*CAPTIONS, "nl"], both), CAPTIONS)
-    assert left.withdrawn["nl"].version == 2
+    assert left.no_longer_served["nl"].version == 2
 
 
 def test_captions_that_were_taught_under_a_wrong_tag_first_are_still_told() -> None:
     twice = DETECTOR.replace_counts("br", DETECTOR.counts["cy"])
-    corrected = replace(snapshot(CAPTIONS, twice), withdrawn={"br": Withdrawn(3, DETECTOR.counts["cy"])})
+    corrected = replace(snapshot(CAPTIONS, twice), no_longer_served={"br": FormerLanguage(3, DETECTOR.counts["cy"])})
     assert corrected.route("auto", "mae ci coch ar y bwrdd").used == "cy"
 
 

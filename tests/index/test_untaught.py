@@ -93,7 +93,7 @@ def test_a_taught_version_takes_the_captions_over_and_a_rollback_gives_them_back
     many.registry.releases.roll_back("fr", actor="test", reason="")
     live.refresh()
     assert find_french(live, "un chien", 9)[0] == ("un chien", "b"), "what came meanwhile is read by the base then"
-    assert list_captions(live, "a") == {"en": ["an apple"], "fr": ["une pomme"]}, "its expansion's are withdrawn"
+    assert list_captions(live, "a") == {"en": ["an apple"], "fr": ["une pomme"]}, "its expansion has none here"
     assert find_captions(live, "en", 0, "an apple", 9) == english
     many.registry.releases.restore(2, expected=3, actor="test", reason="")
     live.refresh()

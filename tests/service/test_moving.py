@@ -214,7 +214,7 @@ def test_a_base_that_cannot_be_opened_leaves_what_serves(tmp_path: Path, monkeyp
             f"Release {release.number} is for another base, which is not open here.",
             "Release 2 is still served.",
         ]
-        # a language that is withdrawn on the new base is withdrawn here too
+        # a language that is rolled back on the new base is not served here either
         service.context.registry.releases.roll_back("de", actor="t", reason="")
         wait_until(lambda: service.search("Ding 5", language="de").status_code != 200)
         assert_problem(service.search("Ding 5", language="de"), 404, "language_not_found")

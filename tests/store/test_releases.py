@@ -141,11 +141,11 @@ def test_a_promotion_and_a_rollback_that_race_both_hold_or_the_rollback_is_refus
 def test_what_was_withdrawn_is_what_an_earlier_release_served_without_pruned_versions(registry: Registry) -> None:
     first, second = teach(registry, "a"), teach(registry, "a")
     registry.releases.roll_back("a", actor="t", reason="")
-    assert registry.releases.find_withdrawn(registry.releases.get_serving()) == {}, "the first one serves"
+    assert registry.releases.find_no_longer_served(registry.releases.get_serving()) == {}, "the first one serves"
     registry.releases.roll_back("a", actor="t", reason="")
-    assert registry.releases.find_withdrawn(registry.releases.get_serving()) == {"a": first} != {"a": second}
-    assert registry.releases.find_withdrawn(registry.releases.get(3)) == {}
+    assert registry.releases.find_no_longer_served(registry.releases.get_serving()) == {"a": first} != {"a": second}
+    assert registry.releases.find_no_longer_served(registry.releases.get(3)) == {}
     for tag in "bc":
         teach(registry, tag)
     registry.retention.prune(2)
-    assert registry.releases.find_withdrawn(registry.releases.get_serving()) == {}
+    assert registry.releases.find_no_longer_served(registry.releases.get_serving()) == {}

@@ -118,11 +118,11 @@ def test_a_base_is_taught_searched_rolled_back_restarted_and_moved(
         assert untaught(service) == basque
         assert service.admin.post("/v1/admin/languages/br/rollback", json={}).status_code == 200
         assert answers(service, "en", "cy") == english | welsh
-        withdrawn = service.search(TEXTS["br"], language="br")
+        gone = service.search(TEXTS["br"], language="br")
         if group in MANY:
-            assert (withdrawn.json()["version"], withdrawn.json()["warnings"]) == (0, ["language_not_taught"])
+            assert (gone.json()["version"], gone.json()["warnings"]) == (0, ["language_not_taught"])
         else:
-            assert_problem(withdrawn, 404, "language_not_found")
+            assert_problem(gone, 404, "language_not_found")
         rolled = service.context.live.current.release.number
         restored = service.admin.post(f"/v1/admin/releases/{rolled - 1}/restore", json={"expected": rolled})
         assert restored.status_code == 200, restored.text

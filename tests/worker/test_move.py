@@ -158,7 +158,7 @@ def test_what_comes_meanwhile_is_taken_in_by_another_pass(site: Site, other_base
     after, new = site.registry.releases.get_serving(), serving(site)
     assert (after.number, after.languages, after.shared) == (5, {"en": 3, "br": 5}, 3)
     report = report_of(site, expansion)
-    assert report["shared_lacks"] == ["br"], "it was taught upon Welsh, which is withdrawn"
+    assert report["shared_lacks"] == ["br"], "it was taught upon Welsh, which is rolled back"
     assert rows_of(site, new, "br", 5) == 101
     assert len(vectors_of(site, new)["pictures"]) == SHOWN + 1
 
