@@ -37,7 +37,7 @@ from store.errors import BackupFailed, CorruptFolder, StorageFull, StoreUnavaila
 from store.files import MANIFEST, TEMPORARY
 from store.migrations import NEWEST, read_revision
 from store.registry import open_registry
-from store.retention import get_serving
+from store.serving import get_serving
 from store.settings import CommonSettings
 from store.tables import BaseRow, CaptionRow, DiscardedContentRow, ExpansionRow, PictureRow, VectorSetRow, VersionRow
 from store.versions import find_roots

@@ -25,7 +25,7 @@ from store.releases import (
     publish_restored,
     serve_encoding,
 )
-from store.retention import get_serving
+from store.serving import get_serving
 from store.tables import RUNNING, BaseRow, EncodingRow, ExpansionRow, ReleaseRow, VersionRow
 from store.versions import BUILT_IN_LANGUAGE, find_next_number, refuse_pruned
 

@@ -14,7 +14,7 @@ from store.database import RegistryPart
 from store.errors import BaseMoved, ExpansionCancelled, ReleaseNotFound
 from store.expansions import IdempotencyKey, enqueue, find_earlier_request, record_request
 from store.leases import require_lease
-from store.retention import RollbackPlan, find_history, get_serving, has_nothing_rolled_back, plan_rollback
+from store.serving import RollbackPlan, find_history, get_serving, has_nothing_rolled_back, plan_rollback
 from store.tables import SERVING, AliasRow, EncodingRow, ExpansionRow, ReleaseRow, VersionRow
 from store.versions import BUILT_IN_LANGUAGE, find_roots, get_row, refuse_pruned, trace_lineage
 

@@ -20,7 +20,7 @@ from store.errors import LanguageNotFound, RollbackNotPossible, WithdrawalNotFou
 from store.expansions import refuse_active_kind
 from store.proposals import ProposalRow
 from store.releases import publish
-from store.retention import get_serving
+from store.serving import get_serving
 from store.tables import AutoKey, CaptionRow, ExpansionRow, RegistryRow, ReleaseRow, VersionRow
 from store.terms import find_number
 from store.versions import BUILT_IN_LANGUAGE, find_needed, trace_lineage

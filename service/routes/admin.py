@@ -37,7 +37,7 @@ from store.errors import (
 )
 from store.expansions import Expansion, IdempotencyKey
 from store.releases import Release
-from store.retention import RollbackPlan
+from store.serving import RollbackPlan
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=GuardedRoute)
 _log = logging.getLogger("pictoglot.admin")

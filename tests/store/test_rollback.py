@@ -7,7 +7,7 @@ import pytest
 
 from store.errors import AliasMoved, ExpansionInProgress, LanguageNotFound
 from store.registry import Registry
-from store.retention import RollbackPlan
+from store.serving import RollbackPlan
 from tests.store.steps import begin, promote, race, teach, write
 
 
