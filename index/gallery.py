@@ -307,7 +307,7 @@ def write_row(
         record = replace(record, change=_add_change(session, "picture_put", after.id))
     if is_new_content:
         columns["key"] = record.change  # rising, and never used again
-    columns |= {"change": record.change, "record": add_record_change(session), "etag": record.etag}
+    columns |= {"change": record.change, "record_change": add_record_change(session), "etag": record.etag}
     columns |= {"collection": record.collection, "tags": record.tags, "facts": {**record.metadata}}
     came: Any = PictureRow.created_at
     if before is None:

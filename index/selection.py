@@ -144,7 +144,7 @@ class Selection:
                     is_same = known is not None and np.array_equal(known.keys, keys)
                     known = KeySelection(known.keys if known is not None and is_same else keys, last, last)
                 elif known.as_of_change < last:
-                    changed = PictureRow.record > known.as_of_change
+                    changed = PictureRow.record_change > known.as_of_change
                     before = fetch_numbers(session, _build_key_query(language, changed))
                     conditions = criteria.build_conditions("all" if len(before) > _MANY_KEYS else "few")
                     allowed = fetch_numbers(session, _build_key_query(language, changed, *conditions))

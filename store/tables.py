@@ -258,7 +258,7 @@ class PictureRow(RegistryRow):
     tags: Mapped[list[str]] = mapped_column(JSON, server_default="[]")
     facts: Mapped[dict[str, Any]] = mapped_column("metadata", JSON, server_default="{}")
     etag: Mapped[str] = mapped_column(server_default="")
-    record: Mapped[int] = mapped_column(BigInteger, index=True, server_default="0")
+    record_change: Mapped[int] = mapped_column("record", BigInteger, index=True, server_default="0")
     original: Mapped[bool] = mapped_column(server_default=false())
 
 
