@@ -18,7 +18,7 @@ from store import files
 from worker.attempt import Attempt, TrainingContext, open_context
 from worker.evaluate import describe, evaluate, measure
 from worker.gate import GateFailed, describe_in_sample
-from worker.learn import conclude, package, serve
+from worker.learn import conclude, gate_and_promote, package
 from worker.match import encode_held_out
 from worker.prepare import TrainingData
 from worker.validation import VALIDATION, Validation, choose_validation, decide_validation, encode_candidates
@@ -50,7 +50,7 @@ def import_language(attempt: Attempt) -> None:
         held_out = encode_held_out(context, _extend(context, context.proof_view, proof), [expansion.id], ())
         facts = {"language_file_sha256": expansion.dataset_sha256}
         version = package(context, expansion.language, content, proof, held_out, report, facts, [expansion.id])
-    serve(context, content, version, report)
+    gate_and_promote(context, content, version, report)
 
 
 def _open(context: TrainingContext) -> LanguageFile:

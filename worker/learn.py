@@ -43,17 +43,19 @@ def learn(attempt: Attempt) -> None:
         context = open_context(attempt)
         data = prepare(context, *context.earlier_expansions, attempt.expansion)
     content, version, report = make_version(context, data)
-    serve(context, content, version, report, [(row.picture, row.caption) for row in data.own_rows if row.picture])
+    gate_and_promote(
+        context, content, version, report, [(row.picture, row.caption) for row in data.own_rows if row.picture]
+    )
 
 
-def serve(
+def gate_and_promote(
     context: TrainingContext,
     content: VersionContent,
     version: Version,
     report: dict[str, Any],
     captions: Sequence[tuple[str, str]] = (),
 ) -> None:
-    """Serve a version if it passes the gate, with the `captions` (picture and text) that came with it."""
+    """Serve a version, if it passes the gate, with the `captions` (picture and text) that came with it."""
     attempt, language = context.attempt, version.language
     if (refusal := apply_gate(report, attempt.settings.min_recall)) is not None:
         half, why = refusal
@@ -122,11 +124,13 @@ def _train(context: TrainingContext, data: TrainingData) -> tuple[VersionContent
     steps = settings.count_steps(len(lesson))
     of = steps + (whole.count_steps(len(rows)) if rows else 0)
     corpus = make_corpus(data, lesson, context.base_version)
-    proof = _learn(attempt, Trainer(encoder, context.proof_view, corpus, checkpoints, settings), 0, of)
+    proof = _run_trainer(attempt, Trainer(encoder, context.proof_view, corpus, checkpoints, settings), 0, of)
     if not rows:
         return proof, proof
     corpus = make_corpus(data, rows, context.base_version)
-    content = _learn(attempt, Trainer(encoder, context.view, corpus, checkpoints / "whole", whole, proof), steps, of)
+    content = _run_trainer(
+        attempt, Trainer(encoder, context.view, corpus, checkpoints / "whole", whole, proof), steps, of
+    )
     taught = [row.caption for row in data.training_rows]
     words = collect_words(taught) if content.lexicon else ()
     return replace(content, ngrams=count_ngrams(taught), lexicon=words), proof
@@ -145,7 +149,7 @@ def _plan_refit(data: TrainingData, settings: LearnSettings) -> tuple[LearnSetti
     return short, [*data.proof_rows[::one_in], *new] if new else []
 
 
-def _learn(attempt: Attempt, trainer: Trainer, before: int, of: int) -> VersionContent:
+def _run_trainer(attempt: Attempt, trainer: Trainer, before: int, of: int) -> VersionContent:
     """Train from the newest checkpoint on, and report steps `of` so many, of which `before` were another training's."""
     seen = {path.name for path in trainer.folder.glob("step-*")}
 
