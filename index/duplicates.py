@@ -15,7 +15,7 @@ import numpy as np
 from index.gallery import Gallery
 from index.records import GalleryPicture, Place
 from index.selection import Criteria, Selection
-from index.vectors import Hit, Keys, Vector, VectorSet, compute_scores
+from index.vectors import Hit, Vector, VectorKeys, VectorSet, compute_scores
 
 MOST = 100  # pictures that are compared as near to one: a group has at most one more
 AT_ONCE = 16  # pictures that are looked at together
@@ -73,7 +73,7 @@ def find_groups(
 
 
 def _find_near(
-    picture: GalleryPicture, vector: Vector, pictures: VectorSet, least: float, allowed: Keys | None
+    picture: GalleryPicture, vector: Vector, pictures: VectorSet, least: float, allowed: VectorKeys | None
 ) -> list[Hit]:
     """Return the others near a picture, nearest first: at most `MOST`, and one more if there are more."""
     hits = pictures.search(vector, MOST + 2, allowed)  # itself is one of them

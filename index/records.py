@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from index.facts import TAGS, find_moment, list_facts, validate_metadata, validate_tags
-from index.vectors import Keys, is_among
+from index.vectors import VectorKeys, is_among
 from store.errors import PictureNotFound, RecordChanged, RegistryUnavailable
 from store.tables import PictureRow, PictureValueRow, RecordChangesRow
 
@@ -285,7 +285,7 @@ def list_ids_among(
     after: Place | None,
     order: Order,
     conditions: Sequence[ColumnElement[bool]],
-    keys: Keys,
+    keys: VectorKeys,
     places: Sequence[ColumnElement[bool]],
 ) -> list[str]:
     """List ids as `list_ids_after` does, faster, given the `keys` of all matching pictures.
@@ -340,11 +340,11 @@ def fetch_numbers(
     session: Session, query: Select[Any], parameters: Mapping[str, Any] | None = None
 ) -> NDArray[np.int64]:
     """Return the whole numbers of a query's one column, sorted, however many."""
-    blocks = list[Keys]()
+    blocks = list[VectorKeys]()
     with session.connection().execute(query, parameters) as result:
         # the driver's own tuples: SQLAlchemy's take three times as long as all the rest; in blocks, to hold few of them
         while rows := result.cursor.fetchmany(_READ_BLOCK):
             blocks.append(np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows)))
-    numbers: Keys = np.concatenate(blocks) if blocks else np.empty(0, dtype=np.int64)
+    numbers: VectorKeys = np.concatenate(blocks) if blocks else np.empty(0, dtype=np.int64)
     numbers.sort()
     return numbers

@@ -23,7 +23,7 @@ from index import ivf, segment_files
 from index.ivf import Curve
 from index.set_states import PartRecord
 from index.stored_rows import Names, StoredRows, hash_picture, read_rows
-from index.vectors import Candidates, Entry, Halves, Identity, Keys, Matrix, Vector, VectorRows
+from index.vectors import Candidates, Entry, Halves, Identity, Matrix, Vector, VectorKeys, VectorRows
 from store import files
 from store.data_root import DataRoot
 from store.errors import (
@@ -49,7 +49,7 @@ _REMEMBERED = 8  # arrays of allowed keys of which it remembers the rows, at mos
 class _AllowedRows:
     """Rows of a segment with an allowed key: as a bitmap (`alive`; None means all), or as numbers (`few`)."""
 
-    allowed: Keys
+    allowed: VectorKeys
     count: int
     alive: ivf.Alive | None = None
     counts: NDArray[np.int64] | None = None  # how many of them each list has, if they are searched by lists
@@ -68,7 +68,7 @@ class Segment:
 
     record: PartRecord
     exact: bool
-    keys: Keys
+    keys: VectorKeys
     vectors: Halves
     _hashes: NDArray[np.uint64]  # of the pictures, rising
     _order: NDArray[np.uint32]  # the row of each hash
@@ -98,7 +98,7 @@ class Segment:
     def get_depth(self, hits: int) -> int | None:
         return None if self.exact else ivf.choose_effort(self._curves, hits, self._recall)
 
-    def find_candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
+    def find_candidates(self, query: Vector, limit: int, hits: int, allowed: VectorKeys | None = None) -> Candidates:
         alive: ivf.Alive | None = self.alive
         depth = self.get_depth(hits) or 0
         probes: int | ivf.Probes = depth
@@ -156,7 +156,7 @@ class Segment:
     def _take_rows(self, rows: NDArray[np.int64]) -> VectorRows:
         return VectorRows(self.keys[rows], [self.read_entry(row) for row in rows.tolist()], self.vectors[rows])
 
-    def _find_allowed_rows(self, allowed: Keys) -> _AllowedRows:
+    def _find_allowed_rows(self, allowed: VectorKeys) -> _AllowedRows:
         """Find the rows with allowed keys, or remember them: the same filter is often asked again."""
         with self._lock:
             if (remembered := self._remembered.get(id(allowed))) is not None:
@@ -174,7 +174,7 @@ class Segment:
             self._remembered[id(allowed)] = found
         return found
 
-    def _find_rows_by_key(self, allowed: Keys) -> NDArray[np.int64]:
+    def _find_rows_by_key(self, allowed: VectorKeys) -> NDArray[np.int64]:
         """Find the living rows with an allowed key. When few are allowed, few of the mapped keys are read."""
         rows = np.searchsorted(self.keys, allowed)
         rows, allowed = rows[rows < len(self.keys)], allowed[rows < len(self.keys)]

@@ -32,7 +32,7 @@ from index.records import (
     hold_in_time,
     read_last_change,
 )
-from index.vectors import Keys, drop_repeated, is_among
+from index.vectors import VectorKeys, drop_repeated, is_among
 from store.registry import Registry
 from store.tables import CaptionRow, PictureRow, PictureValueRow
 
@@ -88,7 +88,7 @@ class KeySelection(NamedTuple):
     They were read in full at an earlier change; each later one may have left a key of a deleted picture among them.
     """
 
-    keys: Keys
+    keys: VectorKeys
     as_of_change: int
     full_read_at: int
 
@@ -111,15 +111,15 @@ class Selection:
         self._lock = Lock()
         self._reading = WeakValueDictionary[_SelectionKey, Lock]()  # one at a time reads the keys of a selection
 
-    def find_allowed_keys(self, criteria: Criteria, language: str = PICTURES, version: int = 0) -> Keys | None:
+    def find_allowed_keys(self, criteria: Criteria, language: str = PICTURES, version: int = 0) -> VectorKeys | None:
         """Return the allowed keys, ascending: of pictures, or of the captions in a language as a version shows them.
 
         Return None when all are allowed. All keys are allowed by now, except those of deleted contents.
         """
-        selected = self.select_keys(criteria, language, version)
+        selected = self.select_vector_keys(criteria, language, version)
         return None if selected is None else selected.keys
 
-    def select_keys(
+    def select_vector_keys(
         self, criteria: Criteria, language: str = PICTURES, version: int = 0, *, without_deleted: bool = False
     ) -> KeySelection | None:
         """Return the allowed keys as of now, or None for all; `without_deleted` excludes keys of deleted contents."""
@@ -157,7 +157,7 @@ class Selection:
         self, criteria: Criteria, limit: int, after: Place | None = None, order: Order = "created_at"
     ) -> list[GalleryPicture]:
         """Return one page of the pictures that meet the criteria."""
-        selected = None if criteria.filter is None else self.select_keys(criteria)
+        selected = None if criteria.filter is None else self.select_vector_keys(criteria)
         with self._registry.read_in_time() as session:
             page = (session, limit, after, order, criteria.build_conditions())
             if selected is not None and selected.as_of_change == read_last_change(session):
@@ -184,7 +184,7 @@ class Selection:
 
         Of `MONTHS` the newest, newest first.
         """
-        facets, selected = dict[str, list[FacetValue]](), self.select_keys(criteria)
+        facets, selected = dict[str, list[FacetValue]](), self.select_vector_keys(criteria)
         few = selected is not None and len(selected.keys) <= _MANY_KEYS
         with self._registry.read_in_time() as session:
             last = read_last_change(session)
@@ -222,7 +222,7 @@ def _count_bytes(selected: KeySelection) -> int:
     return min(max(selected.keys.nbytes, _CACHED_BYTES // _CACHED), _CACHED_BYTES)
 
 
-def _update_keys(keys: Keys, changed: Keys, allowed: Keys) -> Keys:
+def _update_keys(keys: VectorKeys, changed: VectorKeys, allowed: VectorKeys) -> VectorKeys:
     """Return `keys` after some pictures `changed`, of which some are `allowed`; the same array when nothing differs.
 
     Segments remember the rows that an array allows. All three are sorted; the time is that of a copy of `keys`.

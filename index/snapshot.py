@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from index.ranking import PictureHit, require_depth
-from index.vectors import Hit, Identity, Keys, Vector, VectorSet
+from index.vectors import Hit, Identity, Vector, VectorKeys, VectorSet
 from index.word_search import FoundWords
 from model.detection import Detector, Guess
 from model.languages import ENGLISH, canonicalize, is_in_script, look_up
@@ -175,7 +175,7 @@ class Snapshot:
         limit: int,
         after: PictureHit | None = None,
         min_score: float | None = None,
-        allowed: Keys | None = None,
+        allowed: VectorKeys | None = None,
         without: Collection[str] = (),
         calibration: Calibration | None = None,
     ) -> list[PictureHit]:
@@ -209,7 +209,7 @@ class Snapshot:
         return [hit for hit in ranked if min_score is None or hit.score >= min_score]
 
     def search_captions(
-        self, vector: Vector, tags: Sequence[str], limit: int, allowed: Mapping[str, Keys | None] | None = None
+        self, vector: Vector, tags: Sequence[str], limit: int, allowed: Mapping[str, VectorKeys | None] | None = None
     ) -> list[CaptionHit]:
         """Return the captions nearest to a unit vector, at most `limit` in each language, in the order of `tags`.
 

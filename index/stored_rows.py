@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.vectors import Entry, Halves, Keys, Matrix, VectorRows
+from index.vectors import Entry, Halves, Matrix, VectorKeys, VectorRows
 
 _TYPES = {"F16": np.float16, "I64": np.int64, "U64": np.uint64, "U32": np.uint32, "U8": np.uint8}
 _CHUNK = 65_536  # rows at a time: with 512 dimensions 64 MiB of vectors
@@ -71,7 +71,7 @@ class StoredRows:
     `places` has the number of each row among all rows of all sources.
     """
 
-    keys: Keys
+    keys: VectorKeys
     hashes: NDArray[np.uint64]  # of the picture of each row
     names: Names
     sources: Sequence[Matrix | Halves]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.float32]  # (n, dimension), rows of unit length
 Vector = NDArray[np.float32]  # (dimension,)
-Keys = NDArray[np.int64]  # (n,), rising: one for each picture or caption
+VectorKeys = NDArray[np.int64]  # (n,), rising: one for each picture or caption
 Halves = NDArray[np.float16]  # (n, dimension), as they are stored
 _CHUNK = 128  # vectors in double precision at a time: what does not stay in the cache takes four times as long
 _MARGIN = 16  # more candidates than hits, so that one search nearly always proves that the hits are the best
@@ -64,7 +64,7 @@ class Hit(NamedTuple):
 class VectorRows:
     """Rows of a set: keys, none of which ever gets another vector, what they represent, and vectors (n, dimension)."""
 
-    keys: Keys
+    keys: VectorKeys
     entries: Sequence[Entry]
     vectors: Matrix | Halves
 
@@ -121,7 +121,7 @@ class Part(Protocol):
     def get_depth(self, hits: int) -> int | None:
         """Return how many lists or candidates a search for so many hits looks at; None for a scan, or if unknown."""
 
-    def find_candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
+    def find_candidates(self, query: Vector, limit: int, hits: int, allowed: VectorKeys | None = None) -> Candidates:
         """Propose at most `limit` rows with the highest inner products with `query`, among those with an `allowed` key.
 
         `hits` of them are wanted: an approximate part searches as deep as that needs.
@@ -137,7 +137,7 @@ class Part(Protocol):
         """Return the part without the rows of these pictures; itself when it has none."""
 
 
-def is_among(keys: Keys, others: Keys) -> NDArray[np.bool_]:
+def is_among(keys: VectorKeys, others: VectorKeys) -> NDArray[np.bool_]:
     """Whether each of `keys`, in any order, is among `others`, which ascend: (n,)."""
     if not len(others):
         return np.zeros(len(keys), dtype=bool)
@@ -170,7 +170,7 @@ def compute_scores(query: Vector, vectors: Matrix | Halves) -> NDArray[np.float3
     return rounded
 
 
-def find_best(part: Part, query: Vector, k: int, allowed: Keys | None = None) -> list[Hit]:
+def find_best(part: Part, query: Vector, k: int, allowed: VectorKeys | None = None) -> list[Hit]:
     """Return the `k` entries with the highest scores, ties by entry; as a full scan does when candidates are exact."""
     available = part.count
     k = min(k, available)
@@ -208,7 +208,7 @@ class _Log:
     """Rows in the order in which they came. `died` has the moment at which a row was replaced or deleted."""
 
     vectors: Matrix  # (capacity, dimension)
-    keys: Keys  # (capacity,), not rising
+    keys: VectorKeys  # (capacity,), not rising
     died: NDArray[np.int64]  # (capacity,)
     entries: list[Entry] = field(default_factory=list)
     rows: dict[str, list[int]] = field(default_factory=dict)
@@ -264,7 +264,7 @@ class MemoryTail:
     def _alive(self) -> NDArray[np.int64]:
         return np.flatnonzero(self._died[: self._length] > self._moment)
 
-    def find_candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
+    def find_candidates(self, query: Vector, limit: int, hits: int, allowed: VectorKeys | None = None) -> Candidates:
         rows = self._alive
         if allowed is not None:
             rows = rows[is_among(self._keys[rows], allowed)]
@@ -357,7 +357,7 @@ class VectorSet:
         """Number of its entries."""
         return self.tail.count + sum(part.count for part in self.parts)
 
-    def search(self, query: Vector, k: int, allowed: Keys | None = None) -> list[Hit]:
+    def search(self, query: Vector, k: int, allowed: VectorKeys | None = None) -> list[Hit]:
         """Return the `k` entries with the highest scores, ties by entry; only those with an `allowed` key, if given."""
         hits = [hit for part in (*self.parts, self.tail) for hit in find_best(part, query, k, allowed)]
         return sorted(hits, key=_rank)[:k]

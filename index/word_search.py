@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import Session
 
 from index.records import LAST_CHANGE, fetch_numbers, hold_in_time
-from index.vectors import Keys, drop_repeated, is_among, mark_first_occurrences
+from index.vectors import VectorKeys, drop_repeated, is_among, mark_first_occurrences
 from model.spelling import Speller
 from model.text import (
     MOST_DOCUMENT_TERMS,
@@ -81,7 +81,7 @@ _SQLITE = "SELECT term FROM temp.picture_vocabulary"
 _POSTGRESQL = "SELECT DISTINCT unnest(string_to_array(terms, ' ')) FROM picture_words"
 
 
-_TermPictures = tuple[Keys, NDArray[np.int64]]
+_TermPictures = tuple[VectorKeys, NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class _TermMatches(NamedTuple):
     `is_form` (n,) marks those that only have another form of it.
     """
 
-    pictures: Keys
+    pictures: VectorKeys
     lengths: NDArray[np.int64]
     is_form: NDArray[np.bool_]
 
@@ -197,7 +197,7 @@ class WordSearch:
         self,
         words: str,
         release: Release,
-        allowed: Keys | None = None,
+        allowed: VectorKeys | None = None,
         without: str | None = None,
         languages: Sequence[str] = (),
         most: int = MOST,
@@ -220,7 +220,7 @@ class WordSearch:
             newest = _read_newest(session)
             read = partial(self._read_terms, session, newest, release)
             unseen = (read([term])[0] for term in unwanted)
-            excluded: Keys | None = reduce(np.intersect1d, unseen) if unwanted else None
+            excluded: VectorKeys | None = reduce(np.intersect1d, unseen) if unwanted else None
             known = self._words.read(session, newest).words if languages else ()
             forms = [find_forms(term, known, languages) for term in terms]
             with ExitStack() as turn:
@@ -333,7 +333,7 @@ class _Best(NamedTuple):
 
 
 def _select_best(
-    matches: Sequence[_TermMatches], weights: Sequence[int], named: Keys, most: int, least: float
+    matches: Sequence[_TermMatches], weights: Sequence[int], named: VectorKeys, most: int, least: float
 ) -> list[_Best]:
     """Return the `most` pictures of the highest weight, before all others those that are `named` so.
 

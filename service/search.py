@@ -177,7 +177,7 @@ class Search:
         """Read which pictures it may find now, which have its words, the facets, and the curves of chances."""
         lane, selection, criteria = self._context.lanes.filter, self._context.selection, self._criteria
         if criteria is not None:
-            self._allowed = await lane.run(selection.select_keys, criteria)
+            self._allowed = await lane.run(selection.select_vector_keys, criteria)
         if self._mode != "meaning" and self._text is not None:
             await self._find_words(self._text)
         if self._route is not None and self._text is not None:
@@ -186,7 +186,7 @@ class Search:
         if chances is not None and criteria is not None and allowed is not None:
             # keys of deleted pictures may be among them: where only these make enough, all are read again
             if chances.is_valid_among(len(allowed.keys)) and not chances.is_valid_among(allowed.least_count):
-                allowed = self._allowed = await lane.run(selection.select_keys, criteria, without_deleted=True)
+                allowed = self._allowed = await lane.run(selection.select_vector_keys, criteria, without_deleted=True)
             chances = chances if allowed and chances.is_valid_among(len(allowed.keys)) else None
         self._calibration = chances
         if self.body.facets is not None:

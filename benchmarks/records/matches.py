@@ -21,7 +21,7 @@ from index.gallery import Gallery
 from index.live import LiveIndex
 from index.sets import VectorSets
 from index.snapshot import Snapshot
-from index.vectors import Keys
+from index.vectors import VectorKeys
 from model.backend import open_encoder
 from model.languages import ENGLISH
 from model.match import CUT, Answers, Calibration, Curves, compute_expected_error, fit, measure_error, take_first
@@ -152,7 +152,7 @@ def measure_rejected(snapshot: Snapshot, vectors: Vectors, calibration: Calibrat
 
 
 def find_first_hits(
-    snapshot: Snapshot, vectors: Vectors, calibration: Calibration, allowed: Sequence[Keys] | None = None
+    snapshot: Snapshot, vectors: Vectors, calibration: Calibration, allowed: Sequence[VectorKeys] | None = None
 ) -> tuple[list[str], NDArray[np.float64]]:
     """Return the first hit of each search and its chance (n,)."""
     left = [None] * len(vectors) if allowed is None else allowed

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from index.vectors import Candidates, Entry, Identity, Keys, Matrix, Vector, VectorRows
+from index.vectors import Candidates, Entry, Identity, Matrix, Vector, VectorKeys, VectorRows
 from store.errors import IndexLost, IndexUnavailable
 
 if TYPE_CHECKING:
@@ -73,7 +73,9 @@ class Engine(Protocol):
         `queries` (q, dimension) are as people search; without them, recall is measured with generated ones.
         """
 
-    def find_nearest(self, view: EngineView, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Candidates:
+    def find_nearest(
+        self, view: EngineView, query: Vector, limit: int, hits: int, allowed: VectorKeys | None
+    ) -> Candidates:
         """Propose at most `limit` rows with the highest inner products by the engine; `hits` of them are wanted."""
 
     def get_depth(self, view: EngineView, hits: int) -> int | None:
@@ -188,7 +190,7 @@ class EnginePart:
     def get_depth(self, hits: int) -> int | None:
         return None if self.exact else self.engine.get_depth(self._view, hits)
 
-    def find_candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
+    def find_candidates(self, query: Vector, limit: int, hits: int, allowed: VectorKeys | None = None) -> Candidates:
         """Return candidates; by an exact scan when few rows are allowed. Raises `IndexUnavailable`."""
         view = self._view
         if allowed is not None and len(allowed) <= max(FEW, limit):

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from index.engine import EngineView, FoundRows, make_records, name_table
-from index.vectors import Candidates, Entry, Identity, Keys, Matrix, Vector, VectorRows
+from index.vectors import Candidates, Entry, Identity, Matrix, Vector, VectorKeys, VectorRows
 from store.errors import IndexLost, IndexUnavailable
 from store.files import pass_fault_point
 
@@ -94,7 +94,9 @@ class Milvus:
         with self._call(identity) as client:
             client.flush(self._ensure_collection(client, identity), timeout=12 * _SECONDS)
 
-    def find_nearest(self, view: EngineView, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Candidates:
+    def find_nearest(
+        self, view: EngineView, query: Vector, limit: int, hits: int, allowed: VectorKeys | None
+    ) -> Candidates:
         with self._call(view.identity) as client:
             (found,) = client.search(
                 self._load_collection(client, view.identity),

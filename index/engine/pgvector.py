@@ -20,7 +20,7 @@ from sqlalchemy.types import UserDefinedType
 from index import ivf
 from index.engine import EngineView, FoundRows, make_records, name_table
 from index.ivf import RECALL
-from index.vectors import Candidates, Entry, Identity, Keys, Matrix, Vector, VectorRows
+from index.vectors import Candidates, Entry, Identity, Matrix, Vector, VectorKeys, VectorRows
 from store.errors import IndexLost, IndexUnavailable, RegistryUnavailable, StorageFull
 from store.files import pass_fault_point
 from store.registry import Registry
@@ -192,7 +192,9 @@ class PgVector:
             with self._write(identity) as connection:
                 _write_note(connection, name, {"rows": rows, "recall": curves})
 
-    def find_nearest(self, view: EngineView, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Candidates:
+    def find_nearest(
+        self, view: EngineView, query: Vector, limit: int, hits: int, allowed: VectorKeys | None
+    ) -> Candidates:
         if view.count > self.scan_limit and view.identity.dimension <= _MOST_DIMENSIONS:
             candidates = self._choose_depth(view, hits, allowed)
             found = self._search_index(view, query, min(limit, _limit(hits)), allowed, candidates)
@@ -244,7 +246,7 @@ class PgVector:
     def close(self) -> None:
         """Close nothing: the connections are the registry's."""
 
-    def _choose_depth(self, view: EngineView, hits: int, allowed: Keys | None) -> int:
+    def _choose_depth(self, view: EngineView, hits: int, allowed: VectorKeys | None) -> int:
         """Choose how many candidates HNSW looks at for this recall; many with a filter, or if nobody measured."""
         if view.identity not in self._noted or self._noted[view.identity][0] != view.runs:
             with self._read(view.identity) as session:
@@ -270,7 +272,7 @@ class PgVector:
         return ivf.measure_curves(_TRIED, find_scores, exact)
 
     def _search_index(
-        self, view: EngineView, query: Vector, limit: int, allowed: Keys | None, candidates: int
+        self, view: EngineView, query: Vector, limit: int, allowed: VectorKeys | None, candidates: int
     ) -> Candidates:
         table = self._get_table(view.identity)
         halves = sql.literal(_write_vector(query)).cast(HalfVector(self._schema, view.identity.dimension))
@@ -282,7 +284,7 @@ class PgVector:
             settings |= {"enable_seqscan": "off", "enable_bitmapscan": "off"}
         return self._run(view, found, settings, exact=False)
 
-    def _scan(self, view: EngineView, query: Vector, limit: int, allowed: Keys | None) -> Candidates:
+    def _scan(self, view: EngineView, query: Vector, limit: int, allowed: VectorKeys | None) -> Candidates:
         """Search exactly, up to float32 rounding: compared as floats, which no index is for."""
         table, floats = self._get_table(view.identity), HalfVector(self._schema, view.identity.dimension, "vector")
         wanted = sql.literal(_write_vector(query)).cast(floats)
@@ -306,7 +308,7 @@ class PgVector:
         view: EngineView,
         distance: sql.ColumnElement[Any] | None = None,
         *,
-        allowed: Keys | None = None,
+        allowed: VectorKeys | None = None,
         vectors: bool = True,
     ) -> sql.Select[Any]:
         columns: list[Any] = [table.c.id, table.c.key, table.c.picture, table.c.text]

@@ -68,7 +68,7 @@ async def _find_page(
     One page is made at a time.
     """
     if not criteria.is_unrestricted:  # with its own time to wait: a page finds it kept
-        await context.lanes.filter.run(context.selection.select_keys, criteria)
+        await context.lanes.filter.run(context.selection.select_vector_keys, criteria)
     gallery, selection, pictures = context.gallery, context.selection, snapshot.pictures
     fingerprint = context.encoder.image_fingerprint
 

@@ -13,7 +13,7 @@ from index import segment
 from index.filters import parse_filter
 from index.segment import Segment
 from index.selection import Criteria
-from index.vectors import Entry, Hit, Identity, Keys, Matrix, MemoryTail, VectorRows
+from index.vectors import Entry, Hit, Identity, Matrix, MemoryTail, VectorKeys, VectorRows
 from store.data_root import DataRoot
 from tests.index.world import Machines, World
 
@@ -89,7 +89,7 @@ def names(rows: int, first: int = 0) -> list[Entry]:
     return [Entry(f"p{row:05d}") for row in range(first, first + rows)]
 
 
-def numbered(*keys: int) -> Keys:
+def numbered(*keys: int) -> VectorKeys:
     """Make an array of keys."""
     return np.array(keys, dtype=np.int64)
 

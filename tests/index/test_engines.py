@@ -12,7 +12,7 @@ from index.janitor import sweep
 from index.live import LiveIndex
 from index.segment import SEGMENTS
 from index.snapshot import Snapshot
-from index.vectors import Entry, Hit, Keys, Matrix
+from index.vectors import Entry, Hit, Matrix, VectorKeys
 from tests.doubles import DIMENSION
 from tests.index.conftest import brute_force, numbered
 from tests.index.conftest import unit as units
@@ -47,7 +47,7 @@ def change(world: World, number: int, vector: Matrix, seed: int) -> None:
     world.gallery.put([NewPicture(id, digest(seed), 9, 9, None, vector)], fingerprint)
 
 
-def find_expected(world: World, query: Matrix, k: int, allowed: Keys | None = None) -> list[Hit]:
+def find_expected(world: World, query: Matrix, k: int, allowed: VectorKeys | None = None) -> list[Hit]:
     """Find hits from the tables alone: slow, obvious, exact."""
     placed = world.gallery.find_content_keys(world.gallery.list_ids())
     ids = [id for id, place in placed.items() if allowed is None or place.key in allowed]
@@ -59,7 +59,7 @@ def find_expected(world: World, query: Matrix, k: int, allowed: Keys | None = No
     return sorted(capped, key=lambda hit: (-hit.score, hit.entry))[:k]
 
 
-def search(live: LiveIndex | Snapshot, query: Matrix, k: int, allowed: Keys | None = None) -> list[Hit]:
+def search(live: LiveIndex | Snapshot, query: Matrix, k: int, allowed: VectorKeys | None = None) -> list[Hit]:
     snapshot = live.current if isinstance(live, LiveIndex) else live
     return snapshot.pictures.search(query, k, allowed)
 

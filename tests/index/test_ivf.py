@@ -11,7 +11,7 @@ import pytest
 from index import ivf, segment
 from index.segment import Segment
 from index.set_states import PartRecord
-from index.vectors import Hit, Keys, Matrix, Vector, find_best
+from index.vectors import Hit, Matrix, Vector, VectorKeys, find_best
 from store.data_root import DataRoot
 from tests.index.conftest import (
     PICTURES,
@@ -45,7 +45,7 @@ def approximate(written: PartRecord, shared_root: DataRoot) -> Segment:
     return segment.read(shared_root, written, PICTURES, RECALL)
 
 
-def find_truth(query: Vector, vectors: Matrix, k: int, rows: Keys | None = None) -> list[Hit]:
+def find_truth(query: Vector, vectors: Matrix, k: int, rows: VectorKeys | None = None) -> list[Hit]:
     """Find the best of these rows by an exact scan."""
     rows = np.arange(len(vectors)) if rows is None else rows
     products = vectors[rows] @ query
@@ -53,7 +53,9 @@ def find_truth(query: Vector, vectors: Matrix, k: int, rows: Keys | None = None)
     return brute_force(query, vectors[near], [names(1, int(row))[0] for row in near], k)
 
 
-def measure_recall(part: Segment, vectors: Matrix, k: int, rows: Keys | None = None, *, told: bool = True) -> float:
+def measure_recall(
+    part: Segment, vectors: Matrix, k: int, rows: VectorKeys | None = None, *, told: bool = True
+) -> float:
     """Measure which share of the best hits is found, with queries that were not used to measure it before."""
     hits = total = 0
     for query in text_like(vectors, 60, seed=50):

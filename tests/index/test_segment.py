@@ -20,7 +20,7 @@ from index import segment
 from index.segment import Segment
 from index.set_states import PartRecord
 from index.stored_rows import StoredRows, read_rows
-from index.vectors import Entry, Identity, Keys, Vector, VectorRows, find_best
+from index.vectors import Entry, Identity, Vector, VectorKeys, VectorRows, find_best
 from store import files
 from store.data_root import DataRoot
 from store.errors import IndexFileCorrupt, StorageFull
@@ -243,7 +243,7 @@ def test_what_an_array_of_allowed_keys_left_is_not_taken_for_what_it_leaves_now(
     part, query, allowed = sealed(root, VECTORS, names(120)), VECTORS[7], numbered(*range(0, 120, 7))
     everything = numbered(*range(120))
 
-    def find(view: Segment, keys: Keys) -> list[str]:
+    def find(view: Segment, keys: VectorKeys) -> list[str]:
         return [hit.entry.picture for hit in find_best(view, query, 120, keys)]
 
     for _ in range(2):

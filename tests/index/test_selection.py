@@ -307,10 +307,10 @@ def test_a_listing_has_what_is_left_in_order(world: SelectionWorld, monkeypatch:
         monkeypatch.setattr(records, "MOST_WALKED", walked)
         monkeypatch.setattr(records, "_BLOCK", 3)
         assert {order: list_ids(order) for order in expected} == expected
-    known = world.selection.select_keys(wanted)
+    known = world.selection.select_vector_keys(wanted)
     assert known is not None
     outdated = KeySelection(known.keys + 1_000_000, known.as_of_change - 1, known.full_read_at)  # of no picture
-    monkeypatch.setattr(world.selection, "select_keys", lambda _: outdated)
+    monkeypatch.setattr(world.selection, "select_vector_keys", lambda _: outdated)
     assert list_ids("-shown_at") == shown[::-1]
     names = dict(world.selection.list_collections(frozenset({"other", "nothing"})))
     assert names == {"other": sum(p["collection"] == "other" for p in pictures)}
@@ -384,16 +384,16 @@ def test_keys_of_pictures_that_are_gone_are_counted(world: SelectionWorld) -> No
     wanted = make_criteria(make_match("tags", "kept"))
     for id in ("p1", "p2", "p3", "p4"):
         world.gallery.patch(Patch(id, {"tags": ["kept"]}), {})
-    first = world.selection.select_keys(wanted)
+    first = world.selection.select_vector_keys(wanted)
     assert first is not None and first.least_count == len(first.keys) == 4
     world.gallery.patch(Patch("p4", {"metadata": {}}), {})
-    same = world.selection.select_keys(wanted, without_deleted=True)
+    same = world.selection.select_vector_keys(wanted, without_deleted=True)
     assert same is not None and same.keys is first.keys and same.least_count == 4
     world.gallery.delete("p1")
     world.gallery.put([NewPicture("p2", digest(5_000), 9, 9, record=RecordInput(tags=["other"]))], "tower")
-    left = world.selection.select_keys(wanted)
+    left = world.selection.select_vector_keys(wanted)
     assert left is not None and left.least_count <= 2
-    left = world.selection.select_keys(wanted, without_deleted=True)
+    left = world.selection.select_vector_keys(wanted, without_deleted=True)
     assert left is not None and left.least_count == 2
     keys = world.gallery.find_content_keys(["p3", "p4"]).values()
     assert left.keys.tolist() == sorted(each.key for each in keys)

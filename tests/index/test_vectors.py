@@ -15,10 +15,10 @@ from index.stored_rows import StoredRows
 from index.vectors import (
     Candidates,
     Entry,
-    Keys,
     Matrix,
     MemoryTail,
     Vector,
+    VectorKeys,
     VectorRows,
     VectorSet,
     compute_scores,
@@ -112,7 +112,7 @@ class Scan:
     def count(self) -> int:
         return len(self.vectors)
 
-    def find_candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
+    def find_candidates(self, query: Vector, limit: int, hits: int, allowed: VectorKeys | None = None) -> Candidates:
         errors = np.random.default_rng(0).uniform(-self.noise, self.noise, self.count)
         values = (compute_scores(query, self.vectors) + errors).astype(np.float32)
         order = np.argsort(-values)[:limit]

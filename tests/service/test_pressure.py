@@ -251,7 +251,7 @@ def test_a_search_needs_no_thread_of_the_pool_that_all_others_share(fresh: Servi
 def test_filters_that_take_long_hold_up_no_search_by_words(fresh: Service) -> None:
     assert fresh.put("a", en=["a cat"]).status_code == 201
     tagged = {"must": [{"key": "tags", "match": {"value": "x"}}]}
-    with ThreadPoolExecutor(8) as clients, hold_up(fresh.context.selection, "select_keys") as reading:
+    with ThreadPoolExecutor(8) as clients, hold_up(fresh.context.selection, "select_vector_keys") as reading:
         answers = [clients.submit(fresh.search, "red apple", filter=tagged) for _ in range(8)]
         for _ in range(4):  # all threads of filters
             assert reading.acquire(timeout=PATIENCE)
