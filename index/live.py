@@ -166,7 +166,7 @@ class LiveIndex:
     def measure_recall(self, *, anew: bool = True) -> Recall | None:
         """Measure, in seconds, which share of the nearest pictures is found; None without pictures or the engine."""
         try:
-            return self._recall.measure(self.current.pictures, anew=anew)
+            return self._recall.measure(self.current.picture_set, anew=anew)
         except IndexUnavailable:
             return None
 

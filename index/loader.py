@@ -107,9 +107,9 @@ class ReleaseLoader:
         self._views = Views(encoder, sets.registry, sets.root)
         self._calibrations = Calibrations()
         self._former_languages: dict[int, FormerLanguage] = {}  # each read once: see `Views`
-        self.pictures = PictureSource.create(encoder, sets.gallery)
+        self.picture_source = PictureSource.create(encoder, sets.gallery)
         self.sources = _SourceMap(self._open_source)
-        self.sources[self.pictures.identity] = self.pictures
+        self.sources[self.picture_source.identity] = self.picture_source
 
     def open_views(self, release: Release) -> dict[str, View]:
         """Open the view of each language of a release; raises as `Views.open`, and `VersionPruned` or `BaseMoved`."""
@@ -139,7 +139,7 @@ class ReleaseLoader:
     def close_others(self, versions: Iterable[int], identities: Iterable[Identity]) -> None:
         """Close every view except those of `versions` and of what they build upon, and every source but these."""
         self._views.close_others(versions)
-        for identity in {*self.sources} - {self.pictures.identity, *identities}:
+        for identity in {*self.sources} - {self.picture_source.identity, *identities}:
             self.sources.pop(identity, None)
 
     def open_sealed_set(self, identity: Identity, opened: VectorSet | None = None) -> VectorSet:
@@ -186,7 +186,7 @@ class ReleaseLoader:
         """
         views, shared = self.open_views(release), self._views.open(release.shared)
         captions = (self.identify_captions(tag, number) for tag, number in release.languages.items())
-        named = (self.pictures.identity, *captions)
+        named = (self.picture_source.identity, *captions)
         sets = {of: opened[of] if of in opened else self.open_sealed_set(of) for of in named}
         budget, untaught = ImmediateBudget(), (of for of in self.list_untaught(release) if of in opened)
         sets |= {of: opened[of] for of in untaught if self.can_open_soon(of, budget)}
@@ -195,8 +195,8 @@ class ReleaseLoader:
 
     def attach_detector_and_chances(self, snapshot: Snapshot, previous: Snapshot | None) -> Snapshot:
         """Return the snapshot with the current detector and calibrations; itself if it has these."""
-        fingerprint = self.pictures.identity.fingerprint
-        curves, count = self._encoder.curves, snapshot.pictures.count
+        fingerprint = self.picture_source.identity.fingerprint
+        curves, count = self._encoder.curves, snapshot.picture_set.count
         self._calibrations = self._calibrations.refresh(
             self._gallery, fingerprint, snapshot.release, snapshot.change, curves, count
         )

@@ -81,7 +81,7 @@ class Snapshot:
     calibrations: Mapping[int, Calibration] = field(default_factory=dict)  # by version
 
     @cached_property
-    def pictures(self) -> VectorSet:
+    def picture_set(self) -> VectorSet:
         """The set of all pictures."""
         return next(vector_set for identity, vector_set in self.sets.items() if identity.kind == "pictures")
 
@@ -191,7 +191,7 @@ class Snapshot:
             if offset:
                 require_depth(offset + limit)
             depth = offset + limit if calibration is None else max(offset + limit, RIVALS)
-            hits = self.pictures.search(vector, depth + len(without), allowed)
+            hits = self.picture_set.search(vector, depth + len(without), allowed)
             hits = [hit for hit in hits if hit.entry.picture not in without] if without else hits
             skipped = _count_until(hits, after) if after else 0
             if skipped <= offset:
@@ -226,7 +226,7 @@ class Snapshot:
 
     def find_picture_vector(self, picture: str) -> Vector:
         """Return the vector of a picture; raise `PictureNotFound`."""
-        if len(rows := self.pictures.read_rows(picture)):
+        if len(rows := self.picture_set.read_rows(picture)):
             vector: Vector = rows.vectors[0].astype(np.float32)
             return vector
         raise PictureNotFound("there is no picture with this id")

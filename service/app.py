@@ -109,7 +109,7 @@ def build(settings: Settings, encoder: Encoder, reopen: Callable[[Settings], Enc
     make_folder(settings.home)
     registry = open_registry(settings.database)
     registry.initialise(encoder.base_fingerprint, settings.base)
-    pictures = Gallery(registry, root)
+    gallery = Gallery(registry, root)
     keys, rate = ApiKeys(registry), RateLimiter(settings.rate_per_minute)
     invalid = RateLimiter(min(_INVALID_PER_MINUTE, settings.rate_per_minute))
     people = People(
@@ -123,7 +123,7 @@ def build(settings: Settings, encoder: Encoder, reopen: Callable[[Settings], Enc
         root=root,
         registry=registry,
         open_encoder=reopen or (lambda settings: open_encoder(settings)),
-        gallery=pictures,
+        gallery=gallery,
         selection=Selection(registry),
         keys=keys,
         people=people,
@@ -131,7 +131,7 @@ def build(settings: Settings, encoder: Encoder, reopen: Callable[[Settings], Enc
         cursors=Cursors.open(root),
         metrics=metrics,
         lanes=Lanes(),
-        **build_components(settings, registry, pictures, metrics, encoder),
+        **build_components(settings, registry, gallery, metrics, encoder),
     )
     warm_up(context)
     if not context.live.start():

@@ -68,9 +68,9 @@ class Context:
     rate: RateLimiter
     cursors: Cursors
     metrics: Metrics
-    texts: TextQueue
-    pictures: PictureQueue
-    writes: WriteQueue
+    text_queue: TextQueue
+    picture_queue: PictureQueue
+    write_queue: WriteQueue
     lanes: Lanes
     datasets: DatasetChecker = field(default_factory=lambda: DatasetChecker(DATASET_CHECKS))
     hit_records: HitRecords = field(init=False)
@@ -97,10 +97,10 @@ class Context:
         self.terms = TermsCopy(self.registry)
         self.provider = Provider(settings) if settings.oidc_issuer else None
         self.admissions = {
-            BodyKind.PICTURE: self.pictures.searches,
-            BodyKind.PICTURES_IN_JSON: self.pictures.searches,
-            BodyKind.UPLOAD: self.pictures.uploads,
-            BodyKind.PICTURES: self.pictures.batches,
+            BodyKind.PICTURE: self.picture_queue.searches,
+            BodyKind.PICTURES_IN_JSON: self.picture_queue.searches,
+            BodyKind.UPLOAD: self.picture_queue.uploads,
+            BodyKind.PICTURES: self.picture_queue.batches,
             BodyKind.SEARCHES: AdmissionLimit(_LONG_REQUESTS, "batches of searches"),
             BodyKind.CHANGES: AdmissionLimit(_LONG_REQUESTS, "changes of many pictures"),
         }

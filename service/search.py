@@ -154,11 +154,11 @@ class Search:
         if self._upload is not None:
             digest = await self._context.lanes.search.run(hashlib.sha256, self._upload)
             self._upload_sha256 = digest.hexdigest()
-            uploaded = await self._context.pictures.encode(self._upload)
+            uploaded = await self._context.picture_queue.encode(self._upload)
             self._upload = None
             self._timing.record("picture")
         texts = [text for text in (self._text, self._minus_text) if text is not None]
-        queries = await self._context.texts.encode(self._route.view, texts) if self._route else []
+        queries = await self._context.text_queue.encode(self._route.view, texts) if self._route else []
         by_text = dict(zip(texts, queries, strict=True))
         if self._text is not None:
             terms.append((weights.text, by_text[self._text].vector))
@@ -271,7 +271,7 @@ class Search:
         if self._criteria is not None:
             query += [body.filter, self._caller.id]
         # what may not change from page to page; a picture that is named may get another content, and vector
-        state: list[object] = [self._snapshot.release.number, self._snapshot.pictures.identity.name]
+        state: list[object] = [self._snapshot.release.number, self._snapshot.picture_set.identity.name]
         if self._vector is not None and self._named_pictures:
             state.append(hashlib.sha256(self._vector.tobytes()).hexdigest()[:16])
         place = cursors.read_place(query, body.cursor, state)
@@ -307,7 +307,7 @@ class Search:
             records = self._context.hit_records.read([hit.picture for hit in hits], within)
         if within is not None and records is not None:
             hits = [hit for hit in hits if hit.picture in records]  # one may have been moved away since it was allowed
-        captions, pictures = self._read_captions(hits, records), self._snapshot.pictures
+        captions, pictures = self._read_captions(hits, records), self._snapshot.picture_set
         warnings = {
             "nothing_likely": nothing_likely,
             "records_unavailable": records is None or self._is_away,

@@ -52,9 +52,9 @@ def build_components(
         "encoder": encoder,
         "base": names.get(encoder.base_view.version) or settings.base.partition("@")[0],
         "live": live,
-        "texts": TextQueue(encoder, settings, metrics),
-        "pictures": PictureQueue(encoder, settings, metrics),
-        "writes": WriteQueue(live, settings),
+        "text_queue": TextQueue(encoder, settings, metrics),
+        "picture_queue": PictureQueue(encoder, settings, metrics),
+        "write_queue": WriteQueue(live, settings),
     }
 
 
@@ -119,7 +119,7 @@ class BaseFollower:
             return await run_in_threadpool(_close, new)
         await self._begin(new)
         try:
-            await old.writes.run_between_batches(lambda: self._swap(old, new))
+            await old.write_queue.run_between_batches(lambda: self._swap(old, new))
         except BaseException:
             await self._close(new)
             raise
@@ -146,12 +146,12 @@ class BaseFollower:
 
     async def _begin(self, context: Context) -> None:
         self._open.append(context)
-        for queue in (context.texts, context.pictures, context.writes):
+        for queue in (context.text_queue, context.picture_queue, context.write_queue):
             await queue.__aenter__()
 
     async def _close(self, context: Context) -> None:
         self._open.remove(context)
-        for queue in (context.writes, context.pictures, context.texts):
+        for queue in (context.write_queue, context.picture_queue, context.text_queue):
             await queue.__aexit__()
         await run_in_threadpool(_close, context)
 
@@ -185,7 +185,7 @@ def warm_up(context: Context) -> None:
 
 
 def _close(context: Context) -> None:
-    context.pictures.close()
+    context.picture_queue.close()
     with contextlib.suppress(PictoglotError):
         context.live.close()
 

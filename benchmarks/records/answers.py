@@ -134,7 +134,7 @@ def measure_duplicates(collection: Collection) -> list[dict[str, Any]]:
 
 
 def _compare(collection: Collection, selection: Selection, wanted: Criteria, after: Place | None) -> DuplicatesPage:
-    pictures = collection.live.current.pictures
+    pictures = collection.live.current.picture_set
     return find_groups(
         collection.gallery,
         selection,

@@ -92,8 +92,8 @@ def open_collection(home: Path, made: Domains) -> Iterator[Collection]:
         sets = VectorSets(records.gallery)
         live = LiveIndex(encoder, sets)
         live.start()
-        if len(live.current.pictures.parts) > 1:  # a run that was stopped before it had merged them
-            Indexer(sets).seal(live.current.pictures.identity)
+        if len(live.current.picture_set.parts) > 1:  # a run that was stopped before it had merged them
+            Indexer(sets).seal(live.current.picture_set.identity)
             live.refresh()
         yield Collection(**vars(records), live=live, vectors=_draw_vectors(home, made))
         live.close()

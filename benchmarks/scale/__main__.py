@@ -204,7 +204,7 @@ def measure_changes(live: LiveIndex, registry: Registry, made: Made, count: int,
         "bytes_written_per_put": sealed.written / max(1, count - _SAMPLE),
         "longest_stall_ms": stalled["longest_stall_ms"],
         "searches_meanwhile": stalled["searches"],
-        "segments": len(live.current.pictures.parts),
+        "segments": len(live.current.picture_set.parts),
     }
 
 

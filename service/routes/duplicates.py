@@ -45,7 +45,7 @@ async def list_duplicates(
     started, snapshot = time.perf_counter(), context.live.current
     criteria = Criteria(parse_query_filter(filter), caller.collections, collection)
     query = ["duplicates", min_score, filter, collection, caller.id if caller.collections is not None else None]
-    state, cursors = snapshot.pictures.identity.name, context.cursors
+    state, cursors = snapshot.picture_set.identity.name, context.cursors
     place = cursors.read_place(query, cursor, state)
     page = await _find_page(snapshot, context, criteria, min_score, limit, place and (place[0], place[1]))
     groups = await _list_groups(page.groups, context, caller)
@@ -53,7 +53,7 @@ async def list_duplicates(
         items=groups,
         examined=page.examined,
         release=snapshot.release.number,
-        generation=name_generation(snapshot.pictures, caller),
+        generation=name_generation(snapshot.picture_set, caller),
         next_cursor=None if page.place is None else cursors.write_place(query, page.place, state),
         timing_ms=count_milliseconds(started),
     )
@@ -69,7 +69,7 @@ async def _find_page(
     """
     if not criteria.is_unrestricted:  # with its own time to wait: a page finds it kept
         await context.lanes.filter.run(context.selection.select_vector_keys, criteria)
-    gallery, selection, pictures = context.gallery, context.selection, snapshot.pictures
+    gallery, selection, pictures = context.gallery, context.selection, snapshot.picture_set
     fingerprint = context.encoder.image_fingerprint
 
     def fill_page() -> DuplicatesPage:

@@ -53,7 +53,7 @@ async def embed(body: schemas.EmbeddingsRequest, request: Request, context: AppC
             inputs = await context.lanes.search.run(_read_inputs, body.input, body.language, snapshot, most)
             small = 0 < request.state.body.declared <= context.settings.json_bytes  # else it has a place already
             if small and any(isinstance(item, bytes) for item in inputs):
-                place.enter_context(context.pictures.searches.admit())
+                place.enter_context(context.picture_queue.searches.admit())
         embedded = await run_unless_client_leaves(request, _encode_inputs(inputs, context))
     return await context.answer(lambda: _make_answer(embedded, body.encoding_format, _name_model(context)))
 
@@ -88,7 +88,7 @@ async def _encode_inputs(inputs: Sequence[_Input], context: Context) -> list[_Em
     """Encode each input, in order; all texts of one view together, pictures one after another."""
     texts = iter(await _encode_texts([item for item in inputs if not isinstance(item, bytes)], context))
     return [
-        _EmbeddedInput(await context.pictures.encode(item)) if isinstance(item, bytes) else next(texts)
+        _EmbeddedInput(await context.picture_queue.encode(item)) if isinstance(item, bytes) else next(texts)
         for item in inputs
     ]
 
@@ -100,7 +100,7 @@ async def _encode_texts(items: Sequence[tuple[Route, str]], context: Context) ->
     queries: dict[tuple[int, str], EncodedQuery] = {}
     for version, group in by_view.items():
         texts = [text for _, text in group]
-        encoded = await context.texts.encode(group[0][0], texts)
+        encoded = await context.text_queue.encode(group[0][0], texts)
         queries |= {(version, text): query for text, query in zip(texts, encoded, strict=True)}
     found = [(queries[route.view.version, text], route.used) for route, text in items]
     return [_EmbeddedInput(query.vector, query.tokens, language) for query, language in found]

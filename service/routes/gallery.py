@@ -145,7 +145,7 @@ async def patch_picture(
     With `If-Match`, 412 `record_changed` unless the record still has this `ETag`. When the answer arrives, new captions
     are found. Those in a language that is not served are kept, and are found when it is taught.
     """
-    put = await context.writes.run(context.live.patch_picture, make_patch(id, body, if_match, caller))
+    put = await context.write_queue.run(context.live.patch_picture, make_patch(id, body, if_match, caller))
     await context.refresh_successor()
     return await _make_item(put, context, caller, response)
 
@@ -154,7 +154,7 @@ async def patch_picture(
 @require_scope("write", allows_bound_keys=True)
 async def delete_picture(id: PathId, context: AppContext, caller: Caller, if_match: values.IfMatch = None) -> None:
     """Delete a picture; when the answer arrives, no search returns it any more. `If-Match` as with `PATCH`."""
-    await context.writes.run(context.live.delete_picture, id, caller.collections, parse_if_match(if_match))
+    await context.write_queue.run(context.live.delete_picture, id, caller.collections, parse_if_match(if_match))
     await context.refresh_successor()
 
 
@@ -236,17 +236,17 @@ async def add_picture(
     """Decode, encode and write a picture with the sha256 `content`; when this returns, searches find it."""
     if record.collections is not None or record.precondition is not None:
         await run_in_threadpool(context.gallery.check, id, record)
-    picture = await context.pictures.uploads(data, context.settings.upload_seconds)
+    picture = await context.picture_queue.uploads(data, context.settings.upload_seconds)
     if context.settings.keep_originals:
         picture = replace(picture, original=data)
     files.require_free(context.settings.home, context.settings.free_bytes)
     fingerprint = context.encoder.image_fingerprint
     vector = await run_in_threadpool(context.gallery.find_vector, content, fingerprint, record.collections)
     if vector is None:
-        (vector,) = await context.pictures.encode_uploads([picture.rgb])
+        (vector,) = await context.picture_queue.encode_uploads([picture.rgb])
     width, height = picture.size
     new = NewPicture(id, content, width, height, captions, vector, picture, record=record)
-    put = await context.writes.put(new)
+    put = await context.write_queue.put(new)
     await context.refresh_successor()
     return put
 

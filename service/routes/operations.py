@@ -72,8 +72,8 @@ def get_status(context: AppContext) -> schemas.ServiceStatus:
         **_describe_serving(context, health, whole=True).model_dump(),
         space=schemas.Space(free=disk.free, total=disk.total, reserve=settings.free_bytes),
         queues=schemas.Queues(
-            texts=context.texts.depth,
-            pictures=context.pictures.depth,
+            texts=context.text_queue.depth,
+            pictures=context.picture_queue.depth,
             unsealed=context.live.unsealed_count if health.snapshot else 0,
             **{state: counts.get(state, 0) for state in ("queued", "running")},
         ),
@@ -199,10 +199,10 @@ def check_health(context: Context) -> Health:
 def collect_metrics(context: Context) -> Iterator[GaugeMetricFamily]:
     """Yield what is read anew at each scrape; nothing of expansions while the registry does not answer."""
     health = check_health(context)
-    yield make_gauge("queue_texts", "Texts waiting to be encoded.", context.texts.depth)
-    yield make_gauge("queue_pictures", "Pictures waiting to be encoded.", context.pictures.depth)
-    yield make_gauge("cache_hits", "Query vectors taken from the cache.", context.texts.hits)
-    yield make_gauge("cache_misses", "Query vectors that were not in the cache.", context.texts.misses)
+    yield make_gauge("queue_texts", "Texts waiting to be encoded.", context.text_queue.depth)
+    yield make_gauge("queue_pictures", "Pictures waiting to be encoded.", context.picture_queue.depth)
+    yield make_gauge("cache_hits", "Query vectors taken from the cache.", context.text_queue.hits)
+    yield make_gauge("cache_misses", "Query vectors that were not in the cache.", context.text_queue.misses)
     yield make_gauge("free_bytes", "Free space under the data root.", files.measure_free(context.settings.home))
     unsealed = context.live.unsealed_count if health.snapshot else 0
     yield make_gauge("unsealed_changes", "Changes of the gallery that no worker has sealed yet.", unsealed)
@@ -250,7 +250,7 @@ def _measure_scrub(context: Context) -> Iterator[GaugeMetricFamily]:
 
 
 def _find_faults(context: Context, snapshot: Snapshot | None) -> Iterator[Fault]:
-    if not all(queue.alive for queue in (context.texts, context.pictures, context.writes)):
+    if not all(queue.alive for queue in (context.text_queue, context.picture_queue, context.write_queue)):
         yield Fault(_ENCODER_STOPPED)
     if context.stopping.is_set():
         yield Fault(_DRAINING)

@@ -76,7 +76,7 @@ async def post_changes(body: schemas.PictureChanges, context: AppContext, caller
     caller.require_access(body.collection)
     tags, gone = validate_tags(body.add_tags), [normalize(tag).strip() for tag in body.remove_tags]
     change = BulkChange(body.ids, tags, gone, body.collection, body.deleted, caller.collections)
-    outcomes = await context.writes.run(context.live.change_pictures, change)
+    outcomes = await context.write_queue.run(context.live.change_pictures, change)
     await context.refresh_successor()
     items = [schemas.ChangeOutcome(id=id, outcome=outcome) for id, outcome in outcomes.items()]
     return schemas.ChangeOutcomes(items=items, changed=sum(item.outcome == "changed" for item in items))

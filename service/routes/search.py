@@ -70,7 +70,7 @@ async def search_captions(
     criteria = Criteria(wanted, caller.collections)
     timing.record("read")
     if request.state.files:
-        vector = await run_unless_client_leaves(request, context.pictures.encode(request.state.files.pop()))
+        vector = await run_unless_client_leaves(request, context.picture_queue.encode(request.state.files.pop()))
         timing.record("picture")
     elif body.picture:
         vector = await context.find_vector(body.picture, snapshot, caller)

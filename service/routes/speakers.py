@@ -139,7 +139,7 @@ async def review_captions(tag: str, body: schemas.Review, context: AppContext, c
 
 async def _accept(alike: Sequence[ProposalRow], caller: Principal, context: Context) -> None:
     """Make the first of some proposals that say the same a caption; killed in between, it can be done again."""
-    await context.writes.run(_add_caption, context.live, context, alike[0])
+    await context.write_queue.run(_add_caption, context.live, context, alike[0])
     await run_in_threadpool(context.registry.proposals.accept, alike, caller.id)
     await context.refresh_successor()
 

@@ -64,7 +64,7 @@ def test_mutated_scans_and_photographs_of_phones(service: Service, seed: int) ->
     answer = service.admin.post("/v1/pictures", files={"picture": ("x", cut)})
     assert answer.is_success or (answer.status_code < 500 and answer.json()["code"] in CODES), answer.text
     assert len(service.context.gallery.list_ids()) - before == (answer.status_code == 201)
-    for pid in service.context.pictures.uploads.decoder.pids:
+    for pid in service.context.picture_queue.uploads.decoder.pids:
         assert measure_address_space(pid) <= MEMORY + SLACK
 
 

@@ -32,9 +32,9 @@ def test_what_was_sealed_is_adopted_and_the_memory_of_the_tail_is_free(world: Wo
     live = world.serve()
     put(live, *range(10))
     before = ask(live)
-    assert (live.current.pictures.tail.count, live.current.pictures.waiting) == (10, 10)
+    assert (live.current.picture_set.tail.count, live.current.picture_set.waiting) == (10, 10)
     world.seal()
-    assert live.current.pictures.tail.count == 10  # until it looks
+    assert live.current.picture_set.tail.count == 10  # until it looks
     assert live.refresh() and ask(live) == before
     for vector_set in live.current.sets.values():
         assert (vector_set.tail.count, vector_set.waiting) == (0, 0)
@@ -109,7 +109,7 @@ def test_searches_go_on_and_are_right_while_states_are_sealed_and_adopted(world:
             put(live, seed)
             put_picture(live, "changing", seed)
             live.refresh()
-            states.add(live.current.pictures.state)
+            states.add(live.current.picture_set.state)
             seed += 1
     finally:
         stop.set()
@@ -213,7 +213,7 @@ def test_an_api_that_starts_far_behind_waits_for_the_worker_that_seals(
 
     monkeypatch.setattr(loader, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=wait))
     live = world.serve(seal_first=FIRST)
-    assert len(waits) == 3 and live.current.pictures.tail.count == 0
+    assert len(waits) == 3 and live.current.picture_set.tail.count == 0
     assert score_pictures(live, 3) == world.rank(3)
 
 
@@ -225,7 +225,7 @@ def test_when_the_worker_takes_too_long_the_changes_stay_in_memory(
     take_sealing_duty(world)
     monkeypatch.setattr(loader, "PATIENCE", 0.0)
     live = world.serve(seal_first=FIRST)
-    assert world.state().segments == () and live.current.pictures.tail.count == 12
+    assert world.state().segments == () and live.current.picture_set.tail.count == 12
     assert score_pictures(live, 3) == world.rank(3)
 
 
@@ -233,7 +233,7 @@ def test_without_a_worker_an_api_seals_and_gives_the_duty_back(world: World) -> 
     for seed in range(12):
         world.put(f"p{seed}", seed)
     live = world.serve(seal_first=FIRST)
-    assert live.current.pictures.tail.count == 0 and [each.rows for each in world.state().segments] == [12]
+    assert live.current.picture_set.tail.count == 0 and [each.rows for each in world.state().segments] == [12]
     assert free(world)
 
 
@@ -242,17 +242,17 @@ def test_a_set_that_a_worker_begins_anew_is_served_as_it_was_until_it_is_sealed(
     put(live, *range(12))
     world.seal()
     live.refresh()
-    before, opened = ask(live), live.current.pictures
+    before, opened = ask(live), live.current.picture_set
     world.sets.register(world.pictures(), world.state(), NOTHING_SEALED)
     take_sealing_duty(world)
     live.refresh()
     live.refresh()
-    assert live.current.pictures is opened and ask(live) == before and world.state().segments == ()
+    assert live.current.picture_set is opened and ask(live) == before and world.state().segments == ()
     put(live, 12)
     assert score_pictures(live, 12) == world.rank(12)
     give_back_sealing_duty(world)
     live.refresh()
-    assert world.state().segments and live.current.pictures.state == world.state().number
+    assert world.state().segments and live.current.picture_set.state == world.state().number
     assert score_pictures(live, 12) == world.rank(12) and free(world)
 
 

@@ -97,7 +97,7 @@ def test_the_only_segment_of_a_set_is_made_again_with_the_same_name(
     wait_until(lambda: not live.current.degraded)
     assert ask(live) == before and live.verify() == []
     assert f"segment {folder.name} is unusable (index_file_corrupt)" in caplog.text
-    assert live.current.pictures.tail.count == 0 and world.state().segments == state.segments
+    assert live.current.picture_set.tail.count == 0 and world.state().segments == state.segments
     assert world.serve().current.degraded == ()
 
 

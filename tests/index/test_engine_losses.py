@@ -106,7 +106,7 @@ def test_what_an_engine_lost_is_told_found_in_the_tables_and_sealed_again(
     clock.now += 61
     live.refresh()
     wait_until(lambda: not live.current.degraded)
-    assert is_whole(world) and live.current.pictures.tail.count == 0 and live.verify() == []
+    assert is_whole(world) and live.current.picture_set.tail.count == 0 and live.verify() == []
     assert ask(live) == before == ask(world.serve()) and world.serve().current.degraded == ()
 
 
@@ -141,7 +141,7 @@ def test_what_is_lost_while_the_engine_is_away_is_found_when_it_is_back(
         patch.setattr(type(world.engine), "count", fail_with(IndexUnavailable()))
         live = world.serve()
         live.refresh()
-        assert live.current.degraded == () and live.current.pictures.state == world.state().number
+        assert live.current.degraded == () and live.current.picture_set.state == world.state().number
     live.refresh()
     assert ask(live) == before
 

@@ -91,13 +91,13 @@ def test_rows_that_no_kept_state_sees_are_removed(world: World) -> None:
         put(live, seed)
         world.seal()
     assert count_rows(world, first) == 6, "a process may still search in the first state"
-    assert len(old.pictures.search(stored(1, dimension=64)[0], 20)) == 6
+    assert len(old.picture_set.search(stored(1, dimension=64)[0], 20)) == 6
     world.sets.retire_states(world.pictures(), seconds=0)
     put(live, 11)
     world.seal()
     assert count_rows(world, first) == 5
     live.refresh()
-    assert live.current.pictures.count == 10 == len(find_pictures(live, 1, 20))
+    assert live.current.picture_set.count == 10 == len(find_pictures(live, 1, 20))
 
 
 def test_many_small_runs_become_one(world: World) -> None:

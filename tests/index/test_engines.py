@@ -61,7 +61,7 @@ def find_expected(world: World, query: Matrix, k: int, allowed: VectorKeys | Non
 
 def search(live: LiveIndex | Snapshot, query: Matrix, k: int, allowed: VectorKeys | None = None) -> list[Hit]:
     snapshot = live.current if isinstance(live, LiveIndex) else live
-    return snapshot.pictures.search(query, k, allowed)
+    return snapshot.picture_set.search(query, k, allowed)
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def mixed(world: World) -> LiveIndex:
 
 @pytest.mark.parametrize("k", [1, 7, 40, 200])
 def test_scores_and_order_are_those_of_an_exact_scan(world: World, mixed: LiveIndex, k: int) -> None:
-    assert mixed.current.pictures.count == 61
+    assert mixed.current.picture_set.count == 61
     for query in unit(6, seed=1):
         assert search(mixed, query, k) == find_expected(world, query, k)
 
@@ -123,7 +123,7 @@ def test_rows_texts_and_count_are_those_of_the_gallery(world: World) -> None:
         assert captions.count == 6
         texts = [entry.text for entry in captions.read_rows("p1").entries]
         assert texts == ["a picture “quoted\" with 'both'", "ein\nBild ü"]
-        assert len(captions.read_rows("p2")) == len(live.current.pictures.read_rows("p2")) == 0
+        assert len(captions.read_rows("p2")) == len(live.current.picture_set.read_rows("p2")) == 0
         (stored,) = world.gallery.find_picture_vectors(["p3"], world.encoder.image_fingerprint).values()
         assert live.current.find_picture_vector("p3").tobytes() == stored.tobytes()
         if not sealed:
@@ -195,4 +195,4 @@ def test_a_process_that_missed_deletions_opens_its_sets_again(world: World) -> N
     for live in (behind, here):
         live.refresh()
     assert ask(behind) == ask(here) == ask(world.serve())
-    assert behind.current.pictures.count == 6 and len(behind.current.pictures.read_rows("p1")) == 0
+    assert behind.current.picture_set.count == 6 and len(behind.current.picture_set.read_rows("p1")) == 0

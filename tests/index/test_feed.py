@@ -190,7 +190,7 @@ def test_a_set_that_is_made_in_several_steps_begins_again_when_the_feed_is_prune
     own.seal(world.pictures())
     assert pages == [3, 3, 3, 1, 3, 3, 3]  # once; a deleted picture keeps its vector; then once more
     live = world.serve()
-    assert live.current.pictures.tail.count == 0 and score_pictures(live, 1) == world.rank(1)
+    assert live.current.picture_set.tail.count == 0 and score_pictures(live, 1) == world.rank(1)
 
 
 def make_empty_row(world: World) -> dict[str, object]:

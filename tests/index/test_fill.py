@@ -127,7 +127,7 @@ def test_all_pictures_are_encoded_again_for_another_image_tower(world: World, mo
     fill_pictures(world.encoder, world.sets, lambda *args: seen.append(args))
     encoded = world.encoder.pictures_encoded
     live = world.serve()
-    assert live.current.pictures.count == 19 and live.current.pictures.tail.count == 0
+    assert live.current.picture_set.count == 19 and live.current.picture_set.tail.count == 0
     assert world.encoder.pictures_encoded == encoded and seen == [(20, 20)]
 
 
@@ -234,6 +234,6 @@ def test_parts_without_an_index_count_before_they_are_merged(world: World, monke
             world.make_indexer(most=20, seal_at=100).seal(world.pictures())
     assert [written.rows for written in world.state().segments] == [20, 20, 10]
     live.refresh()
-    assert score_pictures(live, 1) == world.rank(1) and live.current.pictures.tail.count == 0
+    assert score_pictures(live, 1) == world.rank(1) and live.current.picture_set.tail.count == 0
     world.make_indexer(most=20, seal_at=100).seal(world.pictures())
     assert [written.rows for written in world.state().segments] == [10, 40]

@@ -91,10 +91,10 @@ def test_a_changed_record_is_found_by_what_it_is_now(empty: World, live: LiveInd
         return {hit.entry.picture for hit in search(live, query, 10, selection.find_allowed_keys(wanted))}
 
     assert find() == set()
-    generation = live.current.pictures.generation
+    generation = live.current.picture_set.generation
     for id in ("p003", "p045"):
         live.patch_picture(Patch(id, {"tags": ["new"]}))
-    assert find() == {"p003", "p045"} and live.current.pictures.generation == generation
+    assert find() == {"p003", "p045"} and live.current.picture_set.generation == generation
     live.patch_picture(Patch("p003", {"tags": []}))
     live.delete_picture("p045")
     assert find() == set()

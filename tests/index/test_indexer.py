@@ -31,10 +31,10 @@ def test_sealing_and_merging_change_no_score_and_no_order(world: World) -> None:
         before = ask(live)
         assert before[0] == [world.rank(seed) for seed in range(8)]
         assert world.seal() == 2
-        assert live.refresh() and live.current.pictures.tail.count == 0
+        assert live.refresh() and live.current.picture_set.tail.count == 0
         assert ask(live) == before
         assert ask(world.serve()) == before
-    assert live.current.pictures.count == 30
+    assert live.current.picture_set.count == 30
     assert live.verify() == [] and live.current.degraded == ()
 
 
@@ -140,9 +140,9 @@ def test_pictures_that_nobody_encoded_yet_are_not_sealed_as_if_there_were_none(
     world.seal()
     assert world.state().upto_change == 0
     live = world.serve()
-    assert live.current.pictures.count == 2
+    assert live.current.picture_set.count == 2
     world.seal()
-    assert world.state().upto_change == 2 and world.serve().current.pictures.count == 2
+    assert world.state().upto_change == 2 and world.serve().current.picture_set.count == 2
 
 
 def test_what_is_put_while_a_segment_is_written_is_in_the_answers(
@@ -159,7 +159,7 @@ def test_what_is_put_while_a_segment_is_written_is_in_the_answers(
     world.seal()
     live.refresh()
     for each in (live, world.serve()):
-        assert score_pictures(each, 3) == world.rank(3) and each.current.pictures.count == 2
+        assert score_pictures(each, 3) == world.rank(3) and each.current.picture_set.count == 2
         assert list_captions(each, "p3") == {"en": ["picture 3", "drawing 3"]}
 
 
@@ -198,7 +198,7 @@ def test_of_two_indexers_at_once_the_second_tries_again_and_nothing_is_lost(
     assert sealed == [2] and newest == world.state() and newest.number > first.number
     live.refresh()
     for each in (live, world.serve()):
-        assert score_pictures(each, 3) == world.rank(3) and each.current.pictures.count == 2
+        assert score_pictures(each, 3) == world.rank(3) and each.current.picture_set.count == 2
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])

@@ -79,7 +79,7 @@ def test_an_indexer_that_was_killed_changed_no_answer_and_the_next_one_finishes(
     world.seal()
     live.refresh()
     assert ask(live) == ask(world.serve()) == before
-    assert live.current.pictures.tail.count == 0 and live.verify() == [] and live.current.degraded == ()
+    assert live.current.picture_set.tail.count == 0 and live.verify() == [] and live.current.degraded == ()
     has_only_named_segments(world)
     assert ask(world.serve()) == before
 

@@ -227,7 +227,7 @@ def test_puts_of_many_threads_are_all_found(world: World) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert live.current.pictures.count == live.current.captions["en"].count == 24
+    assert live.current.picture_set.count == live.current.captions["en"].count == 24
     assert score_pictures(live, 3) == world.rank(3)
 
 
@@ -244,5 +244,5 @@ def test_a_gallery_is_encoded_again_a_few_pictures_at_a_time(world: World, monke
 
     monkeypatch.setattr(world.encoder, "encode_pictures", note_images)
     monkeypatch.setattr(world.encoder, "image_fingerprint", "another tower")
-    assert world.serve().current.pictures.count == 40
+    assert world.serve().current.picture_set.count == 40
     assert sum(sizes) == 40 and max(sizes) <= 16

@@ -60,7 +60,7 @@ def test_two_that_run_already_do_not_make_all_sets_anew_in_turns(world: World) -
         live.refresh()
         other.refresh()
     assert {identity: world.state(identity) for identity in world.sets.list_newest()} == newest
-    assert live.current.degraded == () and live.current.pictures.tail.count == 0
+    assert live.current.degraded == () and live.current.picture_set.tail.count == 0
     sentence = "Vectors are sealed in pgvector now, not in faiss: PICTOGLOT_INDEX must be the same."
     assert set(other.current.degraded) == {sentence} == set(other.verify())
     put(other, 6)
@@ -82,7 +82,7 @@ def test_after_a_move_every_set_is_sealed_in_the_new_place(world: World) -> None
     assert ask(live) == before and moved.state().segments == ()
     moved.seal()
     live.refresh()
-    assert live.current.pictures.tail.count == 0 and ask(live) == before
+    assert live.current.picture_set.tail.count == 0 and ask(live) == before
     assert find_last_location(world.registry) == "faiss"
     assert moved.encoder.pictures_encoded == moved.encoder.texts_encoded == 0
     moved.close()

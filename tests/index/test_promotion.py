@@ -46,7 +46,7 @@ def find_others(live: LiveIndex) -> tuple[Any, ...]:
 
 
 def _count_vectors(live: LiveIndex) -> list[Any]:
-    return [vector for number in range(PICTURES) for vector in live.current.pictures.read_rows(f"p{number}").vectors]
+    return [vector for number in range(PICTURES) for vector in live.current.picture_set.read_rows(f"p{number}").vectors]
 
 
 def promote(world: World) -> None:
@@ -74,7 +74,7 @@ def test_no_move_of_one_language_changes_another_or_touches_the_set_of_pictures(
         move(world)
         assert served.refresh() and ("de" in served.current.views) == (number % 2 == 0)
         assert find_others(served) == before and served.current.degraded == ()
-        assert served.current.pictures.state == state.number
+        assert served.current.picture_set.state == state.number
     assert world.list_segments("pictures") == [] and world.state().number == state.number
     for folder in away.iterdir():
         shutil.move(folder, world.home / "segments" / folder.name)

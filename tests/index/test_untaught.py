@@ -236,7 +236,7 @@ def test_what_cannot_be_filled_is_not_waited_for_while_another_process_seals(
         patched.setattr(many.encoder, "encode_texts", fail_with(MemoryError()))
         with bound_time(10):
             live.refresh()
-    assert set(live.current.captions) == {"en"} and live.current.pictures.count == 5
+    assert set(live.current.captions) == {"en"} and live.current.picture_set.count == 5
     many.registry.duties.give_back(SEALING, "another process")
     clock.now += 61
     live.refresh()

@@ -102,7 +102,7 @@ def keep_processes(context: Context) -> None:
 
     settings, frame = context.settings, context.encoder.frame
     context.datasets = share(context.datasets, "datasets")
-    for name, queue in ("uploads", context.pictures.uploads), ("searches", context.pictures.searches):
+    for name, queue in ("uploads", context.picture_queue.uploads), ("searches", context.picture_queue.searches):
         key = (name, settings.decoders, settings.picture_pixels, frame and frame.dump_json())
         queue.decoder = share(queue.decoder, *key)
 

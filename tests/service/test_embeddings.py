@@ -111,7 +111,7 @@ def test_a_file_beyond_the_limit_is_too_large_in_either_form(tmp_path: Path) -> 
 
 
 def test_too_many_pictures_at_once_are_refused_and_texts_are_not(service: Service) -> None:
-    searches = service.context.pictures.searches
+    searches = service.context.picture_queue.searches
     searches.requests += searches._limit
     try:
         answer = service.admin.post("/v1/embeddings", files={"picture": ("x", picture())})

@@ -251,7 +251,7 @@ def test_the_work_of_a_client_that_left_is_dropped(tmp_path: Path) -> None:
         with begin("first") as kept:
             wait_until(lambda: "first" in encoder.seen)
             with begin("second"):
-                wait_until(lambda: service.context.texts.depth == 1)  # behind the first
+                wait_until(lambda: service.context.text_queue.depth == 1)  # behind the first
             wait_until(lambda: 'status="499"' in service.http.get("/metrics").text)
             encoder.cue.set()
             assert kept.recv(20).startswith(b"HTTP/1.1 200")

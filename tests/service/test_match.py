@@ -50,7 +50,7 @@ def calibrate(service: Service, pictures: int = PICTURES, change: int | None = N
     """Keep what a worker would have fitted for English."""
     context = service.context
     match = {
-        "tower": context.live.current.pictures.identity.fingerprint,
+        "tower": context.live.current.picture_set.identity.fingerprint,
         "change": context.gallery.read_last_change() if change is None else change,
         "pictures": pictures,
         "result": {**RESULT, "bins": BINS},
@@ -73,7 +73,7 @@ def test_each_hit_has_the_chance_that_was_measured(service: Service) -> None:
     answer = search(service, limit=PICTURES, mode="meaning")
     scores = [hit["score"] for hit in answer["items"]]
     live = service.context.live
-    sample = take_first(service.context.gallery.sample_vectors(1.0, live.current.pictures.identity.fingerprint))
+    sample = take_first(service.context.gallery.sample_vectors(1.0, live.current.picture_set.identity.fingerprint))
     calibration = Calibration(CURVES, sample, PICTURES, 0)
     assert list_matches(answer) == calibration.compute_matches(make_text_vector(0, "a dog"), scores[:10], scores)
     assert list_matches(search(service, limit=PICTURES)) == list_matches(answer), "by default, too"
@@ -262,7 +262,7 @@ def test_without_captions_the_curves_of_the_base_tell_chances_and_a_guess_or_an_
             answer = search(service, text=text)
             scores = [hit["meaning"] for hit in answer["items"]]
             snapshot = service.context.live.current
-            sample = take_first(service.context.gallery.sample_vectors(1.0, snapshot.pictures.identity.fingerprint))
+            sample = take_first(service.context.gallery.sample_vectors(1.0, snapshot.picture_set.identity.fingerprint))
             vector = make_text_vector(snapshot.views["en"].version, text)
             whole = Calibration(CURVES, sample, 4, 0).compute_matches(vector, scores, scores)
             assert list_matches(answer) == pytest.approx([share * chance for chance in whole], abs=1e-4), text

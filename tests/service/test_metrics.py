@@ -246,7 +246,7 @@ def test_the_wait_in_the_queue_is_not_part_of_the_encoding(tmp_path: Path, caplo
         searches = [pool.submit(service.search, "query 0")]
         wait_until(lambda: encoder.seen == ["query 0"])
         searches.append(pool.submit(service.search, "query 1"))
-        wait_until(lambda: service.context.texts.depth == 1)
+        wait_until(lambda: service.context.text_queue.depth == 1)
         time.sleep(0.3)
         encoder.cue.set()
         first, second = (parse_timing(search.result().headers["server-timing"]) for search in searches)

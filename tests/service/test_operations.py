@@ -112,11 +112,11 @@ def test_metrics_count_by_route_and_not_by_path(service: Service) -> None:
 
 
 def test_a_repeated_query_comes_from_the_cache(service: Service) -> None:
-    before = service.context.texts.hits
+    before = service.context.text_queue.hits
     service.search("sent twice", language="en")
     service.search("sent twice", language="en")
     service.search("sent twice", language="de")  # another version
-    assert service.context.texts.hits == before + 1
+    assert service.context.text_queue.hits == before + 1
 
 
 def test_the_documentation_page_loads_nothing_from_other_hosts(service: Service) -> None:
@@ -140,7 +140,7 @@ def test_a_full_queue_is_refused_at_once_and_health_is_not_affected(tmp_path: Pa
         wait_until(lambda: encoder.seen == ["query 0"])  # it is out of the queue
         for thread in threads[1:]:
             thread.start()
-        wait_until(lambda: service.context.texts.depth >= 2)
+        wait_until(lambda: service.context.text_queue.depth >= 2)
         with bound_time(1):
             body = assert_problem(service.search("one too many"), 503, "overloaded")
             assert body["retry_after_seconds"] >= 1
@@ -158,7 +158,7 @@ def test_a_search_that_waits_too_long_is_refused(tmp_path: Path, monkeypatch: py
         encoder.stall()
         first = clients.submit(service.search, "first")
         wait_until(lambda: encoder.seen == ["first"])
-        monkeypatch.setattr(service.context.texts, "_seconds", 0.1)
+        monkeypatch.setattr(service.context.text_queue, "_seconds", 0.1)
         assert_problem(service.search("second"), 503, "overloaded")
         encoder.cue.set()
         assert first.result().status_code == 200

@@ -145,7 +145,7 @@ def test_several_pictures_of_one_id_are_put_one_after_the_other(service: Service
 def test_pictures_are_encoded_together(service: Service, encoder: Gathering) -> None:
     """And so they are written together: those of one batch come to the queue of `WriteQueue` at one time."""
     encoder.sizes.clear()
-    encoder.waiting = lambda: service.context.pictures.encode_uploads.depth
+    encoder.waiting = lambda: service.context.picture_queue.encode_uploads.depth
     answer = post(service, [picture(1_000 + number) for number in range(40)], [{}] * 40)
     encoder.waiting = None
     assert [outcome[1] for outcome in list_outcomes(answer)] == ["created"] * 40
@@ -193,7 +193,7 @@ def test_the_whole_and_the_number_of_batches_at_once_are_bounded(tmp_path_factor
         assert_problem(large, 413, "body_too_large")
         one_by_one = post(service, [picture(number) for number in range(5)], [{}] * 5)  # though only one may wait
         assert [outcome[1] for outcome in list_outcomes(one_by_one)] == ["created"] * 5
-        places = service.context.pictures.batches
+        places = service.context.picture_queue.batches
         with places.admit(), places.admit():
             assert_problem(post(service, [picture(9)], [{}]), 503, "overloaded")
         assert post(service, [picture(9)], [{}]).status_code == 200

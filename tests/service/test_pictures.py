@@ -177,7 +177,7 @@ def test_a_picture_above_the_limit_is_refused(service: Service, chunked: bool) -
 @pytest.mark.row("P11")
 def test_a_killed_decoder_costs_one_picture_and_the_next_is_fine(service: Service) -> None:
     assert service.put("before", picture(50)).status_code == 201
-    for pid in service.context.pictures.uploads.decoder.pids:
+    for pid in service.context.picture_queue.uploads.decoder.pids:
         os.kill(pid, signal.SIGKILL)
     assert service.put("after", picture(51)).status_code in {201, 422}
     assert service.put("after", picture(51)).status_code in {200, 201}

@@ -87,7 +87,7 @@ def test_an_upload_of_unknown_length_leaves_the_space_that_must_stay_free(
 def stop_decoder(service: Service) -> Iterator[None]:
     """Stop its process during the block, as on an overloaded machine."""
     service.put("first")  # so that there is one
-    (pid,) = service.context.pictures.uploads.decoder.pids
+    (pid,) = service.context.picture_queue.uploads.decoder.pids
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -102,12 +102,12 @@ def test_uploads_under_way_take_no_thread_from_searches(tmp_path: Path) -> None:
         ThreadPoolExecutor(60) as clients,  # more than the pool has threads
     ):
         uploads = [clients.submit(service.put, f"p{number}") for number in range(60)]
-        wait_until(lambda: service.context.pictures.uploads.requests == 60)
+        wait_until(lambda: service.context.picture_queue.uploads.requests == 60)
         for number in range(5):
             assert service.search(f"red apple {number}").status_code == 200
             assert service.admin.get("/v1/pictures/first").status_code == 200
         assert not any(upload.done() for upload in uploads)
-        (pid,) = service.context.pictures.uploads.decoder.pids
+        (pid,) = service.context.picture_queue.uploads.decoder.pids
         os.kill(pid, signal.SIGCONT)
         assert {upload.result().status_code for upload in uploads} == {201}
 
@@ -128,7 +128,7 @@ def make_form(file: bytes) -> bytes:
 @pytest.mark.parametrize(("path", "queue"), [("/v1/pictures", "uploads"), ("/v1/search/pictures", "searches")])
 def test_a_full_queue_refuses_before_the_body_is_read(tmp_path: Path, path: str, queue: str) -> None:
     with running(tmp_path, queue_limit=1) as service:
-        places = getattr(service.context.pictures, queue)
+        places = getattr(service.context.picture_queue, queue)
         with begin(service, path, b"--b", declared=10_000):  # the rest does not come
             wait_until(lambda: places.requests == 1)
             with begin(service, path, b"", declared=10_000) as second:
@@ -142,10 +142,10 @@ def test_an_upload_whose_client_leaves_is_dropped(tmp_path: Path) -> None:
     with running(tmp_path, **PATIENT) as service, stop_decoder(service):
         for seed in range(1, 4):
             with begin(service, "/v1/pictures", make_form(picture(seed))):
-                wait_until(lambda: service.context.pictures.uploads.requests == 1)
-            wait_until(lambda: service.context.pictures.uploads.requests == 0)
+                wait_until(lambda: service.context.picture_queue.uploads.requests == 1)
+            wait_until(lambda: service.context.picture_queue.uploads.requests == 0)
         assert 'route="/v1/pictures",status="499"} 3.0' in service.http.get("/metrics").text
-        os.kill(service.context.pictures.uploads.decoder.pids[0], signal.SIGCONT)
+        os.kill(service.context.picture_queue.uploads.decoder.pids[0], signal.SIGCONT)
         assert service.put("last").status_code == 201
         listed = service.admin.get("/v1/pictures").json()["items"]
         assert [item["id"] for item in listed] == ["first", "last"]
@@ -159,10 +159,10 @@ def test_an_upload_leaves_the_space_that_must_stay_free(tmp_path: Path) -> None:
 def test_a_search_by_picture_does_not_wait_for_uploads(tmp_path: Path) -> None:
     with running(tmp_path, **PATIENT) as service, stop_decoder(service), ThreadPoolExecutor(8) as clients:
         uploads = [clients.submit(service.put, f"p{number}") for number in range(8)]
-        wait_until(lambda: service.context.pictures.uploads.requests == 8)
+        wait_until(lambda: service.context.picture_queue.uploads.requests == 8)
         assert service.search_by_picture().status_code == 200
         assert not any(upload.done() for upload in uploads)
-        os.kill(service.context.pictures.uploads.decoder.pids[0], signal.SIGCONT)
+        os.kill(service.context.picture_queue.uploads.decoder.pids[0], signal.SIGCONT)
         assert {upload.result().status_code for upload in uploads} == {201}
 
 
@@ -188,7 +188,7 @@ def test_uploads_are_encoded_together_and_searches_do_not_wait_for_them(tmp_path
             uploads = [clients.submit(service.put, "p0")]
             wait_until(lambda: encoder.together == [1])
             uploads += [clients.submit(service.put, f"p{number}") for number in range(1, 6)]
-            wait_until(lambda: service.context.pictures.depth == 5)
+            wait_until(lambda: service.context.picture_queue.depth == 5)
             assert service.search("red apple").status_code == 200
             assert service.search_by_picture().status_code == 200
             assert not any(upload.done() for upload in uploads)
@@ -208,7 +208,7 @@ def test_a_search_waits_for_a_few_texts_of_others_and_not_for_hundreds(tmp_path:
         many = clients.submit(lambda: service.admin.post("/v1/embeddings", json=texts))
         wait_until(lambda: encoder.seen)
         search = clients.submit(service.search, "a search", language="en")
-        wait_until(lambda: service.context.texts.depth > 0)
+        wait_until(lambda: service.context.text_queue.depth > 0)
         encoder.cue.set()
         assert search.result().status_code == 200 and encoder.seen.index("a search") < 50
         assert many.result().status_code == 200
@@ -217,8 +217,8 @@ def test_a_search_waits_for_a_few_texts_of_others_and_not_for_hundreds(tmp_path:
 def test_a_search_by_picture_that_waits_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(tmp_path, **PATIENT) as service:
         assert service.search_by_picture().status_code == 200
-        monkeypatch.setattr(service.context.pictures, "_seconds", 0.2)
-        (pid,) = service.context.pictures.searches.decoder.pids
+        monkeypatch.setattr(service.context.picture_queue, "_seconds", 0.2)
+        (pid,) = service.context.picture_queue.searches.decoder.pids
         os.kill(pid, signal.SIGSTOP)
         try:
             assert_problem(service.search_by_picture(), 503, "overloaded")

@@ -117,7 +117,7 @@ def test_with_an_engine_they_are_made_there(
         assert live.start() and live.current.degraded == () and live.verify() == []
         served = live.current
         assert {identity.fingerprint for identity in served.sets} == {new.image_fingerprint, new.text_fingerprint}
-        assert (served.pictures.count, served.captions["cy"].count, new.encoded_count) == (SHOWN, 100, 0)
+        assert (served.picture_set.count, served.captions["cy"].count, new.encoded_count) == (SHOWN, 100, 0)
         assert all(each.remote and each.tail.count == 0 for each in served.sets.values())
         for id in pictures[:5]:
             assert served.search_pictures(served.find_picture_vector(id), 1)[0].picture == id

@@ -55,7 +55,7 @@ def test_a_killed_import_is_whole_after_the_next_one(tmp_path: Path) -> None:
 
 def is_idle(service: Service) -> bool:
     """Whether nothing is under way, and the gallery does not grow any more."""
-    before, pictures = service.context.gallery.read_last_change(), service.context.pictures
+    before, pictures = service.context.gallery.read_last_change(), service.context.picture_queue
     time.sleep(0.5)
     under_way = pictures.batches.requests + pictures.uploads.requests
     return under_way == 0 and service.context.gallery.read_last_change() == before
