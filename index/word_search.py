@@ -137,12 +137,12 @@ class _TermMatches(NamedTuple):
     `is_form` (n,) marks those that only have another form of it.
     """
 
-    pictures: VectorKeys
+    picture_keys: VectorKeys
     lengths: NDArray[np.int64]
     is_form: NDArray[np.bool_]
 
     def select(self, mask: NDArray[Any]) -> "_TermMatches":
-        return _TermMatches(self.pictures[mask], self.lengths[mask], self.is_form[mask])
+        return _TermMatches(self.picture_keys[mask], self.lengths[mask], self.is_form[mask])
 
 
 class WordList:
@@ -228,19 +228,19 @@ class WordSearch:
                 for term, others in zip(terms, forms, strict=True):
                     matches = _find_word(read, term, others)
                     if is_bound and allowed is not None:
-                        matches = matches.select(is_among(matches.pictures, allowed))
-                    if not len(matches.pictures) and is_spelled(term):
+                        matches = matches.select(is_among(matches.picture_keys, allowed))
+                    if not len(matches.picture_keys) and is_spelled(term):
                         missing.append(term)
                     if excluded is not None:
-                        matches = matches.select(~is_among(matches.pictures, excluded))
+                        matches = matches.select(~is_among(matches.picture_keys, excluded))
                     if allowed is not None:
-                        matches = matches.select(is_among(matches.pictures, allowed))
+                        matches = matches.select(is_among(matches.picture_keys, allowed))
                     found.append(matches)
-                    count, before = count + len(matches.pictures), count
+                    count, before = count + len(matches.picture_keys), count
                     if before <= _MANY_MATCHES < count:
                         turn.enter_context(hold_in_time(self._turn))
                 named = read([whole])[0] if (whole := make_whole_term(words)) else np.empty(0, dtype=np.int64)
-                weights = _weigh_terms([len(each.pictures) for each in found])
+                weights = _weigh_terms([len(each.picture_keys) for each in found])
                 best = _select_best(found, weights, named, most, least)
                 found.clear()
             ids = self._read_ids(session, [each.key for each in best])
@@ -340,13 +340,13 @@ def _select_best(
     Of equal weight those of least length come first, then those of the lowest key. Those that have all words, or this
     share at `least`.
     """
-    keys = np.concatenate([each.pictures for each in matches])
+    keys = np.concatenate([each.picture_keys for each in matches])
     keys.sort()
     keys = drop_repeated(keys)
     weight, length = np.zeros(len(keys), dtype=np.int64), np.full(len(keys), _LONGEST)
     words = np.zeros(len(keys), dtype=np.int64)
     for each, counts in zip(matches, weights, strict=True):
-        at = np.searchsorted(keys, each.pictures)
+        at = np.searchsorted(keys, each.picture_keys)
         weight[at] += counts * np.where(each.is_form, _OF_A_FORM, _OF_TEN)  # a picture is in each once
         length[at] = np.minimum(length[at], each.lengths)
         words[at] += 1

@@ -3,8 +3,9 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,7 +23,6 @@ from model.encoder import Encoder
 from model.pictures import MAX_PIXELS, Frame, Picture
 from model.pictures.decoder import Decoder
 from model.table import View
-from service.lanes import AdmissionLimit
 from service.metrics import Metrics
 from service.settings import Settings
 from store.errors import PictoglotError, Unavailable
@@ -35,6 +35,7 @@ _TEXTS_AT_ONCE = 8  # of one request in the queue: a search waits for a few text
 _UPLOADS_AT_ONCE = 8  # a search by picture waits for one such batch; larger ones are hardly cheaper (decision 25)
 _BATCHES = 2  # requests with many pictures: each holds up to 64 MiB in memory
 _NICE = 10  # of the thread that encodes uploads, as of the processes that decode them: searches come first
+_BODIES = 1 << 30  # bytes of the bodies of one kind of requests that are in memory at once
 _FAILURES = (PictoglotError, SQLAlchemyError, OSError, ValueError)
 _WRITES_AT_ONCE = 16  # pictures in one transaction, as many as `pictoglot import` sends at a time
 _Write = NewPicture | Callable[[], Any]
@@ -99,7 +100,7 @@ class BatchQueue(Generic[T, R]):
         """Return the result of `act`, run on the queue's thread and so while no batch runs."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, act)
 
-    async def __call__(self, items: Sequence[T]) -> list[R]:
+    async def process_items(self, items: Sequence[T]) -> list[R]:
         """Return the results of `items`; raises `Unavailable` when too many wait, or when one waited too long.
 
         When the call is cancelled, its items are skipped. No item is refused as late once its batch has begun.
@@ -184,7 +185,7 @@ class TextQueue(BatchQueue[tuple[View, str], EncodedQuery]):
         self.hits = self.misses = 0  # of the cache
 
     async def encode(self, view: View, texts: Sequence[str]) -> list[EncodedQuery]:
-        """Encode cleaned texts with `view`, in the same order; raises what a call of the queue raises."""
+        """Encode cleaned texts with `view`, in the same order; raises what `process_items` raises."""
         distinct = dict.fromkeys(texts)
         found = ((text, self._cache.get((view.version, text))) for text in distinct)
         queries = {text: query for text, query in found if query is not None}
@@ -193,11 +194,35 @@ class TextQueue(BatchQueue[tuple[View, str], EncodedQuery]):
         most = min(_TEXTS_AT_ONCE, self._limit)
         for start in range(0, len(missing), most):
             some = missing[start : start + most]
-            for text, query in zip(some, await self([(view, text) for text in some]), strict=True):
+            for text, query in zip(some, await self.process_items([(view, text) for text in some]), strict=True):
                 queries[text] = query
                 if self._cache.maxsize:
                     self._cache[view.version, text] = replace(query, seconds={})
         return [queries[text] for text in texts]
+
+
+class AdmissionLimit:
+    """The number of requests of one kind, `limit` at most, and their bytes: each holds its body in memory."""
+
+    def __init__(self, limit: int, what: str = "pictures are waiting to be decoded", most: int = _BODIES) -> None:
+        self.requests = self._bytes = 0
+        self._limit, self._content, self._most = limit, what, most
+
+    @contextmanager
+    def admit(self, size: int = 0) -> Iterator[None]:
+        """Count a request of so many bytes during the block, before its body is read; one is always admitted.
+
+        Raises `Unavailable` when there are too many.
+        """
+        if self.requests >= self._limit or (self.requests and self._bytes + size > self._most):
+            raise Unavailable(f"too many {self._content}")
+        self.requests += 1
+        self._bytes += size
+        try:
+            yield
+        finally:
+            self.requests -= 1
+            self._bytes -= size
 
 
 class DecodeQueue(AdmissionLimit):
@@ -212,7 +237,7 @@ class DecodeQueue(AdmissionLimit):
         super().__init__(limit)
         self._idle = asyncio.Semaphore(processes)
 
-    async def __call__(self, data: bytes, seconds: float) -> Picture:
+    async def decode(self, data: bytes, seconds: float) -> Picture:
         """Decode a picture; raises `Unavailable` after `seconds`, and what the decoder raises."""
         loop = asyncio.get_running_loop()
         try:
@@ -269,9 +294,9 @@ class PictureQueue(BatchQueue[Image.Image, Vector]):
         return super().depth + self.encode_uploads.depth
 
     async def encode(self, data: bytes) -> Vector:
-        """Return the vector of a picture to search with; raises what decoding and a call of the queue raise."""
-        picture = await self.searches(data, self._seconds)
-        (vector,) = await self([picture.rgb])
+        """Return the vector of a picture to search with; raises what `decode` and `process_items` raise."""
+        picture = await self.searches.decode(data, self._seconds)
+        (vector,) = await self.process_items([picture.rgb])
         return vector
 
     def close(self) -> None:
@@ -292,14 +317,14 @@ class WriteQueue(BatchQueue[_Write, Any]):
         super().__init__(self._write, size=_WRITES_AT_ONCE, limit=limit, seconds=seconds)
 
     async def put(self, picture: NewPicture) -> PutResult:
-        """Put a picture with `LiveIndex.put_pictures`; raises what that and a call of the queue raise."""
-        (put,) = await self([picture])
+        """Put a picture with `LiveIndex.put_pictures`; raises what that and `process_items` raise."""
+        (put,) = await self.process_items([picture])
         assert isinstance(put, PutResult)
         return put
 
     async def run(self, change: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Make another change and return its result; raises what it and a call of the queue raise."""
-        (result,) = await self([partial(copy_context().run, change, *args, **kwargs)])  # whose act it is
+        """Make another change and return its result; raises what it and `process_items` raise."""
+        (result,) = await self.process_items([partial(copy_context().run, change, *args, **kwargs)])  # whose act it is
         return result  # type: ignore[no-any-return]
 
     def _write(self, writes: Sequence[_Write]) -> list[Any]:

@@ -22,9 +22,10 @@ from model.encoder import Encoder
 from model.spelling import Spelling
 from model.text import clean_picture_id
 from service.auth import RateLimiter
-from service.batching import PictureQueue, TextQueue, WriteQueue
+from service.batching import AdmissionLimit, PictureQueue, TextQueue, WriteQueue
 from service.forms import FORMS, BodyKind
-from service.lanes import DATASET_CHECKS, AdmissionLimit, HitRecords, Lanes, TermsCopy
+from service.hit_records import HitRecords, TermsCopy
+from service.lanes import DATASET_CHECKS, Lanes
 from service.listings import Cursors
 from service.metrics import Metrics
 from service.oidc import Provider

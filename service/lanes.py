@@ -4,31 +4,25 @@ import asyncio
 import math
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
-from threading import BoundedSemaphore, Thread
+from threading import Thread
 from typing import Any, ParamSpec, TypeVar
 
-from index.records import Collections, Record, find_records
-from service.schemas.terms import LanguageTerms, TermsInBrief
 from store.errors import RegistryUnavailable, Unavailable
-from store.registry import Registry
 
 P = ParamSpec("P")
 T = TypeVar("T")
 _Work = tuple["Future[Any]", Callable[[], Any]]
-_BODIES = 1 << 30  # bytes of the bodies of one kind of requests that are in memory at once
 DATASET_CHECKS = 2  # of datasets at once
 _HIT_SECONDS = 0.5  # that a search waits for the records of its hits
-_ALSO_SECONDS = 1.0  # that a search by meaning waits for what its words find, which nobody asked for by name
+_OPTIONAL_SECONDS = 1.0  # that a search by meaning waits for what its words find, which nobody asked for by name
 _READ_SECONDS = 6.0  # that a request waits for the registry; longer than PostgreSQL may take for a filter
 _TURN_SECONDS = 2.0  # that a request waits for others of its kind, before its own time begins
-_LOCAL_READERS = 4  # searches that read a near registry in their own threads at a time
-_AWAY_SECONDS = 5.0  # for which nobody asks a registry that did not answer for what a search can do without
+AWAY_SECONDS = 5.0  # for which nobody asks a registry that did not answer for what a search can do without
 
 
 class Lane:
@@ -69,7 +63,7 @@ class Lane:
             try:
                 return await self.run(work, *args, **kwargs)
             except RegistryUnavailable:
-                self._away_until = time.monotonic() + _AWAY_SECONDS
+                self._away_until = time.monotonic() + AWAY_SECONDS
         return None
 
     def run_blocking(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -120,7 +114,7 @@ class Lanes:
         self.hits = Lane("hits", 4, _HIT_SECONDS)  # records of hits
         self.filter = Lane("filter", 4, _READ_SECONDS)  # filters and facets, and words among what they leave
         self.words = Lane("words", 4, _READ_SECONDS)
-        self.also = Lane("also", 4, _ALSO_SECONDS)  # words, where meaning would do
+        self.optional_words = Lane("optional words", 4, _OPTIONAL_SECONDS)  # words, where meaning would do
         self.read = Lane("read", 4, _READ_SECONDS)  # all else that is asked of the registry
         self.duplicates = Lane("duplicates", 1, _READ_SECONDS, "others are looking for duplicates; try again later")
         self.asking = Lane("asking", 1, None, "others ask for words; try again later")  # ten seconds at most
@@ -128,79 +122,3 @@ class Lanes:
         self.dataset = Lane("dataset", DATASET_CHECKS)  # checks of datasets, which take minutes
         self.release = Lane("release", 1)  # opening a new one
         self.batch_reads = asyncio.Semaphore(2)  # searches of all batches that take a thread of `filter` or `words`
-
-
-class AdmissionLimit:
-    """The number of requests of one kind, `limit` at most, and their bytes: each holds its body in memory."""
-
-    def __init__(self, limit: int, what: str = "pictures are waiting to be decoded", most: int = _BODIES) -> None:
-        self.requests = self._bytes = 0
-        self._limit, self._content, self._most = limit, what, most
-
-    @contextmanager
-    def admit(self, size: int = 0) -> Iterator[None]:
-        """Count a request of so many bytes during the block, before its body is read; one is always admitted.
-
-        Raises `Unavailable` when there are too many.
-        """
-        if self.requests >= self._limit or (self.requests and self._bytes + size > self._most):
-            raise Unavailable(f"too many {self._content}")
-        self.requests += 1
-        self._bytes += size
-        try:
-            yield
-        finally:
-            self.requests -= 1
-            self._bytes -= size
-
-
-class HitRecords:
-    """The records of what searches find. A registry that does not answer holds up hardly any search.
-
-    A registry that is near is read in the search's own thread: going to another one and back takes longer than reading.
-    Should it hang all the same, only the first searches wait for it.
-    """
-
-    def __init__(self, registry: Registry, lane: Lane) -> None:
-        self._registry, self._lane, self._near = registry, lane, registry.is_local
-        self._local_readers, self._away_until = BoundedSemaphore(_LOCAL_READERS), -math.inf
-
-    def read(self, ids: Sequence[str], within: Collections) -> dict[str, Record] | None:
-        """Return the records of those pictures that are `within`; None while the registry does not answer."""
-        if time.monotonic() < self._away_until:
-            return None
-        try:
-            if self._near and self._local_readers.acquire(blocking=False):
-                try:
-                    return self._read(ids, within)
-                finally:
-                    self._local_readers.release()
-            return self._lane.run_blocking(self._read, ids, within)
-        except RegistryUnavailable:
-            self._away_until = time.monotonic() + _AWAY_SECONDS
-            return None
-
-    def _read(self, ids: Sequence[str], within: Collections) -> dict[str, Record]:
-        with self._registry.connect_for_reading() as connection:
-            found = find_records(connection, ids, within)
-        self._away_until = -math.inf  # it answers, though perhaps too late for who asked
-        return found
-
-
-class TermsCopy:
-    """The terms of all languages as read last, at the start or by `refresh`: no search waits. Thread-safe."""
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-        self._current: Mapping[str, TermsInBrief] = {}
-        with suppress(RegistryUnavailable):
-            self.refresh()
-
-    def refresh(self) -> None:
-        """Read them anew. Raises RegistryUnavailable."""
-        described = ((tag, LanguageTerms.describe(each)) for tag, each in self._registry.terms.list_current().items())
-        self._current = {tag: TermsInBrief.model_validate(each) for tag, each in described if each is not None}
-
-    def get(self, language: str) -> TermsInBrief | None:
-        """Return the terms of a language; None if none are known."""
-        return self._current.get(language)

@@ -207,7 +207,7 @@ class Search:
         elif self.body.mode is not None:
             self._found = await lanes.words.run(find)
         else:
-            self._found = await lanes.also.try_to_run(find)
+            self._found = await lanes.optional_words.try_to_run(find)
             self._is_away = self._found is None
 
     async def _check_spelling(self, text: str, view: View) -> None:
@@ -229,7 +229,7 @@ class Search:
         if found is not None and not is_bound:
             with suppress(RegistryUnavailable):
                 words = [word.lower() for word in asked]
-                near = await lanes.also.run(self._context.words.suggest, words, snapshot.release)
+                near = await lanes.optional_words.run(self._context.words.suggest, words, snapshot.release)
                 self._meant = {word: near[word.lower()] for word in asked if word.lower() in near}
         for word in asked if not (is_bound and view.lexicon.words) else ():
             if word not in self._meant and (known := await lanes.search.run(spelling.suggest, word, view)):

@@ -236,14 +236,14 @@ async def add_picture(
     """Decode, encode and write a picture with the sha256 `content`; when this returns, searches find it."""
     if record.collections is not None or record.precondition is not None:
         await run_in_threadpool(context.gallery.check, id, record)
-    picture = await context.picture_queue.uploads(data, context.settings.upload_seconds)
+    picture = await context.picture_queue.uploads.decode(data, context.settings.upload_seconds)
     if context.settings.keep_originals:
         picture = replace(picture, original=data)
     files.require_free(context.settings.home, context.settings.free_bytes)
     fingerprint = context.encoder.image_fingerprint
     vector = await run_in_threadpool(context.gallery.find_vector, content, fingerprint, record.collections)
     if vector is None:
-        (vector,) = await context.picture_queue.encode_uploads([picture.rgb])
+        (vector,) = await context.picture_queue.encode_uploads.process_items([picture.rgb])
     width, height = picture.size
     new = NewPicture(id, content, width, height, captions, vector, picture, record=record)
     put = await context.write_queue.put(new)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from service.lanes import AdmissionLimit
+from service.batching import AdmissionLimit
 from store.errors import Unavailable
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, motif, picture, running
 
