@@ -63,10 +63,13 @@ class LiveIndex:
     @property
     def current(self) -> Snapshot:
         """Snapshot that is served now; raises `IndexUnavailable` when there is none yet."""
-        snapshot = self._current
-        if snapshot is None:
+        if (snapshot := self._current) is None:
             raise IndexUnavailable("no verified snapshot is being served yet")
         return snapshot
+
+    def require_serving(self) -> None:
+        """Raise `IndexUnavailable` while no snapshot is served."""
+        _ = self.current
 
     def start(self) -> bool:
         """Serve the release that the alias `serving` names, or else the newest earlier one that can be verified.
@@ -114,8 +117,7 @@ class LiveIndex:
     def publish(self, snapshot: Snapshot) -> None:
         """Serve a snapshot from now on, with every change of the gallery up to now."""
         pass_fault_point("swap.opened")
-        if opened := self._open_untaught(snapshot):
-            snapshot = replace(snapshot, sets={**snapshot.sets, **opened})
+        snapshot = replace(snapshot, sets={**snapshot.sets, **self._open_untaught(snapshot)})
         with self._publishing:
             previous = self._current
             snapshot = self._apply_changes_to(snapshot)
@@ -145,11 +147,11 @@ class LiveIndex:
                 problem = f"Release {serving.number} is for vectors made by {made_by}, which is not open here."
                 self._keep_serving(problem, serving.languages)
             elif serving.number != previous.release.number and not self._has_failed_recently(serving):
-                self._move_to(serving)
+                self._switch_to_release(serving)
             else:
-                self._follow()
+                self._apply_gallery_changes()
             self._adopt_sealed()
-            self._take_in(self._open_untaught(self.current))
+            self._add_untaught_sets(self._open_untaught(self.current))
             self._refresh_detector()
             return self._current is not previous
 
@@ -181,7 +183,7 @@ class LiveIndex:
         known = [replace(new, caption_vectors=vectors.get(new.id, {})) for new in pictures]
         put = self._gallery.put(known, self._encoder.image_fingerprint)
         pass_fault_point("picture.committed")
-        self._follow({tag for by_tag in captions.values() for tag in by_tag})
+        self._apply_gallery_changes({tag for by_tag in captions.values() for tag in by_tag})
         return put
 
     def patch_picture(self, patch: Patch) -> PutResult:
@@ -189,7 +191,7 @@ class LiveIndex:
 
         Only these are encoded, and only if the patch can be made. Raises as `Gallery.patch`, and as `put_pictures`.
         """
-        with self._follow_write(patch.captions):
+        with self._apply_after_write(patch.captions):
             if patch.captions:
                 self._gallery.check(patch.id, patch)
             captions = {patch.id: patch.captions} if patch.captions else {}
@@ -198,14 +200,14 @@ class LiveIndex:
 
     def delete_picture(self, id: str, within: Collections = None, precondition: Precondition | None = None) -> None:
         """Delete a picture; when this returns, no search finds it. Raises as `Gallery.delete`."""
-        with self._follow_write():
+        with self._apply_after_write():
             self._gallery.delete(id, within, precondition)
 
     def change_pictures(self, change: BulkChange) -> dict[str, Outcome]:
         """Change many pictures; when this returns, searches find them so. Raises as `index.bulk.change_pictures`."""
         captions = find_deleted_captions(self._gallery, change)
         vectors = self._loader.encode_missing_captions(captions, self.current) if captions else {}
-        with self._follow_write({tag for by_tag in captions.values() for tag in by_tag}):
+        with self._apply_after_write({tag for by_tag in captions.values() for tag in by_tag}):
             return change_pictures(self._gallery, change, vectors)
 
     @property
@@ -264,7 +266,7 @@ class LiveIndex:
 
         self._background.submit(run_logged)
 
-    def _move_to(self, release: Release) -> None:
+    def _switch_to_release(self, release: Release) -> None:
         try:
             self.publish(self.open(release))
         except RegistryUnavailable:
@@ -280,19 +282,19 @@ class LiveIndex:
             if problem not in self.current.problems:
                 consequence = f"Release {self.current.release.number} is still served."
                 self._current = replace(self.current, problems=(problem, consequence))
-            self._follow()
+            self._apply_gallery_changes()
 
     @contextmanager
-    def _follow_write(self, languages: Collection[str] = ()) -> Iterator[None]:
-        """Follow a write. Of a picture that is gone, too: no search here finds it any more."""
+    def _apply_after_write(self, languages: Collection[str] = ()) -> Iterator[None]:
+        """Apply the changes that a write made. Of a picture that is gone, too: no search here finds it any more."""
         try:
             yield
         except PictureNotFound:
-            self._follow()
+            self._apply_gallery_changes()
             raise
-        self._follow(languages)
+        self._apply_gallery_changes(languages)
 
-    def _follow(self, languages: Collection[str] = ()) -> None:
+    def _apply_gallery_changes(self, languages: Collection[str] = ()) -> None:
         """Apply the latest changes of the gallery to the served snapshot.
 
         A write brought captions in these `languages`: of those that the base reads untaught, few are opened at once.
@@ -302,15 +304,13 @@ class LiveIndex:
                 self._current = self._apply_changes_to(self._current)
                 self._repair_when_damaged()
         if self._current is not None and languages:
-            self._take_in(self._open_untaught(self._current, languages))
+            self._add_untaught_sets(self._open_untaught(self._current, languages))
 
     def _apply_changes_to(self, snapshot: Snapshot) -> Snapshot:
         latest = self._loader.apply_changes_or_reopen(snapshot.sets)
         return snapshot if latest is snapshot.sets else replace(snapshot, sets=latest)
 
-    def _open_untaught(
-        self, snapshot: Snapshot, languages: Collection[str] | None = None
-    ) -> Mapping[Identity, VectorSet]:
+    def _open_untaught(self, snapshot: Snapshot, languages: Collection[str] | None = None) -> dict[Identity, VectorSet]:
         """Open sets of captions that the base of a snapshot reads untaught and that it does not have.
 
         What is beyond `ImmediateBudget`, as after a rollback or an upgrade, is encoded in the background, and comes
@@ -341,7 +341,7 @@ class LiveIndex:
                 _log.warning("%s cannot be opened (%s); it is tried again", identity.name, reason)
         return opened
 
-    def _take_in(self, opened: Mapping[Identity, VectorSet]) -> None:
+    def _add_untaught_sets(self, opened: Mapping[Identity, VectorSet]) -> None:
         """Serve these sets of captions too, where the release that is served by now does not teach their language."""
         if not opened:
             return
@@ -367,7 +367,7 @@ class LiveIndex:
                 if ours:
                     self._loader.fill(identity, stop_if_closing)
             if ours:
-                self._take_in({identity: self._loader.open_sealed_set(identity)})
+                self._add_untaught_sets({identity: self._loader.open_sealed_set(identity)})
                 done = True
         finally:
             self._look_after[identity] = -math.inf if done else self._clock() + _RETRY_SECONDS

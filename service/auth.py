@@ -106,7 +106,7 @@ class GuardedRoute(APIRoute):
                 return await handler(request)
             _check_parameters(request, self.dependant)
             if guard.body in _SEARCHES:
-                _ = context.live.current  # raises `IndexUnavailable` while none serves
+                context.live.require_serving()
             async with AsyncExitStack() as stack:
                 await read(request, context, stack)
                 return await handler(request)
