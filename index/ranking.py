@@ -16,7 +16,7 @@ from store.errors import PageTooDeep
 
 DEEPEST_RANK = 10_000  # rank of the last hit on the last page: time and memory of a search grow with its depth
 NEAR = 100  # first hits by meaning, at least, that are fused; ranks beyond count for no picture that has the words
-SAID = 0.95  # the chance of a picture whose words say that it is meant: as good as that of the surest by meaning
+LEAST_CHANCE_WITH_ALL_WORDS = 0.95  # as good as that of the surest by meaning: its words say that it is meant
 _BANDS = 4
 _RANK_OFFSET = 60
 
@@ -26,7 +26,7 @@ class PictureHit:
     """A picture in a search result; `rank` counts from 1 over all pages.
 
     `score` orders the hits. Where two rankings were joined, `meaning` and `words` are its scores in these, or None.
-    `match` is the chance that it is what the text means, where that is known. `said`: it has all words of the text.
+    `match` is the chance that it is what the text means, where that is known. `has_all_words`: all those of the text.
     """
 
     picture: str
@@ -35,12 +35,12 @@ class PictureHit:
     meaning: float | None = None
     words: float | None = None
     match: float | None = None
-    said: bool = False
+    has_all_words: bool = False
 
     @property
     def likely(self) -> bool | None:
         """Whether it is rather what was meant than not; None where that is not known."""
-        return True if self.said else None if self.match is None else self.match >= CUT
+        return True if self.has_all_words else None if self.match is None else self.match >= CUT
 
     def has_chance(self, least: float | None) -> bool:
         """Whether it has at least this chance, or none is asked for."""
@@ -57,7 +57,7 @@ def require_depth(depth: int) -> int:
 def rank_by_words(found: Sequence[WordHit], min_score: float | None = None) -> list[PictureHit]:
     """Rank by words alone."""
     ranked = [
-        PictureHit(each.picture, each.score, rank, words=each.score, said=each.complete)
+        PictureHit(each.picture, each.score, rank, words=each.score, has_all_words=each.complete)
         for rank, each in enumerate(found, 1)
     ]
     return [hit for hit in ranked if min_score is None or hit.score >= min_score]
@@ -68,14 +68,14 @@ class Fusion:
     """What a text finds by meaning and by words, with these weights: not both may be 0, and of 0 a ranking is empty.
 
     `search` returns so many first hits by meaning; `measure_shares` says of pictures with captions, which share of the
-    words these have. `is_told`: chances of hits are known. Those below `min_match` come last.
+    words these have. `has_chances`: chances of hits are known. Those below `min_match` come last.
     """
 
     search: Callable[[int], Sequence[PictureHit]]
     words: Sequence[WordHit]
     weights: tuple[float, float]
     measure_shares: Callable[[Sequence[str]], Mapping[str, float]]
-    is_told: bool = False
+    has_chances: bool = False
     min_match: float | None = None
 
     def list_hits_after(self, count: int, after: PictureHit | None) -> list[PictureHit]:
@@ -85,9 +85,9 @@ class Fusion:
         near = NEAR if depth <= NEAR else depth + some
         while True:
             meaning = self.search(near) if self.weights[0] else []
-            early = self._choose_early(meaning) if self.weights[1] else []
-            shares = self.measure_shares(early)
-            fused = fuse_rankings(meaning, self.words, self.weights, shares, is_told=self.is_told)
+            share_dependent = self._choose_share_dependent(meaning) if self.weights[1] else []
+            shares = self.measure_shares(share_dependent)
+            fused = fuse_rankings(meaning, self.words, self.weights, shares, has_chances=self.has_chances)
             kept = [hit for hit in fused if hit.has_chance(least)]
             last = (meaning[-1].match or 0.0) if len(meaning) == near else -1.0  # no other has a higher chance
             sure = sum(bool(hit.likely) for hit in kept) if last >= CUT else len(kept) - some
@@ -95,20 +95,20 @@ class Fusion:
                 if below := [hit for hit in fused if not hit.has_chance(least)]:
                     fused = [replace(hit, rank=rank) for rank, hit in enumerate([*kept, *below], 1)]
                 page = list_hits_after(fused, count, after, least)
-                return self._lower_chances(page, early) if self.weights[1] else page
+                return self._lower_chances(page, share_dependent) if self.weights[1] else page
             near *= 2
 
-    def _choose_early(self, meaning: Sequence[PictureHit]) -> list[str]:
+    def _choose_share_dependent(self, meaning: Sequence[PictureHit]) -> list[str]:
         """Choose the pictures whose place may depend on their share: of all others only a page's are read."""
         bound = CUT if self.min_match is None else min(CUT, self.min_match)
         near = (hit.picture for hit in meaning if hit.match is not None and hit.match >= bound)
         return [*dict.fromkeys(chain(near, (hit.picture for hit in self.words if not hit.complete)))]
 
-    def _lower_chances(self, page: Sequence[PictureHit], early: Collection[str]) -> list[PictureHit]:
-        """Return a page on which each hit has as much of its chance as is its share, those chosen `early` already."""
-        late = {hit.picture: hit.match for hit in page if hit.match is not None and not hit.said}
-        shares = self.measure_shares([picture for picture in late if picture not in early])
-        lowered = {picture: round(late[picture] * share, 4) for picture, share in shares.items()}
+    def _lower_chances(self, page: Sequence[PictureHit], share_dependent: Collection[str]) -> list[PictureHit]:
+        """Return a page on which each hit has as much of its chance as is its share, those chosen before already."""
+        others = {hit.picture: hit.match for hit in page if hit.match is not None and not hit.has_all_words}
+        shares = self.measure_shares([picture for picture in others if picture not in share_dependent])
+        lowered = {picture: round(others[picture] * share, 4) for picture, share in shares.items()}
         return [replace(hit, match=lowered[hit.picture]) if hit.picture in lowered else hit for hit in page]
 
 
@@ -118,7 +118,7 @@ def fuse_rankings(
     weights: tuple[float, float],
     shares: Mapping[str, float] | None = None,
     *,
-    is_told: bool = False,
+    has_chances: bool = False,
 ) -> list[PictureHit]:
     """Join a ranking by meaning and one by words, with these weights, best first, ties by id.
 
@@ -132,23 +132,23 @@ def fuse_rankings(
     fused = list[tuple[float, str, float | None, float | None, float | None, bool]]()
     for picture in {**near, **found}:
         hit, (place, word) = near.get(picture), found.get(picture, (None, None))
-        said = word is not None and word.complete
+        has_all_words = word is not None and word.complete
         chance = hit.match if hit is not None else least
-        if said and (is_told or chance is not None):
-            chance = max(chance or 0.0, SAID)
+        if has_all_words and (has_chances or chance is not None):
+            chance = max(chance or 0.0, LEAST_CHANCE_WITH_ALL_WORDS)
         elif chance is not None:
             chance = round(chance * ((shares or {}).get(picture) or 1.0), 4)
         near_rank, meaning_score = (None, None) if hit is None else (hit.rank, hit.score)
         score = weights[0] * (_RANK_OFFSET + 1) / (_RANK_OFFSET + near_rank) if near_rank else 0.0
         score += weights[1] * (_RANK_OFFSET + 1) / (_RANK_OFFSET + place) if place else 0.0
-        band = 3 if word is not None and word.whole else 2 if said else (chance or 0.0) >= CUT
+        band = 3 if word is not None and word.whole else 2 if has_all_words else (chance or 0.0) >= CUT
         score = round((band + score / sum(weights)) / _BANDS, 9)
         share = None if word is None else word.score
-        fused.append((-score, picture, meaning_score, share, chance, said))
+        fused.append((-score, picture, meaning_score, share, chance, has_all_words))
     fused.sort()  # no picture comes twice
     return [
-        PictureHit(picture, -less, rank, meaning_score, share, chance, said)
-        for rank, (less, picture, meaning_score, share, chance, said) in enumerate(fused, 1)
+        PictureHit(picture, -less, rank, meaning_score, share, chance, has_all_words)
+        for rank, (less, picture, meaning_score, share, chance, has_all_words) in enumerate(fused, 1)
     ]
 
 

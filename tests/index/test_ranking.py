@@ -47,7 +47,7 @@ def test_a_fused_ranking_is_by_the_sum_of_reciprocal_ranks() -> None:
 
 def test_a_hit_tells_its_scores_in_both_and_the_first_in_both_that_is_called_so_has_1() -> None:
     hits = fuse_rankings(make_hits("a", "b"), [WordHit("a", 1.0, True, True), WordHit("c", 1.0)], (1.0, 1.0))
-    assert hits[0] == PictureHit("a", 1.0, 1, 0.89, 1.0, said=True)
+    assert hits[0] == PictureHit("a", 1.0, 1, 0.89, 1.0, has_all_words=True)
     assert {hit.picture: (hit.meaning, hit.words) for hit in hits[1:]} == {"b": (0.88, None), "c": (None, 1.0)}
 
 
