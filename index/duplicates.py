@@ -43,7 +43,7 @@ def find_groups(
     gallery: Gallery,
     selection: Selection,
     fingerprint: str,
-    pictures: VectorSet,
+    picture_set: VectorSet,
     least: float,
     criteria: Criteria,
     after: Place | None,
@@ -56,7 +56,7 @@ def find_groups(
     some, allowed = selection.list_pictures(criteria, AT_ONCE, after), selection.find_allowed_keys(criteria)
     stored = gallery.find_content_vectors([picture.content_sha256 for picture in some], fingerprint)
     near = {
-        picture.id: _find_near(picture, stored[picture.content_sha256], pictures, least, allowed)
+        picture.id: _find_near(picture, stored[picture.content_sha256], picture_set, least, allowed)
         for picture in some
         if picture.content_sha256 in stored
     }
@@ -73,10 +73,10 @@ def find_groups(
 
 
 def _find_near(
-    picture: GalleryPicture, vector: Vector, pictures: VectorSet, least: float, allowed: VectorKeys | None
+    picture: GalleryPicture, vector: Vector, picture_set: VectorSet, least: float, allowed: VectorKeys | None
 ) -> list[Hit]:
     """Return the others near a picture, nearest first: at most `MOST`, and one more if there are more."""
-    hits = pictures.search(vector, MOST + 2, allowed)  # itself is one of them
+    hits = picture_set.search(vector, MOST + 2, allowed)  # itself is one of them
     return [hit for hit in hits if hit.score >= least and hit.entry.picture != picture.id][: MOST + 1]
 
 

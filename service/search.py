@@ -80,9 +80,9 @@ class Search:
         self._calibration: Calibration | None = None
         self._facets: Mapping[str, Sequence[FacetValue]] | None = None
         self._found: FoundWords | None = None
-        self._is_away = False  # the registry, for its words
+        self._words_unavailable = False  # the registry does not answer
         self._known_share = 1.0  # of its words, by their weight, those that somebody knows
-        self._unknown, self._guessed, self._meant = list[str](), list[str](), dict[str, str]()
+        self._unknown, self._guessed, self._suggestions = list[str](), list[str](), dict[str, str]()
 
     @property
     def reads_registry(self) -> bool:
@@ -95,7 +95,7 @@ class Search:
         Raises `PictureNotFound`, `RegistryUnavailable`, and what the queues of texts and pictures raise.
         """
         self._timing.record("read")
-        finding = asyncio.ensure_future(self._read_registry())
+        finding = asyncio.ensure_future(self._resolve_filter_words_and_chances())
         try:
             if self._mode != "words":
                 await self._encode()
@@ -173,8 +173,8 @@ class Search:
         if self._route is not None:
             self._timing.record("wait", nested=queries[0].seconds)
 
-    async def _read_registry(self) -> None:
-        """Read which pictures it may find now, which have its words, the facets, and the curves of chances."""
+    async def _resolve_filter_words_and_chances(self) -> None:
+        """Read which pictures it may find now and which have its words, check these, and find chances and facets."""
         lane, selection, criteria = self._context.lanes.filter, self._context.selection, self._criteria
         if criteria is not None:
             self._allowed = await lane.run(selection.select_vector_keys, criteria)
@@ -208,7 +208,7 @@ class Search:
             self._found = await lanes.words.run(find)
         else:
             self._found = await lanes.optional_words.try_to_run(find)
-            self._is_away = self._found is None
+            self._words_unavailable = self._found is None
 
     async def _check_spelling(self, text: str, view: View) -> None:
         """Find the words that nobody knows and, for a first page, what may be meant by them.
@@ -230,10 +230,10 @@ class Search:
             with suppress(RegistryUnavailable):
                 words = [word.lower() for word in asked]
                 near = await lanes.optional_words.run(self._context.words.suggest, words, snapshot.release)
-                self._meant = {word: near[word.lower()] for word in asked if word.lower() in near}
+                self._suggestions = {word: near[word.lower()] for word in asked if word.lower() in near}
         for word in asked if not (is_bound and view.lexicon.words) else ():
-            if word not in self._meant and (known := await lanes.search.run(spelling.suggest, word, view)):
-                self._meant[word] = known
+            if word not in self._suggestions and (known := await lanes.search.run(spelling.suggest, word, view)):
+                self._suggestions[word] = known
 
     def _find_calibration(self) -> Calibration | None:
         """Find the curves of the chances of its hits among all pictures; None where they are not known.
@@ -297,9 +297,9 @@ class Search:
         self, hits: Sequence[PictureHit], next_cursor: str | None, unwanted: frozenset[str]
     ) -> schemas.PictureHits:
         """Describe a page of hits, with captions, and with records unless all their fields are `unwanted`."""
-        body, within, is_told = self.body, self._caller.collections, self._calibration is not None
-        nothing_likely = is_told and body.cursor is None and not any(hit.likely for hit in hits)
-        least = body.min_match if is_told else None
+        body, within, has_chances = self.body, self._caller.collections, self._calibration is not None
+        nothing_likely = has_chances and body.cursor is None and not any(hit.likely for hit in hits)
+        least = body.min_match if has_chances else None
         reached = [hit for hit in hits if hit.has_chance(least)]  # those below follow all others
         below, hits = len(hits) - len(reached), reached
         records: Mapping[str, Record] | None = {}  # None while the registry does not answer
@@ -307,11 +307,11 @@ class Search:
             records = self._context.hit_records.read([hit.picture for hit in hits], within)
         if within is not None and records is not None:
             hits = [hit for hit in hits if hit.picture in records]  # one may have been moved away since it was allowed
-        captions, pictures = self._read_captions(hits, records), self._snapshot.picture_set
+        captions, picture_set = self._read_captions(hits, records), self._snapshot.picture_set
         warnings = {
             "nothing_likely": nothing_likely,
-            "records_unavailable": records is None or self._is_away,
-            "match_unknown": body.min_match is not None and not is_told,  # it cuts nothing
+            "records_unavailable": records is None or self._words_unavailable,
+            "match_unknown": body.min_match is not None and not has_chances,  # it cuts nothing
             "not_known_to_base": bool(self._guessed),
             "unknown_words": bool(self._unknown),
         }
@@ -328,11 +328,11 @@ class Search:
             language=language,
             version=route.view.version if route else None,
             release=self._snapshot.release.number,
-            generation=pictures.generation if within is None else pictures.identity.name,
+            generation=picture_set.generation if within is None else picture_set.identity.name,
             truncated=self._truncated,
             warnings=[*(route.warnings if route else ()), *(each for each, so in warnings.items() if so)],
             unknown_words=self._unknown,
-            did_you_mean=self._meant,
+            did_you_mean=self._suggestions,
             guessed_words=self._guessed,
             below_min_match=None if least is None else below,
             next_cursor=None if below else next_cursor,

@@ -69,13 +69,15 @@ async def _find_page(
     """
     if not criteria.is_unrestricted:  # with its own time to wait: a page finds it kept
         await context.lanes.filter.run(context.selection.select_vector_keys, criteria)
-    gallery, selection, pictures = context.gallery, context.selection, snapshot.picture_set
+    gallery, selection, picture_set = context.gallery, context.selection, snapshot.picture_set
     fingerprint = context.encoder.image_fingerprint
 
     def fill_page() -> DuplicatesPage:
         groups, examined, place, until = list[Group](), 0, after, time.monotonic() + _SECONDS
         while True:
-            part = find_groups(gallery, selection, fingerprint, pictures, least, criteria, place, limit - len(groups))
+            part = find_groups(
+                gallery, selection, fingerprint, picture_set, least, criteria, place, limit - len(groups)
+            )
             groups += part.groups
             examined, place = examined + part.examined, part.place
             if place is None or len(groups) >= limit or time.monotonic() > until:
