@@ -26,7 +26,7 @@ from model.objectives import Corpus, CorpusTokens, Objective, make_objectives, t
 from model.student import make_bfloat16_tower
 from model.table import NO_ROW, TokenRows, View, pad
 from model.towers import can_multiply_bfloat16
-from model.version import VersionContent
+from model.version_files import VersionContent
 from store.errors import TrainingDiverged
 
 Row = TypeVar("Row")

@@ -19,7 +19,7 @@ from model.evaluation import compute_average_accuracy, compute_forgetting, compu
 from model.languages import ENGLISH
 from model.segmentation import is_spaced
 from model.table import View
-from model.version import read
+from model.version_files import read
 from model.vocabulary import Vocabulary
 from store.errors import NothingHeldOut, VersionCorrupt
 from store.versions import Version

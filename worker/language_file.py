@@ -13,7 +13,7 @@ from model.dataset import DatasetReport
 from model.language_file import LanguageFile, attach, open_file, read_test
 from model.languages import ENGLISH
 from model.table import View
-from model.version import VersionContent
+from model.version_files import VersionContent
 from store import files
 from worker.attempt import Attempt, TrainingContext, open_context
 from worker.evaluate import describe, evaluate, measure

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 
 from index.indexer import fill_captions
-from model import version as version_files
+from model import version_files
 from model.dataset.rows import Row
 from model.detection import count_ngrams
 from model.languages import find_special_letters
 from model.lexicon import collect_words
 from model.objectives import NO_PICTURE, Corpus
 from model.training import LearnSettings, Progress, Trainer, TrainingInterrupted
-from model.version import VersionContent
+from model.version_files import VersionContent
 from store import files
 from store.errors import InvalidInput
 from store.expansions import Expansion

@@ -17,10 +17,10 @@ import pytest
 import torch
 
 from index import segment
-from model import checkpoint, version
+from model import checkpoint, version_files
 from model.base import open_base
 from model.table import TokenRows
-from model.version import VersionContent
+from model.version_files import VersionContent
 from store import files
 from store.data_root import DataRoot
 from store.errors import IndexUnavailable, PictoglotError
@@ -63,15 +63,15 @@ def test_what_is_put_there_runs_when_it_is_unpickled(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("file", [version.ROWS, version.TOKENIZER, version.NGRAMS])
+@pytest.mark.parametrize("file", [version_files.ROWS, version_files.TOKENIZER, version_files.NGRAMS])
 def test_rows_and_tokenizer_of_a_version(tmp_path: Path, file: str, form: str) -> None:
     marker, folder = tmp_path / "executed", tmp_path / "version"
     rows = TokenRows(np.array([3], dtype=np.int64), torch.ones(1, 4))
-    version.write(folder, VersionContent((), (), rows, "0" * 64), {})
-    assert version.read(folder)
+    version_files.write(folder, VersionContent((), (), rows, "0" * 64), {})
+    assert version_files.read(folder)
     manifest = put(folder, file, poison(marker, form))
     with pytest.raises(PictoglotError):
-        version.read(folder, manifest)
+        version_files.read(folder, manifest)
     assert not marker.exists()
 
 

@@ -20,7 +20,7 @@ from threading import Barrier
 
 import pytest
 
-from model.version import read
+from model.version_files import read
 from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, StorageFull, StoreUnavailable, VersionCorrupt

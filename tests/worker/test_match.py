@@ -11,11 +11,11 @@ from index.captions import EncoderId
 from index.gallery import NewPicture
 from index.loader import Calibrations
 from index.vectors import Matrix
-from model import version as version_files
+from model import version_files
 from model.dataset.rows import Pivot, Row
 from model.match import SAMPLE, Curves, blend_deviations, take_first
 from model.table import TokenRows
-from model.version import VersionContent
+from model.version_files import VersionContent
 from store import files, leases
 from store.data_root import DataRoot
 from store.leases import PURGING
