@@ -27,7 +27,7 @@ from sqlalchemy import func, inspect, make_url, select
 from sqlalchemy.orm import Session
 
 from index.copier import HOME, Copier, place_file
-from index.files import name_files
+from index.picture_files import name_files
 from index.set_states import is_run, select_newest
 from store import files
 from store.data_root import EXPANSIONS, SIGNING_KEY, DataRoot

@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import make_url
 
-from index.files import FOLDER as PICTURES
+from index.picture_files import FOLDER as PICTURES
 from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder

@@ -27,7 +27,7 @@ from index.captions import (
     split_batches,
     write_words,
 )
-from index.files import PictureFiles
+from index.picture_files import PictureFiles
 from index.records import (
     CREATED,
     SHOWN,

@@ -18,8 +18,8 @@ from typing import Any, Literal
 from sqlalchemy import func, select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from index.files import FOLDER as PICTURES
 from index.gallery import KEPT_SECONDS, Gallery
+from index.picture_files import FOLDER as PICTURES
 from index.segment import SEGMENTS
 from index.set_states import prune_feed
 from index.sets import VectorSets

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from model.dataset.words import format_count
+from model.dataset.explanations import format_count
 from model.evaluation import Gain
 from model.languages import find_names
 from store.errors import Failure

@@ -11,6 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from model.dataset.dictionary import Choice, DictionaryReport, load_things
+from model.dataset.explanations import (
+    describe_fault,
+    explain_left_out,
+    explain_not_in_gallery,
+    explain_too_many_faults,
+    format_count,
+)
 from model.dataset.formats import UNANSWERED, RowFault, read_entries, read_records
 from model.dataset.rows import (
     EMPTY_PIVOT,
@@ -24,13 +31,6 @@ from model.dataset.rows import (
     split_rows,
 )
 from model.dataset.tables import NO_ROW, refuse
-from model.dataset.words import (
-    describe_fault,
-    explain_left_out,
-    explain_not_in_gallery,
-    explain_too_many_faults,
-    format_count,
-)
 from model.languages import ENGLISH, is_in_script
 from store.errors import (
     DatasetInvalid,

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from model.dataset.explanations import LEFT_OUT
 from model.dataset.formats import Entry
 from model.dataset.rows import Pivot, Row, UnusableRow
-from model.dataset.words import LEFT_OUT
 from model.languages import ENGLISH, is_in_script
 from model.text import clean
 from store.errors import InvalidInput

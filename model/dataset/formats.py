@@ -17,6 +17,7 @@ import ijson
 from langcodes import standardize_tag
 from langcodes.tag_parser import LanguageTagError
 
+from model.dataset.explanations import ENTRY, PAIR
 from model.dataset.parquet import read_parquet
 from model.dataset.spreadsheets import read_spreadsheet
 from model.dataset.tables import (
@@ -36,7 +37,6 @@ from model.dataset.tables import (
     read_tabbed,
     refuse,
 )
-from model.dataset.words import ENTRY, PAIR
 from store.errors import UnsupportedMedia
 
 _ASKED = "pictures"  # column of a sheet of words that a gallery asks for

@@ -135,7 +135,7 @@ class Checkup:
         return "ok", f"{self._origin}, then {format_count(count, 'variable')} of {locate_env_file()}"
 
     def _check_data_root(self) -> Result:
-        from index.files import estimate_original_bytes
+        from index.picture_files import estimate_original_bytes
 
         home = self._settings.home
         there = home if home.exists() else next(parent for parent in home.parents if parent.exists())

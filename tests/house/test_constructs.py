@@ -130,7 +130,7 @@ def test_nothing_forbidden_in_the_tree() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("index.files", "folder.mkdir(parents=True, exist_ok=True)"),
+        ("index.picture_files", "folder.mkdir(parents=True, exist_ok=True)"),
         ("worker.supervisor", "import os\nos.makedirs('x')"),
         ("model.base", "import torch\ntorch.load('x')"),
         ("index.build", "import pickle"),

@@ -13,8 +13,8 @@ from sqlalchemy import select, text, update
 
 from index import damage, segment, stored_items
 from index.damage import Damage
-from index.files import PictureFiles
 from index.gallery import Gallery
+from index.picture_files import PictureFiles
 from index.rows import pack_vector, unpack_vector
 from index.scrub import Scrub
 from index.set_states import NOTHING_SEALED

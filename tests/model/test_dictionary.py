@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from model.dataset import Dataset, read, validate
-from model.dataset.words import FAULTS, LEFT_OUT, describe_fault, suggest_remedy
+from model.dataset.explanations import FAULTS, LEFT_OUT, describe_fault, suggest_remedy
 from store.errors import DatasetInvalid, DatasetLanguageMismatch, DatasetTooSmall, PictoglotError, UnsupportedMedia
 from tests.model.test_dataset import has_no_codes
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from index.files import PictureFiles
 from index.indexer import Indexer
+from index.picture_files import PictureFiles
 from store import files
 from store.data_root import DataRoot
 from store.registry import open_registry

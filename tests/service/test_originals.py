@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from pillow_heif import register_heif_opener
 
-from index.files import estimate_original_bytes
 from index.janitor import sweep
+from index.picture_files import estimate_original_bytes
 from service.commands.doctor import Checkup
 from store.objects import ObjectStore
 from tests.service.harness import Service, assert_problem, picture, running

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from model.dataset.words import FAULTS, PAIR, describe_fault, explain_not_in_gallery, suggest_remedy
+from model.dataset.explanations import FAULTS, PAIR, describe_fault, explain_not_in_gallery, suggest_remedy
 from tests.model.test_dataset import Reader, has_no_codes, items, jsonl, zipped
 
 AFAL = b"".join(b"afal %d,apple %d\n" % (n, n) for n in range(80))
