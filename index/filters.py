@@ -70,7 +70,10 @@ def parse_filter(value: object, place: str = "body.filter") -> Filter:
 
 
 def find_stored_key(key: str) -> str | None:
-    """Return the key that values of `tags`, `place` or `metadata.place` are stored under; None for other fields."""
+    """Return the key that values of `tags`, `place` or `metadata.place` are stored under.
+
+    None where no value is: a field of each picture has a column, and other names no metadata can have.
+    """
     name = key.removeprefix(_METADATA)
     if name == key and name in FIELDS:
         return TAGS if name == "tags" else None
@@ -223,19 +226,22 @@ def _find_edge(bound: str, moment: float) -> float:
     return edge
 
 
-def _round_instant(parse_instant: float) -> datetime | float:
+def _round_instant(moment: float) -> datetime | float:
     try:
-        return datetime.fromtimestamp(parse_instant, UTC)
+        return datetime.fromtimestamp(moment, UTC)
     except (OSError, OverflowError, ValueError):  # before the year 1, behind 9999, or a number that is no date
-        return parse_instant
+        return moment
 
 
 def build_value_row_condition(condition: Match | Range, hide_key: bool = False) -> ColumnElement[bool] | None:
-    """Build a condition on a row of values, or None for a key without values; `hide_key` from the indexes by key."""
+    """Build a condition on a row of values, or None for a key without values.
+
+    With `hide_key` a database reads few pictures by the index of their values, not the whole key by its own.
+    """
     row, key = PictureValueRow, find_stored_key(condition.key)
     if key is None:
         return None
-    under = (row.key.concat("") if hide_key else row.key) == key
+    under = (row.key.concat("") if hide_key else row.key) == key  # the same text, as an expression that no index has
     if isinstance(condition, Range):
         limits = [getattr(row.number, _OPERATORS[name])(value) for name, value in condition.bounds]
         return and_(under, row.kind == condition.kind, *limits)
