@@ -198,7 +198,7 @@ def translate_system_error(error: Exception) -> Exception:
         return errors.StorageFull("the data root cannot be written to now")
     if error.errno in _BROKEN:
         _log.error("the disk under the data root fails", exc_info=error)  # the answer does not say which file
-        return errors.StorageUnavailable("the disk under the data root reports an error; it is in the server's log")
+        return errors.DiskFailing("the disk under the data root reports an error; it is in the server's log")
     if error.errno in _EXHAUSTED:
         _log.warning("the system is out of files or memory", exc_info=error)
         return errors.Unavailable("too many files are open, or there is too little memory; try again later")

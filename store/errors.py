@@ -270,7 +270,7 @@ class StoreUnavailable(Unavailable):
     """The object store does not answer, or refuses the request."""
 
 
-class StorageUnavailable(Unavailable):
+class DiskFailing(Unavailable, code="storage_unavailable"):
     """The disk under the data root reports an error; look at it before anything is written again."""
 
 
