@@ -109,8 +109,8 @@ def _assess(context: TrainingContext, data: TrainingData) -> dict[str, Any]:
     by_base = measure(context, base, validation, among)
     if by_base is None:
         raise NothingHeldOut("no held-out caption can be measured: the pictures that they describe were deleted")
-    own = context.attempt.registry.releases.get_serving().languages.get(data.language, context.base_version)
-    sources = context.attempt.registry.versions.get(own).dataset_expansions
+    own_version = context.attempt.registry.releases.get_serving().languages.get(data.language, context.base_version)
+    sources = context.attempt.registry.versions.get(own_version).dataset_expansions
     held_out = {text for each in load_validations(context.attempt.root, sources) for text in each.captions}
     # what serves was taught what these datasets hold out: found by that it would tell nothing
     views = context.views if held_out.isdisjoint(validation.captions) else context.views.proofs
@@ -128,7 +128,7 @@ def _assess(context: TrainingContext, data: TrainingData) -> dict[str, Any]:
         "base": context.encoder.base_fingerprint,
         "version": context.base_version,
         "shared": describe_version(context.parent, shared=True),
-        "taught": describe_version(own) if own != context.base_version else None,
+        "taught": describe_version(own_version) if own_version != context.base_version else None,
         "dataset": data.report.dump(),
     }
     return {**report, **describe_reading(data.language, report, context.attempt.settings.min_recall)}
@@ -141,13 +141,13 @@ def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[s
     replaces, sources = attempt.expansion.settings.get("replace"), tuple[str, ...]()
     if attempt.expansion.kind in ("learn", "import") and data.language in served:
         sources = versions.get(served[data.language]).dataset_expansions
-    again = [id for id in sources if made_of is None or get(id).made_of != made_of]
-    sets = collect_validations(context, data, () if replaces else again)
+    kept_sources = [id for id in sources if made_of is None or get(id).made_of != made_of]
+    sets = collect_validations(context, data, () if replaces else kept_sources)
     kinds = [CAPTION_KINDS[each.against] if len(sets) > 1 else "" for each in sets]
     parts = [_measure_gain(context, data, view, *each, served) for each in zip(sets, kinds, strict=True)]
     # of a kind nothing may be left: pictures were imported under other ids, or nothing reads the paired texts
-    own, *others = [each for each in parts if each["pairs"]] or parts[:1]
-    validation = sets[parts.index(own)]
+    first, *more_parts = [each for each in parts if each["pairs"]] or parts[:1]
+    validation = sets[parts.index(first)]
     earlier = {ENGLISH: choose_english(context, data)}
     for tag, number in sorted(served.items()):
         kept = find_validation(attempt.root, versions.get(number).dataset_expansions)
@@ -158,7 +158,7 @@ def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[s
     about, taught = data.report.dump(), data.training_rows
     words = sum(row in data.listed_rows or is_word(row) for row in taught)
     report = {
-        **own,
+        **first,
         **({"dictionary": about.pop("dictionary")} if "dictionary" in about else {}),
         "dataset": about,
         "english": english,
@@ -169,9 +169,9 @@ def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[s
     }
     if attempt.expansion.is_of_answers:
         report["covered"] = _measure_coverage(context, data, sources)
-    if others:
-        report["others"] = others
-        report["gain"] = next((each["gain"] for each in others if not each["gain"]["enough"]), own["gain"])
+    if more_parts:
+        report["others"] = more_parts
+        report["gain"] = next((each["gain"] for each in more_parts if not each["gain"]["enough"]), first["gain"])
     if context.earlier_expansions:
         more, datasets = len(data.rows) - len(data.own_rows), len(context.earlier_expansions)
         report["joined"] = {"datasets": datasets, "rows": more, "train": len(taught)}

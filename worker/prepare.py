@@ -107,7 +107,7 @@ def prepare(context: TrainingContext, *expansions: Expansion) -> TrainingData:
         lambda ids: known_ids,
         versions.__contains__,
         to_train=not assesses,
-        again=own is None,
+        was_trained_on=own is None,
         least=1 if own and len(datasets) > 1 else MIN_ROWS,
     )
     proof_rows = () if assesses else select_proof_rows(data.rows)

@@ -189,15 +189,15 @@ def validate(
     is_served: Callable[[str], bool] = ENGLISH.__eq__,
     *,
     to_train: bool = True,
-    again: bool = False,
+    was_trained_on: bool = False,
     least: int = MIN_ROWS,
     some_ids: Callable[[], Sequence[str]] = tuple,
 ) -> DatasetReport:
     """Return the report, with the share of the script, of a dataset that may be used; refuse any other.
 
-    To train on, or without `to_train` to measure by what is held out; `again` where it was trained on before, so that
-    no gain is asked for; `least` rows, of which fewer than 64 are taught beside others. `find_known` returns those of
-    some ids that the gallery has, `some_ids` a few of all; `is_served` says whether a pivot's language can be read.
+    To train on, or without `to_train` to measure by what is held out. Of one that `was_trained_on` before no gain is
+    asked. It needs `least` rows; fewer than 64 are taught beside others. `find_known` returns those of some ids that
+    the gallery has, `some_ids` a few of all; `is_served` says whether a pivot's language can be read.
     """
     report = dataset.report
     if EMPTY_PIVOT in report.faults:
@@ -216,7 +216,7 @@ def validate(
             report=report.dump(),
         )
     if report.usable < max(1, least):
-        advice = "" if again else f": add {MIN_ROWS - report.usable} or more that say something new"
+        advice = "" if was_trained_on else f": add {MIN_ROWS - report.usable} or more that say something new"
         if report.dictionary is not None and report.dictionary.left_out:
             advice += f". {explain_left_out(report.dictionary.left_out)}"
         raise DatasetTooSmall(
@@ -227,12 +227,12 @@ def validate(
         raise NothingHeldOut("no row is held out: mark those to measure with `val` in the column `split`")
     of_one = len({row.picture or row.pivot for row in dataset.rows}) < MIN_HELD_OUT  # then they are on one side
     is_whole = to_train and report.usable >= MIN_ROWS
-    if is_whole and not (report.train and report.val) and (again or not of_one):
+    if is_whole and not (report.train and report.val) and (was_trained_on or not of_one):
         way = "leave out the column `split`, and some rows are held out by themselves"
         _refuse_counts(report, f"rows of both splits, `train` and `val`, are needed: {way}")
     _check_pivots(dataset.rows, is_served)
     _check_pictures(dataset.rows, report, find_known, some_ids)
-    if is_whole and not again:
+    if is_whole and not was_trained_on:
         _check_targets(dataset)
     return report
 

@@ -69,7 +69,7 @@ def test_a_dataset_that_holds_out_one_picture_is_refused_before_it_is_learned(re
     assert error.detail.startswith("all held-out captions are of one picture; at least 2 are needed")
     assert error.extra["report"]["val"] > 0  # type: ignore[index]
     dataset = reader(jsonl(rows))
-    assert validate(dataset, "cy", set, to_train=False) == validate(dataset, "cy", set, again=True)
+    assert validate(dataset, "cy", set, to_train=False) == validate(dataset, "cy", set, was_trained_on=True)
 
 
 def test_held_out_captions_of_one_text_are_refused_too(reader: Reader) -> None:
@@ -87,7 +87,7 @@ def test_captions_that_are_all_of_one_are_refused_for_that(reader: Reader, same:
     error = reader.refusal(jsonl(rows))
     assert isinstance(error, DatasetTooSmall) and error.detail.startswith(f"all captions are of {what}; at least 2 are")
     with pytest.raises(DatasetInvalid, match="both splits"):
-        validate(reader(jsonl(rows)), "cy", set, again=True)
+        validate(reader(jsonl(rows)), "cy", set, was_trained_on=True)
     german = [{"caption": f"afal {n}", "pivot": {"language": "de", "text": "Apfel"}} for n in range(64)]
     assert isinstance(reader.refusal(jsonl(german)), PivotNotServed)
 
