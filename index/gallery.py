@@ -48,7 +48,7 @@ from index.rows import PictureTables, store_caption_vectors, store_picture_vecto
 from index.set_states import DELETED
 from index.vectors import Vector
 from model.pictures import Picture
-from store.audit import CURRENT, Act, note
+from store.audit import CURRENT, Act, record_act
 from store.clock import now
 from store.data_root import DataRoot
 from store.deleted import DeletedPictureRow
@@ -87,7 +87,7 @@ Outcome = Literal["created", "replaced", "kept"]
 
 @dataclass(frozen=True)
 class PutResult:
-    """The picture as it is now, the captions added with it, the outcome, and the content that it had `before`.
+    """The picture as it is now, the captions added with it, the outcome, and its content before.
 
     `same_as` is another picture that the caller may see and that has its content, where it was not put there before.
     """
@@ -95,7 +95,7 @@ class PutResult:
     picture: GalleryPicture
     captions: dict[str, list[str]]
     outcome: Outcome
-    before: str | None = None
+    content_before: str | None = None
     same_as: str | None = None
 
     @property
@@ -122,10 +122,10 @@ class Gallery(PictureTables):
             stored = [_put_picture(session, new) for new in pictures]
             for new, put in zip(pictures, stored, strict=True):
                 if put.outcome != "kept":
-                    note(session, {new.id: put.outcome}, new.act)
+                    record_act(session, {new.id: put.outcome}, new.act)
             vectors = {new.content_sha256: new.vector for new in pictures if new.vector is not None}
             store_picture_vectors(session, fingerprint, vectors)
-            _discard(session, {put.before for put in stored if put.before is not None})
+            _discard(session, {put.content_before for put in stored if put.content_before is not None})
             reclaim(session, {new.content_sha256 for new in pictures})
             for content, picture in _list_files(pictures):  # another process has just deleted this content as unused
                 self.files.write_missing(content, picture)
@@ -142,7 +142,7 @@ class Gallery(PictureTables):
             assert before is not None
             after = replace(before, record=record)
             put = write_row(session, before, after, own, captions, vectors, patch.collections)
-            note(session, {patch.id: put.outcome})
+            record_act(session, {patch.id: put.outcome})
             return put
 
     def check(self, id: str, change: RecordInput | Patch) -> None:
@@ -166,7 +166,7 @@ class Gallery(PictureTables):
             if precondition is not None:
                 precondition.require(picture.record)
             delete_rows(session, [picture])
-            note(session, {id: "deleted"})
+            record_act(session, {id: "deleted"})
 
     def get(self, id: str, collections: Collections = None) -> GalleryPicture:
         """Return one picture; raise `PictureNotFound`, also outside of these collections."""
@@ -262,7 +262,7 @@ def _put_picture(session: Session, new: NewPicture) -> PutResult:
         after = GalleryPicture(*known, *times, record, original, key=0)
     within = new.record.collections
     put = write_row(session, before, after, own, new.captions, new.caption_vectors, within)
-    is_new = put.before != new.content_sha256
+    is_new = put.content_before != new.content_sha256
     return replace(put, same_as=_find_same(session, put.picture, within) if is_new else None)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import JSON, delete, func, insert, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from store.audit import note
+from store.audit import record_act
 from store.clock import now
 from store.database import RegistryPart
 from store.errors import TooManyAnswers
@@ -93,7 +93,7 @@ class WaitingRows(RegistryPart):
             kept = [{"language": language, "digest": key, "content": contents[key], "actor": actor} for key in new]
             if kept:
                 session.execute(insert(row), kept)
-                note(session, {language: f"{len(kept)} rows kept"})
+                record_act(session, {language: f"{len(kept)} rows kept"})
             return True
 
     def get(self, language: str) -> dict[str, dict[str, Any]]:

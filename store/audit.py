@@ -83,8 +83,8 @@ class Audit(RegistryPart):
             return session.scalars(query).all()
 
 
-def note(session: Session, targets: Mapping[str, str], act: Act | None = None) -> None:
-    """Note what became of each target of an act in this transaction; by default of the act that is under way."""
+def record_act(session: Session, targets: Mapping[str, str], act: Act | None = None) -> None:
+    """Record what became of each target of an act in this transaction; by default of the act that is under way."""
     if (act := act or CURRENT.get()) is not None:
         session.info.setdefault("acts", []).append((act, targets))
 

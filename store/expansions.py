@@ -16,7 +16,7 @@ from sqlalchemy import Double, and_, case, delete, func, or_, select, type_coerc
 from sqlalchemy.orm import Session
 
 from store.answers import WaitingRow
-from store.audit import note
+from store.audit import record_act
 from store.clock import LONGEST_LEASE, has_ended, now
 from store.errors import Conflict, ExpansionFinished, ExpansionInProgress, ExpansionNotFound, IdempotencyKeyReused
 from store.leases import UNLEASED, Leases
@@ -167,7 +167,7 @@ class Expansions(Leases):
             )
             _take_waiting(session, row, waiting)
             record_request(session, key, expansion=row.id)
-            note(session, {row.id: "queued", language: kind})
+            record_act(session, {row.id: "queued", language: kind})
             return build_expansion(row), True
 
     def confirm(self, id: str) -> Expansion | None:
@@ -203,9 +203,9 @@ class Expansions(Leases):
                 row.id: build_expansion(row)
                 for row in session.scalars(select(ExpansionRow).where(ExpansionRow.id.in_(ids)))
             }
-        again = without_made_of or object()
-        listed = (found[id] for id in ids if id in found and found[id].made_of != again and found[id].kind != "import")
-        return [each for each in listed if each.dataset_path is not None and each.dataset_sha256 != excluding_sha256]
+        listed = (found[id] for id in ids if id in found and found[id].kind != "import")
+        kept = (each for each in listed if each.dataset_path is not None and each.dataset_sha256 != excluding_sha256)
+        return [each for each in kept if each.made_of is None or each.made_of != without_made_of]
 
     def list(self, limit: int | None = None, before: str | None = None) -> Sequence[Expansion]:
         """List them, newest first, from the one after the id `before`. Raises ExpansionNotFound."""
@@ -264,7 +264,7 @@ class Expansions(Leases):
             )
             asks = update(ExpansionRow).where(ExpansionRow.id == id, ~ExpansionRow.cancel_requested)
             if session.scalar(asks.values(cancel_requested=True).returning(ExpansionRow.id)) is not None:
-                note(session, {id: "cancelled"})
+                record_act(session, {id: "cancelled"})
             session.refresh(row)
             return build_expansion(row)
 

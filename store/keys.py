@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from sqlalchemy import Row, select, update
 
-from store.audit import note
+from store.audit import record_act
 from store.clock import now
 from store.database import RegistryPart
 from store.errors import KeyNotFound
@@ -66,7 +66,7 @@ class ApiKeys(RegistryPart):
             row.secret_sha256 = hash_secret(secret)
             session.add(row)
             session.flush()
-            note(session, {id: "created"})
+            record_act(session, {id: "created"})
             return _build_key(row), f"pk_{id}_{secret}"
 
     def list(self) -> Sequence[ApiKey]:
@@ -81,7 +81,7 @@ class ApiKeys(RegistryPart):
         revoke = update(KeyRow).where(KeyRow.id == id, KeyRow.revoked_at.is_(None)).values(revoked_at=now())
         with self._database.begin() as session:
             if session.scalar(revoke.returning(KeyRow.id)) is not None:
-                note(session, {id: "revoked"})
+                record_act(session, {id: "revoked"})
             elif session.get(KeyRow, id) is None:
                 raise KeyNotFound
 

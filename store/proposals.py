@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, ForeignKey, Index, delete, func, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from store.audit import note
+from store.audit import record_act
 from store.clock import now
 from store.database import RegistryPart
 from store.errors import PictureNotFound, TooManyAnswers
@@ -80,7 +80,7 @@ class CaptionProposals(RegistryPart):
             by = {**vars(person), "person": person.person}
             session.add(ProposalRow(language=language, picture=picture, text=text, same=same, **by))
             session.flush()
-            note(session, {picture: "caption proposed"})
+            record_act(session, {picture: "caption proposed"})
             alike = select(row).where(row.picture == picture, row.same == same, *of_language).order_by(row.id)
             return session.scalars(alike).all()
 
@@ -109,14 +109,14 @@ class CaptionProposals(RegistryPart):
         which = update(ProposalRow).where(ProposalRow.id.in_(ids), ProposalRow.accepted_at.is_(None))
         with self._database.begin() as session:
             accepted = which.values(accepted_at=now(), accepted_by=actor).returning(ProposalRow.picture)
-            note(session, dict.fromkeys(session.scalars(accepted), "caption accepted"))
+            record_act(session, dict.fromkeys(session.scalars(accepted), "caption accepted"))
 
     def reject(self, language: str, ids: Sequence[int]) -> None:
         """Delete proposals that wait."""
         row = ProposalRow
         with self._database.begin() as session:
             gone = delete(row).where(row.language == language, row.id.in_(ids), row.accepted_at.is_(None))
-            note(session, {f"proposal {id}": "rejected" for id in session.scalars(gone.returning(row.id))})
+            record_act(session, {f"proposal {id}": "rejected" for id in session.scalars(gone.returning(row.id))})
 
     def find_wanted(self, language: str, person: Person, count: int) -> Sequence[str]:
         """Find pictures without a caption in a language that this person has not captioned yet.

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from sqlalchemy import case, func, literal, select, update
 from sqlalchemy.orm import Session
 
-from store.audit import note
+from store.audit import record_act
 from store.clock import Instant, now
 from store.database import RegistryPart
 from store.expansions import ACTIVE, Expansion, build_expansion
@@ -62,7 +62,7 @@ class Retention(RegistryPart):
             new = VersionRow.pruned_at.is_(None) | VersionRow.number.in_(find_reused_as_shared(session))
             mark = update(VersionRow).where(VersionRow.number.in_(numbers), new)
             marked = mark.values(pruned_at=now(), pruned_release=pruning.release).returning(VersionRow.number)
-            note(session, {f"version {number}": "pruned" for number in session.scalars(marked)})
+            record_act(session, {f"version {number}": "pruned" for number in session.scalars(marked)})
             return pruning
 
     def list_removable(self) -> list[Version]:
@@ -81,7 +81,7 @@ class Retention(RegistryPart):
         """Record that the dataset of an expansion is gone."""
         with self._database.begin() as session:
             session.execute(update(ExpansionRow).where(ExpansionRow.id == expansion).values(dataset_path=None))
-            note(session, {f"dataset {expansion}": "removed"})
+            record_act(session, {f"dataset {expansion}": "removed"})
 
 
 def _plan_pruning(session: Session, keep: int, expected: int | None) -> PruningPlan:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import JSON, LargeBinary, delete, insert, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from store.audit import note
+from store.audit import record_act
 from store.clock import now
 from store.database import Database
 from store.keys import hash_secret, match_secret
@@ -67,7 +67,7 @@ class Sessions:
             who = {"subject": subject, "label": label, "groups": [*groups]}
             kept = {"id": id, "secret_sha256": hash_secret(secret, salt), "expires_at": now() + seconds}
             session.execute(insert(SessionRow).values(**who, **kept))
-            note(session, {id: "signed in"})
+            record_act(session, {id: "signed in"})
         return f"ps_{id}_{secret}"
 
     def list(self) -> Sequence[Session]:
@@ -80,5 +80,5 @@ class Sessions:
         with self._database.begin() as session:
             ended = delete(SessionRow).where(SessionRow.id == id).returning(SessionRow.id)
             if found := session.scalar(ended) is not None:
-                note(session, {id: "signed out"})
+                record_act(session, {id: "signed out"})
             return found

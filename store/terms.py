@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from store.audit import note
+from store.audit import record_act
 from store.clock import now
 from store.database import RegistryPart
 from store.errors import InsufficientScope
@@ -66,7 +66,7 @@ def set_terms(session: Session, language: str, terms: Mapping[str, Any], actor: 
         row = TermsRow(language=language, terms=dict(terms), actor=actor)
         session.add(row)
         session.flush()
-        note(session, {f"terms of {language}": "set"})
+        record_act(session, {f"terms of {language}": "set"})
     return row
 
 
