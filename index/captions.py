@@ -117,9 +117,7 @@ def add_captions(session: Session, expansion: str, language: str, rows: Sequence
     change = session.scalar(select(func.max(GalleryChangeRow.change))) or 0
     columns = {"language": language, "expansion": expansion, "position": 0, "change": change}
     if new:
-        texts = [
-            {"picture_id": picture, "text": text, "digest": compute_digest(expansion, text)} for picture, text in new
-        ]
+        texts = [{"picture_id": id, "text": text, "digest": compute_digest(expansion, text)} for id, text in new]
         session.execute(insert(CaptionRow), [{**caption, **columns} for caption in texts])
         captioned = {picture for picture, _ in new}
         by_key: dict[int, list[str]] = {}

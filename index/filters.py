@@ -70,10 +70,7 @@ def parse_filter(value: object, place: str = "body.filter") -> Filter:
 
 
 def find_stored_key(key: str) -> str | None:
-    """Return the key that values of `tags`, `place` or `metadata.place` are stored under.
-
-    None where no value is: a field of each picture has a column, and other names no metadata can have.
-    """
+    """Return the key that values of `tags`, `place` or `metadata.place` are stored under; None where none can be."""
     name = key.removeprefix(_METADATA)
     if name == key and name in FIELDS:
         return TAGS if name == "tags" else None
@@ -234,14 +231,12 @@ def _round_instant(moment: float) -> datetime | float:
 
 
 def build_value_row_condition(condition: Match | Range, hide_key: bool = False) -> ColumnElement[bool] | None:
-    """Build a condition on a row of values, or None for a key without values.
-
-    With `hide_key` a database reads few pictures by the index of their values, not the whole key by its own.
-    """
+    """Build a condition on a row of values, or None for a key without values; `hide_key` from the indexes by key."""
     row, key = PictureValueRow, find_stored_key(condition.key)
     if key is None:
         return None
-    under = (row.key.concat("") if hide_key else row.key) == key  # the same text, as an expression that no index has
+    # no index has this expression: few pictures are read faster by that of their own values than by that of the key
+    under = (row.key.concat("") if hide_key else row.key) == key
     if isinstance(condition, Range):
         limits = [getattr(row.number, _OPERATORS[name])(value) for name, value in condition.bounds]
         return and_(under, row.kind == condition.kind, *limits)

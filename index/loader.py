@@ -327,18 +327,16 @@ class ReleaseLoader:
         return True
 
 
-def add_detector(
-    snapshot: Snapshot, previous: Snapshot | None, texts: Callable[[Identity, int], Sequence[str]]
-) -> Snapshot:
-    """Return a snapshot with a detector of its languages, which reuses counts of `previous` that still hold.
+def add_detector(snapshot: Snapshot, old: Snapshot | None, texts: Callable[[Identity, int], Sequence[str]]) -> Snapshot:
+    """Return a snapshot with a detector of its languages, which reuses counts of `old` that still hold.
 
     Each version has n-gram counts: of the captions it was trained on or, for a base, of English words. For
     English, and for versions without counts, captions of the gallery are counted too: `texts` reads about this
     number of a set's captions, none that a bound key could have written.
     """
-    detector = Detector() if previous is None else previous.detector
+    detector = Detector() if old is None else old.detector
     tags = {*snapshot.views, *snapshot.no_longer_served}
-    sources = previous.ngram_sources if previous is not None else {}
+    sources = old.ngram_sources if old is not None else {}
     counted = {tag: each for tag, each in sources.items() if tag in tags}
     for tag, version in snapshot.release.languages.items():
         counted_version, counted_captions = counted.get(tag, (-1, 0))

@@ -66,10 +66,8 @@ class Scrub:
     def examine(self, part: str) -> Iterator[Damage]:
         """Yield what is damaged of one part, and mend it."""
         kind, what, find = self._parts[part]
-        groups = (
-            self._guard(kind, name, chain.from_iterable(map(self._examine_item, items))) for name, items in find()
-        )
-        return self._guard(kind, what, chain.from_iterable(groups))
+        found = (self._guard(kind, name, chain.from_iterable(map(self._examine_item, items))) for name, items in find())
+        return self._guard(kind, what, chain.from_iterable(found))
 
     def _examine_item(self, thing: StoredItem) -> Iterator[Damage]:
         name = thing.describe_damage()

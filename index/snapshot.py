@@ -231,14 +231,12 @@ class Snapshot:
             return vector
         raise PictureNotFound("there is no picture with this id")
 
-    def list_captions(
-        self, pictures: Sequence[str], tags: Iterable[str] | None = None
-    ) -> dict[str, dict[str, list[str]]]:
+    def list_captions(self, ids: Sequence[str], tags: Iterable[str] | None = None) -> dict[str, dict[str, list[str]]]:
         """Return the captions of each picture by language, in `tags` or all that are searched; none are empty lists."""
-        captions: dict[str, dict[str, list[str]]] = {picture: {} for picture in pictures}
+        captions: dict[str, dict[str, list[str]]] = {id: {} for id in ids}
         for tag in self.captions if tags is None else tags:
             if tag in self.captions:
-                for picture, texts in self.captions[tag].list_texts(pictures).items():
+                for picture, texts in self.captions[tag].list_texts(ids).items():
                     if texts:
                         captions[picture][tag] = texts
         return captions

@@ -59,10 +59,7 @@ def require_supported(name: str, config: Mapping[str, Any]) -> None:
 def make_reading(
     name: str, text: Mapping[str, Any], prefix: tuple[int, ...], suffix: tuple[int, ...], pad: int | None
 ) -> Reading:
-    """Return the reading of a tower with this `text_cfg`, by a tokenizer with these ends and pad.
-
-    Raises `TokenizerUnfit`.
-    """
+    """Return how a tower with this `text_cfg` reads by a tokenizer with these ends and pad. Raises `TokenizerUnfit`."""
     context, rows = int(text.get("context_length", 77)), int(text.get("vocab_size", CLIP_TOKENS))
     pool, end = text.get("pool_type"), text.get("eos_id", 2)
     filled = bool(text.get("no_causal_mask")) or pool == "last"

@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -97,9 +97,7 @@ class WordAsker:
         nearest = self._find_nearest(collections, known, check)
         return nearest.choose(count, known, answered), nearest.measure_covered(known)
 
-    def _find_nearest(
-        self, collections: Collections, known: Collection[str], check: Callable[[], None]
-    ) -> NearestWords:
+    def _find_nearest(self, collections: Collections, known: frozenset[str], check: Callable[[], None]) -> NearestWords:
         with self.gallery.registry.read() as session:
             change = read_last_change(session)
         added = frozenset(word for word in known if word not in weigh_common_words())

@@ -322,10 +322,8 @@ def get_row(session: Session, id: str) -> ExpansionRow:
 def _take_waiting(session: Session, expansion: ExpansionRow, digests: Collection[str]) -> None:
     """Note whose dataset the rows have joined. Raises Conflict when one is gone: what was deleted is not taught."""
     joined = (WaitingRow.language == expansion.language, WaitingRow.digest.in_([*digests]))
-    taken = session.scalars(
-        update(WaitingRow).where(*joined).values(expansion=expansion.id).returning(WaitingRow.digest)
-    )
-    if len(taken.all()) < len(digests):
+    take = update(WaitingRow).where(*joined).values(expansion=expansion.id).returning(WaitingRow.digest)
+    if len(session.scalars(take).all()) < len(digests):
         raise Conflict("Rows that waited were taught or deleted meanwhile: send the dataset again.")
 
 

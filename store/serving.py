@@ -86,10 +86,8 @@ def find_reachable(session: Session, releases: Sequence[ReleaseRow]) -> set[int]
     histories = {tag: _trace_histories(every, tag) for tag in tags}
     named = {version for each in releases for version in (each.shared, *each.languages.values())}
     bases = find_roots(session)
-    previous = (
-        _find_previous(histories[tag][each.number], bases) for each in releases for tag in {*each.languages} & tags
-    )
-    return named.union(version for version in previous if version is not None)
+    before = (_find_previous(histories[tag][row.number], bases) for row in releases for tag in {*row.languages} & tags)
+    return named.union(version for version in before if version is not None)
 
 
 def find_history(session: Session, serving: ReleaseRow, tag: str, version: int) -> tuple[int, ...]:

@@ -43,9 +43,8 @@ def learn(attempt: Attempt) -> None:
         context = open_context(attempt)
         data = prepare(context, *context.earlier_expansions, attempt.expansion)
     content, version, report = make_version(context, data)
-    gate_and_promote(
-        context, content, version, report, [(row.picture, row.caption) for row in data.own_rows if row.picture]
-    )
+    captions = [(row.picture, row.caption) for row in data.own_rows if row.picture]
+    gate_and_promote(context, content, version, report, captions)
 
 
 def gate_and_promote(
@@ -128,9 +127,8 @@ def _train(context: TrainingContext, data: TrainingData) -> tuple[VersionContent
     if not rows:
         return proof, proof
     corpus = make_corpus(data, rows, context.base_version)
-    content = _run_trainer(
-        attempt, Trainer(encoder, context.view, corpus, checkpoints / "whole", whole, proof), steps, of
-    )
+    trainer = Trainer(encoder, context.view, corpus, checkpoints / "whole", whole, proof)
+    content = _run_trainer(attempt, trainer, steps, of)
     taught = [row.caption for row in data.training_rows]
     words = collect_words(taught) if content.lexicon else ()
     return replace(content, ngrams=count_ngrams(taught), lexicon=words), proof

@@ -191,9 +191,7 @@ class _Mover:
         """
         attempt, encoder, base = self.attempt, self.context.encoder, self.base
         pruned = self.registry.versions.find_pruned()
-        earlier = [
-            pair for each in self.registry.releases.list() if each.base == base for pair in each.languages.items()
-        ]
+        earlier = [pair for old in self.registry.releases.list() if old.base == base for pair in old.languages.items()]
         untaught = [(tag, base) for tag in self.context.gallery.list_languages()] if len(encoder.languages) > 1 else []
         names = [*self.languages.items(), *(pair for pair in earlier if pair[1] not in pruned), *untaught]
         pairs, damaged = [*dict.fromkeys(names)], set[int]()

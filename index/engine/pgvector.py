@@ -295,9 +295,7 @@ class PgVector:
     def _run(self, view: EngineView, query: sql.Select[Any], settings: dict[str, str], *, exact: bool) -> Candidates:
         with self._read(view.identity) as session:
             if settings:
-                session.execute(
-                    sql.select(*(sql.func.set_config(name, value, True) for name, value in settings.items()))
-                )
+                session.execute(sql.select(*(sql.func.set_config(key, value, True) for key, value in settings.items())))
             found = session.execute(query).all()
         scores = np.array([-row.distance for row in found], dtype=np.float32)
         return _read_rows(found, view.identity.dimension).make_candidates(scores, exact)

@@ -41,10 +41,7 @@ class Decoder:
         self.close = self._pool.close
 
     def decode(self, data: bytes) -> Picture:
-        """Decode as `pictures.decode` does; also `PictureCorrupt` for what is too slow or ends two children.
-
-        Thread-safe.
-        """
+        """Decode as `pictures.decode`; also `PictureCorrupt` for what is too slow or ends two children. Thread-safe."""
         return self.submit(data).result()
 
     def submit(self, data: bytes) -> "Future[Picture]":

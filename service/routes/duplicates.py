@@ -75,11 +75,9 @@ async def _find_page(
     def fill_page() -> DuplicatesPage:
         groups, examined, place, until = list[Group](), 0, after, time.monotonic() + _SECONDS
         while True:
-            part = find_groups(
-                gallery, selection, fingerprint, picture_set, least, criteria, place, limit - len(groups)
-            )
-            groups += part.groups
-            examined, place = examined + part.examined, part.place
+            new = find_groups(gallery, selection, fingerprint, picture_set, least, criteria, place, limit - len(groups))
+            groups += new.groups
+            examined, place = examined + new.examined, new.place
             if place is None or len(groups) >= limit or time.monotonic() > until:
                 return DuplicatesPage(tuple(groups), examined, place)
 

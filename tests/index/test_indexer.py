@@ -145,9 +145,7 @@ def test_pictures_that_nobody_encoded_yet_are_not_sealed_as_if_there_were_none(
     assert world.state().upto_change == 2 and world.serve().current.picture_set.count == 2
 
 
-def test_what_is_put_while_a_segment_is_written_is_in_the_answers(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_put_while_a_segment_is_written_is_in_answers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     live = world.serve()
     put(live, 1, 2)
 

@@ -162,7 +162,6 @@ def test_a_registry_that_hangs_holds_up_no_search_without_a_filter(
 ) -> None:
     """It says nothing, as a stopped process: the threads that read it are others than those of searches."""
     monkeypatch.setattr(lanes, "_READ_SECONDS", 2.0)
-    monkeypatch.setattr(lanes, "_AWAY_SECONDS", 5)
     with running(tmp_path, database_url=postgresql_url, watch_seconds=60) as service, ThreadPoolExecutor(24) as threads:
         service.put("a", en=["a cat"])
         assert service.search("cat").json()["items"][0]["tags"] == []

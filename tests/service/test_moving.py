@@ -121,7 +121,7 @@ def test_another_base_is_opened_served_by_one_swap_and_taken_back_bit_for_bit(tm
             tag: len(found) for tag, found in before.items()
         }
         assert_problem(service.search("thing 3", limit=2, cursor=cursor), 410, "cursor_expired")
-        wait_until(lambda: not first.texts.alive)  # what was replaced is closed
+        wait_until(lambda: not first.text_queue.alive)  # what was replaced is closed
         assert service.put("new", picture(77), en=["new"]).status_code == 201
         assert service.admin.delete("/v1/pictures/p7").status_code == 204
         assert service.admin.post("/v1/admin/languages/de/rollback", json={}).json()["to_version"] is None
