@@ -54,7 +54,8 @@ LABEL org.opencontainers.image.title="pictoglot" \
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends libpq5 && \
     rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY --from=build /usr/lib/postgresql/*/bin/pg_dump /usr/lib/postgresql/*/bin/pg_restore /usr/local/bin/
-RUN useradd --uid 10001 --create-home --home-dir /data pictoglot && install -d -o pictoglot -m 0700 /backups
+# /data is empty, as a backup needs it that is restored: no files of a home
+RUN useradd --uid 10001 --no-create-home --home-dir /data pictoglot && install -d -o pictoglot -m 0700 /data /backups
 COPY --from=build /app /app
 COPY --from=sbom /sbom.json /usr/share/doc/pictoglot/sbom.json
 COPY LICENSE NOTICE /usr/share/doc/pictoglot/

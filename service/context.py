@@ -1,8 +1,11 @@
 """The components of one running service, built in `service.app` and passed to every route."""
 
-from collections.abc import Callable, Mapping
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from threading import Event
+from threading import BoundedSemaphore, Event
 from typing import Annotated, Any
 from urllib.parse import quote, unquote
 
@@ -13,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from index.gallery import Gallery
 from index.live import LiveIndex
+from index.records import Collections, Record, find_records
 from index.selection import Selection
 from index.snapshot import Snapshot
 from index.vectors import Vector
@@ -24,27 +28,80 @@ from model.text import clean_picture_id
 from service.auth import RateLimiter
 from service.batching import AdmissionLimit, PictureQueue, TextQueue, WriteQueue
 from service.forms import FORMS, BodyKind
-from service.hit_records import HitRecords, TermsCopy
-from service.lanes import DATASET_CHECKS, Lanes
+from service.lanes import AWAY_SECONDS, DATASET_CHECKS, Lane, Lanes
 from service.listings import Cursors
 from service.metrics import Metrics
 from service.oidc import Provider
 from service.people import People, Principal
 from service.problems import format_size
 from service.requests import JSON, RequestTiming
+from service.schemas.terms import LanguageTerms, TermsInBrief
 from service.settings import Settings
 from service.words import UnknownWordCounter, WordAsker
 from store.data_root import DataRoot
-from store.errors import InvalidInput, PictureNotFound
+from store.errors import InvalidInput, PictureNotFound, RegistryUnavailable
 from store.keys import ApiKeys
 from store.registry import Registry
 
+_LOCAL_READERS = 4  # searches that read a near registry in their own threads at a time
 _OVERHEAD = 128 << 10  # bytes of a form without its file: boundaries, headers, fields
 _SEARCHES = 16  # times as long as one search may be: many are, and most are short
 _CHANGES = 32  # times as long as other JSON: a thousand ids of a kilobyte
 _LONG_REQUESTS = 4  # of each kind at once; each is held in memory with its answers
 _OVERHEAD_OF_PICTURE = _OVERHEAD + FORMS[BodyKind.PICTURE].field_bytes
 _OVERHEAD_OF_PICTURES = 2 * _OVERHEAD + FORMS[BodyKind.PICTURES].field_bytes
+
+
+class HitRecords:
+    """The records of what searches find. A registry that does not answer holds up hardly any search.
+
+    A registry that is near is read in the search's own thread: going to another one and back takes longer than reading.
+    Should it hang all the same, only the first searches wait for it.
+    """
+
+    def __init__(self, registry: Registry, lane: Lane) -> None:
+        self._registry, self._lane, self._near = registry, lane, registry.is_local
+        self._local_readers, self._away_until = BoundedSemaphore(_LOCAL_READERS), -math.inf
+
+    def read(self, ids: Sequence[str], within: Collections) -> dict[str, Record] | None:
+        """Return the records of those pictures that are `within`; None while the registry does not answer."""
+        if time.monotonic() < self._away_until:
+            return None
+        try:
+            if self._near and self._local_readers.acquire(blocking=False):
+                try:
+                    return self._read(ids, within)
+                finally:
+                    self._local_readers.release()
+            return self._lane.run_blocking(self._read, ids, within)
+        except RegistryUnavailable:
+            self._away_until = time.monotonic() + AWAY_SECONDS
+            return None
+
+    def _read(self, ids: Sequence[str], within: Collections) -> dict[str, Record]:
+        with self._registry.connect_for_reading() as connection:
+            found = find_records(connection, ids, within)
+        self._away_until = -math.inf  # it answers, though perhaps too late for who asked
+        return found
+
+
+class TermsCopy:
+    """The terms of all languages as read last, at the start or by `refresh`: no search waits. Thread-safe."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._current: Mapping[str, TermsInBrief] = {}
+        with suppress(RegistryUnavailable):
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Read them anew. Raises RegistryUnavailable."""
+        described = ((tag, LanguageTerms.describe(each)) for tag, each in self._registry.terms.list_current().items())
+        self._current = {tag: TermsInBrief.model_validate(each) for tag, each in described if each is not None}
+
+    def get(self, language: str) -> TermsInBrief | None:
+        """Return the terms of a language; None if none are known."""
+        return self._current.get(language)
 
 
 @dataclass
