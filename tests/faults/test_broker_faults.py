@@ -63,20 +63,29 @@ def test_a_hint_that_is_lost_is_sent_again(site: Site, redis_server: RedisServer
     app.supervisor.registry.close()
 
 
+@pytest.mark.row("E9", "S1")
+def test_a_worker_asks_again_for_a_redis_that_comes_late(new_site: NewSite, redis_server: RedisServer) -> None:
+    site = new_site(BROKER_URL=redis_server.url)
+    waiting = site.submit([])  # fails at once: enough to see that it was looked at
+    worker = site.start()
+    site.wait_until(lambda: worker.poll() is not None or site.log().count("Cannot connect to redis") > 1)
+    assert worker.poll() is None and site.registry.expansions.get(waiting).state == "queued", site.log()
+    redis_server.start()
+    assert site.finish(waiting).state == "failed"
+
+
 @pytest.mark.slow
-@pytest.mark.row("E9", "K6", "S1")
-def test_redis_that_comes_late_is_killed_emptied_and_restarted_delays_but_loses_nothing(
+@pytest.mark.row("K6", "S1")
+def test_redis_that_is_killed_emptied_and_restarted_delays_but_loses_nothing(
     new_site: NewSite, redis_server: RedisServer, undisturbed: dict[str, str]
 ) -> None:
+    redis_server.start()
     site = new_site(BROKER_URL=redis_server.url)
     first = site.submit(PICTURED)
     worker = site.start()
-    site.wait(first, lambda _: "Cannot connect to redis" in site.log())
-    assert site.registry.expansions.get(first).state == "queued"
-    redis_server.start()
     site.wait(first, lambda e: e.state == "running")
     redis_server.kill()
-    second = site.submit([], "br")  # fails at once: enough to see that it was looked at
+    second = site.submit([], "br")
     assert_once(site, site.finish(first))
     assert site.weights(first) == undisturbed
     redis_server.start()

@@ -90,6 +90,7 @@ def make_app(error: Exception) -> FastAPI:
     return raising
 
 
+@pytest.mark.row("S5")
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [

@@ -78,6 +78,7 @@ def test_many_may_stage_one_folder_and_remove_it_at_the_same_moment(tmp_path: Pa
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.row("S5")
 def test_an_error_inside_a_stage_leaves_nothing_and_a_second_one_keeps_the_first(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), files.stage(tmp_path / "x") as temporary:
         (temporary / "a").write_text("half")

@@ -116,9 +116,12 @@ def test_a_holder_that_was_overtaken_can_write_nothing(registry: Registry) -> No
         assert session.scalar(unfenced.values(phase="late").returning(ExpansionRow.phase)) == "late"
 
 
-def test_nothing_is_written_about_a_finished_expansion(registry: Registry) -> None:
+@pytest.mark.row("K5")
+@pytest.mark.parametrize("end", ["succeed", "fail"])
+def test_a_finished_expansion_is_not_begun_again_and_nothing_is_written_about_it(registry: Registry, end: str) -> None:
     lease = begin(registry, "cy")
-    registry.expansions.fail(lease, "gate_failed", "Too low.")
+    WRITES[end](registry, lease)
+    assert registry.expansions.lease(lease.expansion, "other") is None
     for act in WRITES.values():
         with pytest.raises(LeaseLost):
             act(registry, lease)

@@ -146,6 +146,7 @@ def test_a_file_that_is_no_database_and_a_folder_that_cannot_be_made_are_unavail
         open_registry(f"sqlite:///{tmp_path}/file/registry.db")
 
 
+@pytest.mark.row("S5")
 def test_a_full_disk_is_storage_full_and_keeps_existing_rows(tmp_path: Path) -> None:
     registry = open_registry(f"sqlite:///{tmp_path}/registry.db")
     registry.initialise("f")

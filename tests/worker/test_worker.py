@@ -220,7 +220,8 @@ def test_a_worker_allows_itself_and_its_children_all_open_files_that_the_system_
     assert resource.prlimit(worker.pid, resource.RLIMIT_NOFILE) == (512, 512)
 
 
-def test_a_child_that_starts_while_the_database_is_away_waits_for_it(site: Site) -> None:
+@pytest.mark.row("S11")
+def test_a_child_that_starts_while_the_database_is_away_waits_for_it_and_logs_no_caption(site: Site) -> None:
     expansion = site.submit(pairs("cy"))
     lease = site.registry.expansions.lease(expansion, f"test:{share_launcher().pid}", 600)
     assert lease is not None
@@ -234,3 +235,4 @@ def test_a_child_that_starts_while_the_database_is_away_waits_for_it(site: Site)
     (site.home / "registry.away").rename(site.home / "registry.db")
     assert child.wait(PATIENCE) == 0, site.log()
     assert_once(site, site.registry.expansions.get(expansion))
+    assert [row["caption"] for row in pairs("cy") if row["caption"] in site.log()] == []
