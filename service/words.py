@@ -25,7 +25,6 @@ from store.answers import WordAnswerRow
 from store.errors import PictoglotError, Unavailable
 from store.registry import Registry
 
-NEEDED = MIN_ROWS  # captions from which a language can be taught
 _SECONDS = 10.0  # that one request encodes words and looks at pictures
 _CACHED = 8  # galleries, as keys see them, whose nearest words are kept: some hundred kilobytes each
 _LANGUAGES = 32  # whose taught words are kept
@@ -139,6 +138,13 @@ def clean_answers(words: Iterable[Answer]) -> dict[str, list[str]]:
 def count_captions(answers: Iterable[WordAnswerRow]) -> int:
     """Count the captions in answers: the rows that they can teach."""
     return sum(len(answer.captions) for answer in answers)
+
+
+def count_needed(registry: Registry, tag: str, made: str) -> int:
+    """Return how many `words` or `captions` can teach a language: where other rows taught it, one."""
+    number = registry.releases.get_serving().languages.get(tag)
+    learned = () if number is None else registry.versions.get(number).dataset_expansions
+    return 1 if registry.expansions.list_with_datasets(learned, without_made_of=made) else MIN_ROWS
 
 
 def write_answers(registry: Registry, tag: str, file: FileOnDisk) -> None:

@@ -17,7 +17,7 @@ from service.people import Principal
 from service.problems import refuse
 from service.requests import locate_error
 from service.schemas import speakers as schemas
-from service.words import NEEDED, clean_answers, count_captions
+from service.words import clean_answers, count_captions, count_needed
 from store.errors import RecordChanged
 from store.proposals import Person, ProposalRow
 
@@ -44,7 +44,8 @@ async def list_words(
     answers = await run_in_threadpool(context.registry.answers.list, tag)
     items = [schemas.AskedWord(english="", word=word, pictures=[], asked_for=n) for word, n in unknown[: count // 2]]
     items += [schemas.AskedWord(english=each.english, pictures=[*each.pictures]) for each in words]
-    return schemas.AskedWords(items=items[:count], covered=covered, answered=count_captions(answers), needed=NEEDED)
+    needed = await run_in_threadpool(count_needed, context.registry, tag, "words")
+    return schemas.AskedWords(items=items[:count], covered=covered, answered=count_captions(answers), needed=needed)
 
 
 @router.post("/{tag}/words")
@@ -57,7 +58,8 @@ async def keep_answers(tag: str, body: schemas.Answers, context: AppContext, cal
     tag, answers = _require_tag(tag), clean_answers(body.words)
     await run_in_threadpool(context.registry.answers.keep, tag, answers, caller.id)
     kept = await run_in_threadpool(context.registry.answers.list, tag)
-    return schemas.Kept(answered=count_captions(kept), needed=NEEDED)
+    needed = await run_in_threadpool(count_needed, context.registry, tag, "words")
+    return schemas.Kept(answered=count_captions(kept), needed=needed)
 
 
 def _list_unknown(context: Context, tag: str) -> list[tuple[str, int]]:
@@ -169,5 +171,6 @@ def _describe(proposals: Sequence[ProposalRow]) -> list[schemas.ProposedCaption]
 
 
 async def _count(context: Context, tag: str) -> dict[str, int]:
-    captions = await run_in_threadpool(context.registry.proposals.count_captions, tag, NEEDED)
-    return {"captions": captions, "needed": NEEDED}
+    needed = await run_in_threadpool(count_needed, context.registry, tag, "captions")
+    captions = await run_in_threadpool(context.registry.proposals.count_captions, tag, needed)
+    return {"captions": captions, "needed": needed}

@@ -47,6 +47,7 @@ def test_words_are_answered_with_the_keyboard_alone_and_kept_at_once(page: Page,
     assert asked["answered"] == 1 and not {first, second} & {each["english"] for each in asked["items"]}
     assert third in {each["english"] for each in asked["items"]}  # skipped: somebody else may know it
     assert page.evaluate("document.documentElement.scrollWidth") <= TELEPHONE["width"]
+    assert site.http.get("/v1/languages/ar/words").json()["needed"] == 1  # other rows have taught it
 
 
 def test_sixty_four_answers_are_taught_by_one_press(page: Page, site: Site) -> None:
