@@ -19,7 +19,7 @@ from langcodes.tag_parser import LanguageTagError
 
 from model.dataset.explanations import ENTRY, PAIR
 from model.dataset.parquet import read_parquet
-from model.dataset.spreadsheets import read_spreadsheet
+from model.dataset.spreadsheets import read_spreadsheet, read_word_list
 from model.dataset.tables import (
     BYTE_ORDER_MARK,
     CELLS,
@@ -98,11 +98,18 @@ def read_records(path: Path, *, language: str | None) -> tuple[str, Records]:
 
 
 def read_entries(path: Path) -> Iterator[Entry | RowFault]:
-    """Read the entries of a dictionary, one JSON object in each line; raises as `read_records` does."""
+    """Read the entries of a dictionary, JSON objects in lines or rows of a sheet; raises as `read_records` does."""
     with open_content(path) as stream:
-        if _recognise(stream.read(MAX_LINE + 1)) != "jsonl":
-            refuse("wrong_columns", f"a dictionary is sent as JSON lines; write one entry in each: `{ENTRY}`", 1)
+        form = _recognise(stream.read(MAX_LINE + 1))
+    if form not in ("jsonl", SPREADSHEET):
+        refuse("wrong_columns", f"a dictionary is sent as JSON lines; write one entry in each: `{ENTRY}`", 1)
     with open_content(path) as stream:
+        if form == SPREADSHEET:
+            with open_seekable(stream) as source:
+                yield from (
+                    Entry(number, word, glosses, None, None) for number, word, glosses in read_word_list(source)
+                )
+            return
         for number, value in _read_objects(stream):
             if isinstance(value, str):
                 yield RowFault(number, value)

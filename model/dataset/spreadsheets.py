@@ -8,11 +8,12 @@ from datetime import date, datetime, time, timedelta
 from typing import IO
 from zipfile import BadZipFile, ZipFile, is_zipfile
 
-from model.dataset.tables import MAX_LINE, NO_ROW, TableRows, read_rows, refuse
+from model.dataset.tables import MAX_LINE, NO_ROW, TableRows, clean_header, read_rows, refuse
 
 _MOST_BYTES = 256 << 20  # of all parts, unpacked
 _MOST_PARTS = 10_000
 _MOST_CELLS = 4_000_000
+_WORDS = {"word", "headword", "caption"}  # how a first row may name the column of words
 _CORRUPT = "the spreadsheet cannot be read; save it once more, or as “CSV UTF-8”"
 
 Cell = str | float | bool | date | datetime | time | timedelta
@@ -23,6 +24,26 @@ def read_spreadsheet(source: IO[bytes]) -> TableRows:
 
     Raises `DatasetInvalid` for one that is damaged, locked by a password or too large.
     """
+    return read_rows(_read_sheet(source))
+
+
+def read_word_list(source: IO[bytes]) -> Iterator[tuple[int, str, list[str]]]:
+    """Read words and what they mean from the first sheet that has rows, each with its number.
+
+    The first column holds the words, or the one beside `english` if a first row names that. Raises as above.
+    """
+    rows = ((number, [cell.strip() for cell in cells or []]) for number, _, cells in _read_sheet(source))
+    number, first = next(rows)
+    names = clean_header(first)
+    english = names.index("english") if "english" in names else None
+    if english is None and not _WORDS & set(names):
+        yield number, first[0], [cell for cell in first[1:] if cell]
+    for number, cells in rows:
+        word = cells.pop(1) if english == 0 and len(cells) > 1 else cells.pop(0)
+        yield number, word, [cell for cell in cells if cell]
+
+
+def _read_sheet(source: IO[bytes]) -> Iterator[tuple[int, int, list[str] | None]]:
     from python_calamine import CalamineError, CalamineWorkbook, PasswordError  # here: few datasets need it
 
     _check_parts(source)
@@ -33,7 +54,7 @@ def read_spreadsheet(source: IO[bytes]) -> TableRows:
                 if sheet.start is not None:
                     if sheet.height * sheet.width > _MOST_CELLS:
                         refuse("too_many_rows", f"a sheet may have at most {_MOST_CELLS:,} cells; teach it in parts")
-                    yield from read_rows(_list_rows(sheet.iter_rows(), sheet.start[0] + 1))
+                    yield from _list_rows(sheet.iter_rows(), sheet.start[0] + 1)
                     return
     except PasswordError:
         refuse("spreadsheet_corrupt", "the spreadsheet is locked by a password; save it without one")

@@ -11,6 +11,7 @@ import pytest
 from model.dataset import Dataset, read, validate
 from model.dataset.explanations import FAULTS, LEFT_OUT, describe_fault, suggest_remedy
 from store.errors import DatasetInvalid, DatasetLanguageMismatch, DatasetTooSmall, PictoglotError, UnsupportedMedia
+from tests.model.spreadsheets import write_xlsx
 from tests.model.test_dataset import has_no_codes
 
 Item = dict[str, Any]
@@ -254,6 +255,15 @@ def test_faults_are_refused_and_told_as_those_of_captions(read_entries: Reader) 
 def test_another_file_than_json_lines_is_refused(read_entries: Reader, data: bytes) -> None:
     with pytest.raises((DatasetInvalid, UnsupportedMedia)):
         read_entries(data)
+
+
+def test_a_word_list_may_be_a_spreadsheet_whose_first_row_names_the_columns_or_not(read_entries: Reader) -> None:
+    rows = [[f"Wort{n}", f"thing {n}"] for n in range(70)]
+    for head in ([], [["Deutsch", "English"]], [["word", "meaning"]]):
+        found = read_entries(write_xlsx([*head, *rows]))
+        assert list_pairs(found) == [(word, gloss) for word, gloss in rows] and not found.report.faults
+    turned = [["English", "Deutsch"], *([gloss, word] for word, gloss in rows)]
+    assert list_pairs(read_entries(write_xlsx(turned))) == [(word, gloss) for word, gloss in rows]
 
 
 def test_bombs_of_glosses_and_forms_are_looked_at_in_part(read_entries: Reader) -> None:

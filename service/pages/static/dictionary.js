@@ -4,18 +4,21 @@ import { make } from "/static/dom.js";
 import { t } from "/static/text.js";
 
 const MARKS = ["\t", ";", ","];
-const HEADER = /^(word|headword|caption)$/i;
+const HEADER = /^(word|headword|caption|english)$/i;
+const KEPT = ["1f8b", "504b", "d0cf"]; // gzip and spreadsheets, which the service reads itself
 
 /** The file as entries, one JSON object in each line: a word, and in the other cells of its line what it means. */
 export async function entries(file) {
-  const start = new Uint8Array(await file.slice(0, 2).arrayBuffer());
-  if (start[0] === 0x1f && start[1] === 0x8b) return file; // gzip
+  const start = [...new Uint8Array(await file.slice(0, 2).arrayBuffer())].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  if (KEPT.includes(start)) return file;
   const text = (await file.text()).replace(/^\uFEFF/, "");
   if (text.trimStart().startsWith("{")) return file;
   const lines = text.split(/\r?\n/).filter((line) => line.trim());
   const mark = MARKS.find((each) => lines[0]?.includes(each)) ?? ",";
   const rows = lines.map((line) => split(line, mark));
-  if (HEADER.test(rows[0]?.[0] ?? "")) rows.shift();
+  const english = rows[0]?.findIndex((name) => /^english$/i.test(name));
+  if (rows[0]?.some((name) => HEADER.test(name))) rows.shift();
+  if (english === 0) for (const row of rows) row.unshift(...row.splice(1, 1)); // the word goes first
   const list = rows.map(([word, ...glosses]) => JSON.stringify({ word, glosses: glosses.filter(Boolean) }));
   return new Blob([list.map((line) => `${line}\n`).join("")]);
 }
