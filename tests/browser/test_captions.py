@@ -2,7 +2,7 @@
 
 import json
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.site import ADMIN_KEY, Site
 from tests.browser.test_accessibility import find_faults
@@ -107,10 +107,24 @@ def test_special_letters_are_inserted_at_the_caret(page: Page, site: Site) -> No
     assert page.evaluate("document.documentElement.scrollWidth") <= TELEPHONE["width"]
 
 
+def test_a_tap_below_the_special_letters_is_no_tap_in_vain(chromium: Browser, site: Site) -> None:
+    words = {"words": [{"english": "thing", "captions": ["mba'e ñ ỹ"]}]}
+    site.http.post("/v1/languages/gn/words", json=words).raise_for_status()
+    with chromium.new_context(base_url=site.url, has_touch=True, is_mobile=True) as telephone:
+        page = telephone.new_page()
+        open_captions(page, "gn", "Ana")
+        expect(page.get_by_role("group", name="Special letters")).to_be_visible()
+        first = read_picture(page)
+        page.keyboard.type("mba'e")
+        page.get_by_role("button", name="Keep").tap()
+        expect(page.locator("form.caption-this")).not_to_have_attribute("data-picture", first, timeout=10_000)
+
+
 def test_terms_stand_beside_a_language_in_answers_and_in_its_report(page: Page, site: Site) -> None:
-    site.http.put("/v1/languages/ar/terms", json=OWNER).raise_for_status()
+    label = {"name": "TK Ours", "label_text": "Name us."}
+    site.http.put("/v1/languages/ar/terms", json={**OWNER, "tk_labels": [label]}).raise_for_status()
     page.goto("/#languages")
-    line = "Ti ar Brezhoneg · CC-BY-4.0"
+    line = "Ti ar Brezhoneg · CC-BY-4.0 · TK Ours"
     expect(page.locator("li[data-language=ar] .terms summary")).to_have_text(line)
     page.goto("/#search")
     page.locator("#language").select_option("ar")
@@ -122,6 +136,7 @@ def test_terms_stand_beside_a_language_in_answers_and_in_its_report(page: Page, 
     expect(page.locator("#reading .terms summary")).to_have_text(line)
     page.locator("#reading .terms summary").click()
     expect(page.locator("#reading .terms")).to_contain_text("Ask us first.")
+    expect(page.locator("#reading .terms")).to_contain_text("TK Ours Name us.")
     assert find_faults(page) == []
     site.http.put("/v1/languages/ar/terms", json={}).raise_for_status()
 

@@ -81,7 +81,7 @@ def test_a_file_is_checked_without_teaching_anything(page: Page, site: Site) -> 
     page.click("text=Check the rows")
     rows = len(content.splitlines())
     expect(page.locator("#teach-report")).to_contain_text(f"{rows} of {rows + 1} rows can be used")
-    expect(page.locator("#teach-report")).to_contain_text(f"with neither another text nor a picture (line {rows + 1})")
+    expect(page.locator("#teach-report")).to_contain_text(f"without its meaning beside it (line {rows + 1})")
     expect(page.locator("#teach-start")).to_be_focused()
     assert "fr" not in site.list_languages()
 
@@ -102,7 +102,7 @@ def test_a_file_that_is_no_dataset_is_refused_with_a_sentence_and_the_field_is_m
     fill_form(page, "fr", b'{"caption": "un chat"}\n' * 5)
     page.click("text=Check the rows")
     expect(page.locator("#teach-trouble")).to_contain_text("This cannot teach")
-    expect(page.locator("#teach-trouble")).to_contain_text("with neither another text nor a picture: lines 1, 2, 3")
+    expect(page.locator("#teach-trouble")).to_contain_text("without its meaning beside it: lines 1, 2, 3")
     expect(page.locator("#teach-file[aria-invalid]")).to_be_focused()
     fill_form(page, "fr", b"caption,german\na,b\n")
     expect(page.locator("#teach-form [aria-invalid]")).to_have_count(0)

@@ -5,7 +5,7 @@ import { ask } from "/static/api.js";
 import { byId, fill, make, monthName } from "/static/dom.js";
 import * as filters from "/static/filters.js";
 import { grid } from "/static/gallery.js";
-import { learned, native, refresh } from "/static/languages.js";
+import { known, learned, native, refresh } from "/static/languages.js";
 import { likelihood, unknown } from "/static/likely.js";
 import { nothing, sorry, waiting } from "/static/parts.js";
 import { termsLine } from "/static/terms.js";
@@ -169,5 +169,5 @@ function reading({ language, truncated, warnings }) {
     shared: () => (requested === "shared" ? t("Read as any language") : t("It is not certain which language this is")),
   }[source];
   const notes = [...warnings.filter((code) => !ELSEWHERE.includes(code)).map((code) => NOTES[code] ?? code.replaceAll("_", " ")), ...(truncated ? [t("The text is longer than the model can read; its end was ignored.")] : [])];
-  return [how ? make("span", {}, how()) : null, termsLine(language?.terms), ...notes.map((note) => make("span", { class: "note" }, note))].filter(Boolean);
+  return [how ? make("span", {}, how()) : null, termsLine(language?.terms && (known(language.used)?.terms ?? language.terms)), ...notes.map((note) => make("span", { class: "note" }, note))].filter(Boolean);
 }

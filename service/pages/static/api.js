@@ -28,11 +28,12 @@ const SENTENCES = {
   language_tag_invalid: t("No language of this name or tag is known. A tag looks like “cy” or “pt-BR”, one of your own like “x-kichwa-lamas”."),
   base_language: t("English is built in: it need not be taught."),
   dataset_invalid: t("This cannot teach: it is no table of words and what they mean, or too many of its rows are wrong."),
+  unsupported_media_type: t("This kind of file is not read here. A table from Excel or LibreOffice is, or CSV."),
   dataset_too_small: t("These are too few rows to teach a language, or all of one text."),
   dataset_language_mismatch: t("Most of this is in another script than the language. Look whether the columns are swapped."),
   pivot_not_served: t("What stands beside your language is in one that nobody has taught here. Teach that one first."),
   nothing_held_out: t("Nothing is left to try the language with. Add more rows."),
-  missing_api_key: t("This needs an API key."),
+  missing_api_key: t("This page asks for an access key."),
   invalid_api_key: t("This key is not valid."),
   insufficient_scope: t("This needs more rights than you have here."),
   session_ended: t("You are no longer signed in."),
@@ -53,10 +54,15 @@ const SENTENCES = {
   outcome_unknown: t("The connection was lost, and no answer came."),
 };
 
+// Of a whole file; its code is as above.
+const KINDS = {
+  wrong_columns: t("The first row of the table names its columns: write English above the meanings, and the name of your language above the words."),
+};
+
 // What is wrong with a row of a dataset: it follows "3 rows".
 const FAULTS = {
   missing_caption: t("without a caption"),
-  missing_english_and_picture: t("with neither another text nor a picture"),
+  missing_english_and_picture: t("without its meaning beside it"),
   english_and_pivot: t("with two texts beside the caption, of which a row may have one"),
   malformed_json: t("not one JSON object in a line"),
   wrong_field_count: t("with too few or too many cells"),
@@ -79,13 +85,14 @@ export const faultWords = (code) => FAULTS[code] ?? FAULTS[code.slice(code.index
 /** An error response; `message` is a sentence for a person. */
 export class Problem extends Error {
   constructor(problem) {
-    super(SENTENCES[problem.code] ? [SENTENCES[problem.code], suggested(problem)].join(" ").trim() : sentence(problem));
+    super(SENTENCES[problem.code] ? [KINDS[problem.kind] ?? SENTENCES[problem.code], suggested(problem)].join(" ").trim() : sentence(problem));
     Object.assign(this, { code: problem.code, status: problem.status, request: problem.request_id, problem });
     this.advice = problem.code?.startsWith("dataset_") ? problem.detail : null; // the server's own words, in English
   }
 
   /** Where in a form or a file the faults are: one line for each kind, with the first places and how many more. */
   get places() {
+    if (KINDS[this.problem.kind]) return []; // the sentence says it
     const byCode = new Map();
     for (const { location, code } of this.problem.errors ?? []) byCode.set(code, [...(byCode.get(code) ?? []), location]);
     return [...byCode].map(([code, locations]) => `${faultWords(code)}: ${listed(locations, this.count(code))}`);

@@ -91,7 +91,8 @@ function details(item, element) {
   };
   return [
     make("p", { class: "fine" }, `${item.width} × ${item.height}`, item.collection === "default" ? null : ` · ${item.collection}`),
-    make("p", { class: "fine" }, time(item.created_at)),
+    item.metadata.folder ? make("p", { class: "fine", dir: "auto" }, item.metadata.folder) : null,
+    make("p", { class: "fine" }, time(item.shown_at)),
     make("button", { type: "button", class: "quiet", "aria-label": t("Delete {id}", { id: item.id }), onclick: gone }, t("Delete")),
   ];
 }

@@ -124,10 +124,10 @@ function outcome(item, technical) {
 }
 
 /** How many test words were found; which were not, each with the way to add it. */
-function listMissed({ language, report }) {
-  const { test, against } = report ?? {};
+function listMissed({ language, report, state }) {
+  const { test, against, dataset } = report ?? {};
   if (!test) return null;
-  const { asked, found, missed } = test;
+  const { asked, found, missed = [] } = test; // of one that was withdrawn, no texts are left
   const what = against === "words" ? t("{asked, plural, one {# test word} other {# test words}}", { asked }) : t("{asked, plural, one {# test caption} other {# test captions}}", { asked });
   if (!missed.length) return make("p", { class: "told" }, t("Of {what}, {found, plural, one {# is found} other {# are found}}.", { what, found }));
   const more = asked - found - missed.length;
@@ -135,6 +135,7 @@ function listMissed({ language, report }) {
   return [
     make("p", { class: "told" }, t("Of {what}, {found, plural, one {# is found} other {# are found}}; {missed, plural, one {this one is not:} other {these # are not:}}", { what, found, missed: asked - found })),
     make("ul", { class: "missed" }, missed.map((text) => make("li", {}, make("bdi", { lang: language }, text), " ", add(text))), more > 0 ? make("li", { class: "fine" }, t("and {more} more", { more })) : null),
+    state === "succeeded" && dataset?.taught > dataset?.train ? make("p", { class: "fine" }, t("These were held back at first, to test what is understood without having been taught. They are taught now: try them before you add more.")) : null,
   ];
 }
 

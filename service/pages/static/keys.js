@@ -71,7 +71,7 @@ const show = ({ key }) =>
       "div",
       {},
       make("p", {}, t("Copy it now: it is shown only once, and cannot be recovered.")),
-      make("label", { class: "entry" }, t("API key"), field),
+      make("label", { class: "entry" }, t("Access key"), field),
       make("div", { class: "actions" }, make("button", { type: "button", class: "main", onclick: copy }, t("Copy")), make("button", { type: "button", onclick: () => close(true) }, t("Close"))),
     );
   });

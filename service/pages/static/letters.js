@@ -12,7 +12,7 @@ let pressed = false; // a mouse or finger is down: what moved under it would not
 
 /** Show the row under every text box whose language is known, as long as it has the focus; called once. */
 export function prepare() {
-  document.addEventListener("focusin", look);
+  document.addEventListener("focusin", () => setTimeout(look)); // a tap moves the focus before its click, and both belong together
   document.addEventListener("pointerdown", () => (pressed = true), true);
   for (const end of ["pointerup", "pointercancel"]) {
     document.addEventListener(end, () => { pressed = false; setTimeout(look); }, true);

@@ -57,9 +57,9 @@ export function dialog(title, content, kind = "") {
 export function askKey(problem) {
   const signIn = caller.sign_in && caller.by !== "session" ? make("div", { class: "actions" }, make("a", { class: "button main", href: caller.sign_in, onclick: noteWayBack }, t("Sign in"))) : null;
   const why = problem
-    ? signIn && problem.code === "missing_api_key" ? t("Sign in, or enter an API key.") : problem.message
+    ? signIn && problem.code === "missing_api_key" ? t("Sign in, or enter an access key.") : problem.message
     : key.get() ? t("This tab has a key. Enter another one, or leave the field empty to remove it.") : t("This tab has no key.");
-  return dialog(signIn ? t("Sign in") : t("API key"), (close) => {
+  return dialog(signIn ? t("Sign in") : t("Access key"), (close) => {
     const field = make("input", { type: "password", id: "key", autocomplete: "off", spellcheck: "false", "aria-describedby": "key-why" });
     const remembered = make("input", { type: "checkbox", id: "key-remembered" });
     const keep = async (event) => {
@@ -75,7 +75,7 @@ export function askKey(problem) {
       { class: "key", onsubmit: keep },
       make("p", { id: "key-why" }, why),
       signIn,
-      make("label", { class: "entry" }, t("API key"), field),
+      make("label", { class: "entry" }, t("Access key"), field),
       window.isSecureContext ? make("label", { class: "check" }, remembered, make("span", {}, t("Remember it in this browser for 30 days"))) : null, // elsewhere the browser keeps no such cookie
       make("p", { class: "hint" }, t("The admin key is printed in the terminal where the server was started. Unless it is remembered, a key is kept until this tab is closed.")),
       make("div", { class: "actions" }, make("button", { type: "submit", class: signIn ? null : "main" }, t("Use this key"))),

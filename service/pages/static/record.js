@@ -7,7 +7,6 @@ import { t } from "/static/text.js";
 const KINDS = { text: t("text"), number: t("number"), date: t("date"), truth: t("yes or no"), list: t("list") };
 const KEY = /^[a-z0-9_]{1,64}$/;
 const COMMA = /[,،、，]/; // of Latin, Arabic and Chinese scripts
-const NAME = /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$/;
 let ids = 0;
 
 /** A fault in a field, as a sentence; the field has the focus. */
@@ -173,10 +172,5 @@ function controlOf(kind, value) {
 export function collectionField(name = "", names = []) {
   const list = `collections-${(ids += 1)}`;
   const input = make("input", { type: "text", value: name, list, maxlength: "128", spellcheck: "false", autocapitalize: "none", placeholder: "default", "aria-label": t("Collection") });
-  const value = () => {
-    const given = input.value.trim();
-    if (given && !NAME.test(given)) throw new Wrong(t("A collection's name has letters of a–z, digits, and . _ -, no dot first."), input);
-    return given;
-  };
-  return { element: field(t("Collection"), input, make("datalist", { id: list }, names.map((one) => make("option", { value: one })))), value };
+  return { element: field(t("Collection"), input, make("datalist", { id: list }, names.map((one) => make("option", { value: one })))), value: () => input.value.trim() };
 }

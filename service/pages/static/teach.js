@@ -169,7 +169,7 @@ function doubted(doubts) {
     other_language: () => t("Some of this seems to be in another language."),
     pairs_unrelated: ([first]) => t("The pairs do not seem to belong together: row {line} says {caption} = {text}.", first),
   };
-  return make("div", { class: "sorry" }, doubts.map(({ code, detail, rows }) => [make("p", {}, says[code]?.(rows) ?? detail), pairs(rows), make("p", { class: "fine", lang: "en" }, `${detail[0].toUpperCase()}${detail.slice(1)}.`)]));
+  return make("div", { class: "sorry" }, doubts.map(({ code, detail, rows }) => [make("p", {}, says[code]?.(rows) ?? detail), pairs(rows), code === "pairs_unrelated" ? null : make("p", { class: "fine", lang: "en" }, `${detail[0].toUpperCase()}${detail.slice(1)}.`)]));
 }
 
 /** What a person decides about the rows: that they are right, or that their columns are swapped. */
