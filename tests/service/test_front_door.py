@@ -191,6 +191,7 @@ def test_a_search_too_many_is_refused_at_the_door(tmp_path: Path) -> None:
         waiting = [opened.enter_context(connect(service)) for _ in range(3)]
         for number, connection in enumerate(waiting):
             connection.sendall(search.replace(b'x"', b'%d"' % number))
+            wait_until(lambda: encoder.seen)  # the first is being encoded: the queue has room for two
         wait_until(lambda: service.context.text_queue.depth == 2)
         late, early, pipelined = (opened.enter_context(connect(service)) for _ in range(3))
         refused = answer_on(late, search)

@@ -88,7 +88,7 @@ def test_a_broker_that_is_down_is_told_and_searches_go_on(tmp_path: Path, monkey
         broker.kill()
 
 
-@pytest.mark.parametrize("stopped", ["texts", "pictures", "writes"])
+@pytest.mark.parametrize("stopped", ["text_queue", "picture_queue", "write_queue"])
 def test_a_service_with_a_stopped_queue_is_not_ready(tmp_path: Path, stopped: str) -> None:
     with running(tmp_path) as service:
         task = getattr(service.context, stopped)._task
