@@ -1,8 +1,9 @@
 """`python -m benchmarks.serving`: searches idle, while pictures are uploaded, and while a language is being learned.
 
-Beside them, of idle searches, what each part of them takes in the service.
-Starts the real service with the demo gallery and no query cache. Prints a table and writes JSON; asserts nothing. The
-client runs on the same cores as the service, so the figures are what one machine does in all.
+Beside them, of idle searches, what each part of them takes in the service; and what the last release did, whose figures
+are in benchmarks/released.json: what became worse is named. Starts the real service with the demo gallery and no query
+cache. Prints a table and writes JSON; asserts nothing. The client runs on the same cores as the service, so the figures
+are what one machine does in all.
 """
 
 import json
@@ -38,12 +39,16 @@ _IDLE = {"idle, 1 client": 1, "idle, 8 clients": 8, "idle, 16 clients": 16}
 _UPLOADS = 60  # under way at a time
 _STARTS_WITHIN = 600.0  # seconds from the submission to the first training step
 _TRAINING = {"epochs": 200}  # longer than the block; cancelled afterwards
+_RELEASED = Path(__file__).with_name("released.json")
+_COMPARED = ("p50_ms", "p95_ms", "per_second")
+_NOISE = 1.25  # times: two runs of one version differ by so much
 
 
 def main(
     seconds: Annotated[float, typer.Option(min=1, max=300, help="Length of one block")] = 20.0,
     rounds: Annotated[int, typer.Option(min=1, max=20, help="Blocks of each kind, in turn")] = 3,
     out: Annotated[Path, typer.Option(help="Where the JSON goes")] = Path("runs/serving.json"),
+    before: Annotated[Path, typer.Option(help="Figures to compare with: the JSON of another run")] = _RELEASED,
 ) -> None:
     """Measure, print, write."""
     key = secrets.token_urlsafe(32)
@@ -65,6 +70,7 @@ def main(
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     show(report)
+    compare(report, json.loads(before.read_text(encoding="utf-8")))
     _console.print(f"Written to {out}.")
 
 
@@ -187,6 +193,29 @@ def show(report: dict[str, Any]) -> None:
     _console.print(parts_table(report["parts_ms"]))
     for name, ratio in report["ratios"].items():
         _console.print(f"{name}: {ratio}")
+
+
+def compare(report: dict[str, Any], before: dict[str, Any]) -> None:
+    """Print what each figure is over that of before, and which became worse.
+
+    Those of another processor say nothing of this one: there, only the ratios of both are compared.
+    """
+    title = f"{before['software']['commit']} before, {report['software']['commit'] or 'this tree'} now"
+    table, worse = Table("figure", "before", "now", "now / before", title=title), list[str]()
+    pairs = [(name, before["ratios"].get(name), now, "throughput" in name) for name, now in report["ratios"].items()]
+    if before["machine"]["processor"] == report["machine"]["processor"]:
+        for name, block in report["blocks"].items():
+            old = before["blocks"].get(name, {})
+            pairs += [(f"{name}: {key}", old.get(key), block[key], key == "per_second") for key in _COMPARED]
+    else:
+        _console.print(f"Before was measured on {before['machine']['processor']}: absolute figures are not compared.")
+    for name, old, now, more_is_better in pairs:
+        if old and now:
+            table.add_row(name, str(old), str(now), f"{now / old:.2f}")
+            if (old / now if more_is_better else now / old) > _NOISE:
+                worse.append(name)
+    _console.print(table)
+    _console.print(f"Worse by more than {_NOISE:.2f} times: {', '.join(worse) or 'nothing'}.")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
 
 from benchmarks.load import Timings, run_closed_loop, search_body
+from benchmarks.serving import compare
 
 
 @contextmanager
@@ -51,3 +55,21 @@ def test_a_refusal_is_a_failure_and_not_a_fast_answer() -> None:
 def test_percentiles_are_milliseconds() -> None:
     timings = Timings([value / 1_000 for value in range(1, 102)], duration=2.0)
     assert (timings.compute_percentile(50), timings.compute_percentile(95), timings.rate) == (51.0, 96.0, 50.5)
+
+
+def test_what_became_worse_than_in_the_last_release_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    def make_report(processor: str, p50: float, rate: float, gain: float) -> dict[str, Any]:
+        return {
+            "machine": {"processor": processor},
+            "software": {"commit": "abc"},
+            "blocks": {"idle": {"p50_ms": p50, "p95_ms": 9.0, "per_second": rate}},
+            "ratios": {"throughput of 8 clients over 1": gain, "p95 while learning over idle": 2.0},
+        }
+
+    compare(make_report("a", 3.0, 100, 1.5), make_report("a", 2.0, 90, 1.4))
+    assert "Worse by more than 1.25 times: idle: p50_ms." in capsys.readouterr().out
+    compare(make_report("a", 2.0, 70, 1.5), make_report("a", 2.0, 90, 1.4))
+    assert "Worse by more than 1.25 times: idle: per_second." in capsys.readouterr().out
+    compare(make_report("b", 9.0, 10, 1.0), make_report("a", 2.0, 90, 1.4))
+    printed = capsys.readouterr().out
+    assert "not compared" in printed and "Worse by more than 1.25 times: throughput of 8 clients over 1." in printed
