@@ -2,7 +2,7 @@
 
 import json
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.site import ADMIN_KEY, Site
 from tests.browser.test_accessibility import find_faults
@@ -89,6 +89,24 @@ def test_a_refused_caption_stays_in_its_field(page: Page) -> None:
     page.keyboard.type("rud")
     page.keyboard.press("Enter")
     expect(page.locator("#caption-trouble")).to_contain_text("nothing can be changed now")
+    expect(page.locator("#caption-text")).to_have_value("rud")
+
+
+def test_what_is_typed_does_not_go_with_a_late_answer(page: Page) -> None:
+    page.set_viewport_size(TELEPHONE)  # type: ignore[arg-type]
+    held: list[Route] = []
+    page.route("**/captions/wanted*", lambda route: held.append(route))
+    page.goto("/#caption?language=gd")
+    page.locator("#caption-name").fill("Anna")
+    expect(page.locator("#caption-body")).to_contain_text("Looking")
+    page.get_by_role("button", name="Show the pictures").click()
+    while len(held) < 2:  # of the address, and of the press
+        page.wait_for_timeout(20)
+    held[1].continue_()
+    page.locator("#caption-text").fill("rud")
+    with page.expect_response("**/captions/wanted*"):
+        held[0].continue_()
+    page.wait_for_timeout(200)
     expect(page.locator("#caption-text")).to_have_value("rud")
 
 

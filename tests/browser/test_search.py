@@ -40,6 +40,21 @@ def test_the_gallery_is_shown_without_a_query_and_the_picker_names_languages_in_
         assert page.input_value("#language") == "auto"
 
 
+def test_a_late_list_of_languages_leaves_the_chosen_one(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/v1/languages", lambda route: held.append(route))
+    page.goto("/#add")
+    page.goto("/#search")
+    while len(held) < 2:  # one of each part
+        page.wait_for_timeout(20)
+    page.select_option("#language", "ar")
+    for route in held:
+        with page.expect_response("**/v1/languages"):
+            route.continue_()
+    page.wait_for_timeout(200)
+    assert page.input_value("#language") == "ar"
+
+
 def test_rows_that_more_is_added_to_keep_their_heading_and_the_focus(page: Page) -> None:
     headings, focus = page.evaluate("""async () => {
         const { Wall } = await import("/static/wall.js");

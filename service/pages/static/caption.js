@@ -14,12 +14,14 @@ const NAME = "pictoglot.name"; // in localStorage: who captions on this telephon
 let tag = "";
 let counts = null;
 let queue = [];
+let loads = 0; // only what was asked for last is shown
 
 /** Connect the form; called once. */
 export function prepare() {
   byId("caption-form").addEventListener("submit", async (event) => {
     event.preventDefault();
     keep("localStorage", NAME, byId("caption-name").value.trim());
+    wait(); // at once: what is typed now would be lost with the card of before
     try {
       const next = `#caption?${new URLSearchParams({ language: await findTag(byId("caption-tag").value) })}`;
       if (location.hash === next) load();
@@ -42,14 +44,21 @@ export async function drawCaption(query) {
 const path = () => `/v1/languages/${encodeURIComponent(tag)}/captions`;
 const name = () => recall("localStorage", NAME) ?? "";
 
-async function load() {
+function wait() {
+  loads += 1;
   fill(byId("caption-body"), waiting(t("Looking for pictures without a caption")));
+}
+
+async function load() {
+  wait();
+  const mine = loads;
   try {
-    counts = await ask(`${path()}/wanted?${new URLSearchParams({ name: name(), count: AT_ONCE })}`);
-    queue = counts.items;
+    const answer = await ask(`${path()}/wanted?${new URLSearchParams({ name: name(), count: AT_ONCE })}`);
+    if (mine !== loads) return;
+    [counts, queue] = [answer, answer.items];
     draw();
   } catch (problem) {
-    fill(byId("caption-body"), sorry(problem));
+    if (mine === loads) fill(byId("caption-body"), sorry(problem));
   }
 }
 

@@ -10,6 +10,7 @@ import { fillPicker, learned, named, served } from "/static/languages.js";
 import { t } from "/static/text.js";
 
 let asked = nothingAsked(); // the search that is shown
+let choice = ""; // the language that was chosen, in the picker or by an address
 let kept = null; // the file that was searched with last: an address has only its name
 
 /** Search for what the address says; when that is nothing, show the gallery. */
@@ -45,6 +46,7 @@ export function prepare() {
     go({ ...asked, ...shown() });
   });
   byId("language").addEventListener("change", () => {
+    choice = byId("language").value;
     turn();
     if (asked.file || asked.picture || byId("text").value.trim()) go({ ...asked, ...shown() });
     byId("text").focus();
@@ -72,7 +74,7 @@ export const loadCollections = () => filters.loadCollections().catch(() => []);
 /** Update the picker when the languages change. */
 export function tellLanguages() {
   fillPicker(byId("language"));
-  choose(asked.language);
+  choose(choice);
   turn();
 }
 
@@ -91,6 +93,7 @@ function shown() {
 
 /** Let the picker show the language that an address names; one that is not there, or came before the list, is detected. */
 function choose(language) {
+  choice = language;
   byId("language").value = language || "auto";
   if (!byId("language").value) byId("language").value = "auto";
 }

@@ -25,21 +25,24 @@ export async function drawWords(language) {
 }
 
 async function load() {
+  const language = tag;
   fill(byId("words-body"), waiting(t("Looking for words that name your pictures")));
   try {
-    for (let left = PATIENCE; !asked; left -= 1) {
+    let words = null;
+    for (let left = PATIENCE; !words; left -= 1) {
       try {
-        asked = await ask(`/v1/languages/${encodeURIComponent(tag)}/words?count=${AT_ONCE}`);
+        words = await ask(`/v1/languages/${encodeURIComponent(language)}/words?count=${AT_ONCE}`);
       } catch (problem) {
         if (problem.status !== 503 || !left) throw problem;
         await new Promise((resolve) => setTimeout(resolve, PAUSE));
       }
     }
-    queue = [...asked.items];
+    if (language !== tag) return; // another language is shown by now
+    [asked, queue] = [words, [...words.items]];
     draw();
     drawGain();
   } catch (problem) {
-    fill(byId("words-body"), sorry(problem));
+    if (language === tag) fill(byId("words-body"), sorry(problem));
   }
 }
 
