@@ -1170,6 +1170,19 @@ class ServiceStatus(TypedDict):
     """The newest one, as far as this machine knows."""
 
 
+class SessionItem(TypedDict):
+    id: str
+    subject: str
+    """`oidc:SUBJECT` for a person, `key:ID` for a key that a browser remembers."""
+    label: str
+    created_at: str
+    expires_at: str
+
+
+class Sessions(TypedDict):
+    items: list[SessionItem]
+
+
 class ShownRow(TypedDict):
     """A row as a person sees it."""
 
@@ -2038,6 +2051,11 @@ class Operations(ABC):
     def create_key(self, body: KeyRequest) -> NewKey:
         """Create a key; its text is shown only in this response."""
         answer: NewKey = self.ask("POST /v1/admin/keys", body=body)
+        return answer
+
+    def list_sessions(self) -> Sessions:
+        """List the open sessions of browsers, newest first; `DELETE /v1/admin/keys/{id}` ends one."""
+        answer: Sessions = self.ask("GET /v1/admin/sessions")
         return answer
 
     def revoke_key(self, id: str) -> None:

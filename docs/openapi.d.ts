@@ -1129,6 +1129,19 @@ export interface ServiceStatus {
   backup: BackupNote | null;
 }
 
+export interface SessionItem {
+  id: string;
+  /** `oidc:SUBJECT` for a person, `key:ID` for a key that a browser remembers. */
+  subject: string;
+  label: string;
+  created_at: string;
+  expires_at: string;
+}
+
+export interface Sessions {
+  items: Array<SessionItem>;
+}
+
 /** A row as a person sees it. */
 export interface ShownRow {
   line: number;
@@ -1870,6 +1883,10 @@ export interface Operations {
   "POST /v1/admin/keys": {
     body: KeyRequest;
     answer: NewKey;
+  };
+  /** List the open sessions of browsers, newest first; `DELETE /v1/admin/keys/{id}` ends one. */
+  "GET /v1/admin/sessions": {
+    answer: Sessions;
   };
   /** Revoke a key, or end a session: in this process at once, in other processes within five seconds. */
   "DELETE /v1/admin/keys/{id}": {

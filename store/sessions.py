@@ -41,6 +41,7 @@ class Session:
     subject: str
     label: str
     groups: tuple[str, ...]
+    created_at: datetime
     expires_at: datetime
     secret_sha256: bytes = field(repr=False)
 
@@ -71,9 +72,10 @@ class Sessions:
         return f"ps_{id}_{secret}"
 
     def list(self) -> Sequence[Session]:
-        """List all sessions. Raises RegistryUnavailable."""
+        """List all sessions, newest first, with those that are over. Raises RegistryUnavailable."""
+        query = select(SessionRow).order_by(SessionRow.created_at.desc())
         with self._database.read() as session:
-            return [row.convert_to(Session, groups=tuple(row.groups)) for row in session.scalars(select(SessionRow))]
+            return [row.convert_to(Session, groups=tuple(row.groups)) for row in session.scalars(query)]
 
     def end(self, id: str) -> bool:
         """End a session; return whether there was one with this id. Raises RegistryUnavailable."""

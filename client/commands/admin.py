@@ -23,7 +23,7 @@ from ..output import (
 )
 from .versions import DryRun, Expected, Reason
 
-keys = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
+keys = typer.Typer(help="Create, list and revoke API keys, and sessions of browsers.", no_args_is_help=True)
 base = typer.Typer(help="Show which base serves, move to another one, and back.", no_args_is_help=True)
 _SHOWN_TARGETS = 4
 _OPENING = 900.0  # seconds to wait until the service has opened a base
@@ -40,6 +40,18 @@ def list_keys(as_json: AsJson = False) -> None:
         times = [format_time(item[f"{name}_at"]) for name in ("created", "expires", "revoked")]
         rows.append([item["id"], item["scope"], item["label"], *times, ", ".join(item["collections"] or ())])
     print_listing(listing, as_json, ("id", "scope", "label", "created (UTC)", "expires", "revoked", "bound to"), rows)
+
+
+@keys.command("sessions")
+def list_sessions(as_json: AsJson = False) -> None:
+    """List the open sessions of browsers; `revoke` ends one."""
+    with open_service() as client:
+        listing: Any = client.list_sessions()
+    rows = [
+        [item["id"], item["subject"], item["label"], format_time(item["created_at"]), format_time(item["expires_at"])]
+        for item in listing["items"]
+    ]
+    print_listing(listing, as_json, ("id", "subject", "label", "began (UTC)", "expires"), rows)
 
 
 @keys.command("create")
@@ -62,11 +74,11 @@ def create_key(
 
 
 @keys.command("revoke")
-def revoke_key(id: Annotated[str, typer.Argument(help="Id of the key.")], as_json: AsJson = False) -> None:
-    """Revoke a key; requests with it are refused from then on."""
+def revoke_key(id: Annotated[str, typer.Argument(help="Of the key or session.")], as_json: AsJson = False) -> None:
+    """Revoke a key, or end a session; requests with it are refused from then on."""
     with open_service() as client:
         client.revoke_key(id)
-    print_result({"id": id, "revoked": True}, as_json, f"Key {id} is revoked.")
+    print_result({"id": id, "revoked": True}, as_json, f"{id} is revoked.")
 
 
 def list_acts(

@@ -4,6 +4,7 @@ import logging
 import shutil
 from collections.abc import Set
 from dataclasses import asdict
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
 
@@ -192,6 +193,14 @@ def create_key(body: schemas.KeyRequest, context: AppContext) -> schemas.NewKey:
 def list_keys(context: AppContext) -> schemas.Keys:
     """All keys without their secrets, newest first."""
     return schemas.Keys(items=[schemas.KeyItem.model_validate(key) for key in context.keys.list()])
+
+
+@router.get("/sessions")
+@require_scope("admin")
+def list_sessions(context: AppContext) -> schemas.Sessions:
+    """List the open sessions of browsers, newest first; `DELETE /v1/admin/keys/{id}` ends one."""
+    sessions, now = context.registry.sessions.list(), datetime.now(UTC)
+    return schemas.Sessions(items=[schemas.SessionItem.model_validate(s) for s in sessions if s.expires_at > now])
 
 
 @router.delete("/keys/{id}", status_code=204, response_class=Response)

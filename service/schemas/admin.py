@@ -185,6 +185,18 @@ class Keys(Response):
     items: list[KeyItem]
 
 
+class SessionItem(Response):
+    id: str
+    subject: str = Field(description="`oidc:SUBJECT` for a person, `key:ID` for a key that a browser remembers.")
+    label: str
+    created_at: datetime
+    expires_at: datetime
+
+
+class Sessions(Response):
+    items: list[SessionItem]
+
+
 class Verified(Response):
     ok: bool
     release: int

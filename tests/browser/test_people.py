@@ -156,6 +156,24 @@ def test_administrators_make_and_revoke_keys(browser: BrowserContext, service: S
     expect(page.locator("#keys-trouble .sorry")).to_be_visible()
 
 
+def test_administrators_see_who_is_signed_in_and_end_a_session(
+    browser: BrowserContext, chromium: Browser, service: Service
+) -> None:
+    other = chromium.new_context(base_url=service.url)
+    ben = sign_in(other, "ben")
+    expect(ben.locator("#results figure")).to_have_count(3)
+    page = enter_key(browser, "/#keys", remembered=False)
+    entries = page.locator("#sessions-body li", has_text="oidc:ben")  # newest first, with those of other tests
+    expect(entries.first).to_contain_text("Ben")
+    count = entries.count()
+    entries.first.locator("button").click()
+    page.click("dialog button.danger")
+    expect(entries).to_have_count(count - 1)
+    ben.reload()
+    expect(ben.locator("dialog a.button", has_text="Sign in")).to_be_visible()
+    other.close()
+
+
 def test_administrators_see_who_changed_what_and_take_it_with_them(browser: BrowserContext, service: Service) -> None:
     page = enter_key(browser, "/#audit", remembered=False)
     expect(page.locator(".acts > li").first).to_be_visible()

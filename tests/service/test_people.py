@@ -112,10 +112,16 @@ def test_who_signs_out_is_out_and_a_copy_of_the_cookie_with_it(service: Service,
 
 def test_an_administrator_ends_the_session_of_another(service: Service, browser: httpx.Client) -> None:
     sign_in(browser)
-    signed_in = {"act": "GET /signin/callback", "limit": "1"}
-    (id,) = service.admin.get("/v1/admin/audit", params=signed_in).json()["items"][0]["targets"]
+    open_session, *_ = service.admin.get("/v1/admin/sessions").json()["items"]
+    assert (open_session["subject"], open_session["label"]) == ("oidc:1001", "Anna Bauer")
+    id = open_session["id"]
     assert service.admin.delete(f"/v1/admin/keys/{id}").status_code == 204
     assert_problem(browser.get("/v1/pictures"), 401, "session_ended")
+    assert id not in [each["id"] for each in service.admin.get("/v1/admin/sessions").json()["items"]]
+    acts = service.admin.get("/v1/admin/audit", params={"target": id}).json()["items"]
+    assert [(each["actor"], each["act"], each["targets"][id]) for each in acts] == [
+        ("admin", "DELETE /v1/admin/keys/{id}", "signed out"), ("oidc:1001", "GET /signin/callback", "signed in"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("forged", ["state", "code", "cookie", "again", "denied", "nothing"])

@@ -1,4 +1,4 @@
-// Keys of programs and people: their list, making one, revoking one.
+// Keys of programs and people, and sessions of browsers: their lists, making a key, ending one of either.
 
 import { ask, send } from "/static/api.js";
 import { byId, fill, make, time } from "/static/dom.js";
@@ -26,21 +26,22 @@ export function prepare() {
   });
 }
 
-/** Load the keys (this needs an admin key) and draw them; those that open nothing any more stand below. */
+/** Load the keys and sessions (this needs an admin key) and draw them; keys that open nothing any more stand below. */
 export async function drawKeys() {
   const body = byId("keys-body");
   if (!body.childElementCount) fill(body, waiting(t("Loading the keys")));
   try {
-    const { items } = await ask(PATH);
+    const [{ items }, sessions] = await Promise.all([ask(PATH), ask("/v1/admin/sessions")]);
     const over = items.filter(isOver);
     fill(body, list(items.filter((item) => !isOver(item))) ?? nothing(t("No key was made yet.")), over.length ? make("details", { class: "formats" }, make("summary", {}, t("Revoked and expired")), list(over)) : null);
+    fill(byId("sessions-body"), list(sessions.items, session) ?? nothing(t("Nobody is signed in with a browser.")));
   } catch (problem) {
     fill(body, sorry(problem));
   }
 }
 
 const isOver = (item) => item.revoked_at !== null || (item.expires_at !== null && new Date(item.expires_at) <= new Date());
-const list = (items) => (items.length ? make("ul", { class: "keys" }, items.map(entry)) : null);
+const list = (items, draw = entry) => (items.length ? make("ul", { class: "keys" }, items.map(draw)) : null);
 
 function entry(item) {
   const name = item.label || item.id;
@@ -55,7 +56,23 @@ function entry(item) {
       item.collections ? make("p", {}, t("Only in {collections}", { collections: item.collections.join(", ") })) : null,
       make("p", { class: "fine" }, make("a", { href: `#audit?actor=${item.id}`, title: t("What it changed") }, item.id), " · ", t("made {at}", { at: time(item.created_at) }), until ? [" · ", until] : null),
     ),
-    isOver(item) ? null : make("button", { type: "button", class: "quiet", onclick: () => revoke(item, name), "aria-label": t("Revoke {name}", { name }) }, t("Revoke …")),
+    isOver(item) ? null : make("button", { type: "button", class: "quiet", onclick: () => end(item, t("Revoke {name}?", { name }), t("Whoever uses it is refused within five seconds. It cannot be brought back."), t("Revoke")), "aria-label": t("Revoke {name}", { name }) }, t("Revoke …")),
+  );
+}
+
+function session(item) {
+  const name = item.label || item.subject;
+  const title = t("End the session of {name}", { name });
+  return make(
+    "li",
+    {},
+    make(
+      "div",
+      {},
+      make("p", { class: "what" }, make("bdi", {}, name)),
+      make("p", { class: "fine" }, make("a", { href: `#audit?actor=${encodeURIComponent(item.subject.replace(/^key:/, ""))}`, title: t("What it changed") }, item.subject), " · ", t("since {at}", { at: time(item.created_at) }), " · ", t("until {at}", { at: time(item.expires_at) })),
+    ),
+    make("button", { type: "button", class: "quiet", onclick: () => end(item, title, t("This browser is refused within five seconds. Who may sign in can do so again."), t("End")), "aria-label": title }, t("End …")),
   );
 }
 
@@ -76,13 +93,13 @@ const show = ({ key }) =>
     );
   });
 
-async function revoke(item, name) {
-  const sure = await dialog(t("Revoke {name}?", { name }), (close) =>
+async function end(item, title, what, button) {
+  const sure = await dialog(title, (close) =>
     make(
       "div",
       {},
-      make("p", {}, t("Whoever uses it is refused within five seconds. It cannot be brought back.")),
-      make("div", { class: "actions" }, make("button", { type: "button", class: "main danger", onclick: () => close(true) }, t("Revoke")), make("button", { type: "button", autofocus: true, onclick: () => close(false) }, t("Cancel"))),
+      make("p", {}, what),
+      make("div", { class: "actions" }, make("button", { type: "button", class: "main danger", onclick: () => close(true) }, button), make("button", { type: "button", autofocus: true, onclick: () => close(false) }, t("Cancel"))),
     ),
   );
   if (!sure) return;
