@@ -115,7 +115,7 @@ class Deployment:
         mount = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(self.home)]
         self.is_small_disk = os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
         self._faketime = next(iter(sorted(map(str, Path("/").glob(FAKETIME[1:])))), None)
-        self._launcher = Launcher(self._build_clock(folder / "launcher.clock"))
+        self.launcher = Launcher(self._build_clock(folder / "launcher.clock"))
         self.members = {name: self._make_member(name) for name in (*APIS, *WORKERS)}
         self.apis = {name: Api(name, f"http://127.0.0.1:{self.get_port(name)}") for name in APIS}
         self.unexpected: list[str] = []  # processes that ended by themselves
@@ -151,7 +151,7 @@ class Deployment:
         clock = self.folder / f"{name}.clock"
         environment |= self._build_clock(clock)
         command = [sys.executable, "-m", "service" if name in APIS else "tests.eager_worker"]
-        return Member(name, command, environment, self.folder / f"{name}.log", clock, self._launcher)
+        return Member(name, command, environment, self.folder / f"{name}.log", clock, self.launcher)
 
     def _build_clock(self, file: Path) -> dict[str, str]:
         """Return settings of a process whose clock is what this file says."""
@@ -244,7 +244,7 @@ class Deployment:
         for member in self.members.values():
             if member.process is not None:
                 member.process.wait()
-        self._launcher.close()
+        self.launcher.close()
         for api in self.apis.values():
             api.close()
         if self.is_small_disk:

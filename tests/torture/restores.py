@@ -3,18 +3,19 @@
 import os
 import shutil
 import signal
-import subprocess
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 import httpx
 
+from tests.launcher import Program
 from tests.postgresql_server import find_programs
 from tests.torture.client import Api
-from tests.torture.deployment import Deployment, find_program
+from tests.torture.deployment import Deployment
 from tests.torture.ledger import State, Violation, describe, name_kind
 from tests.torture.looks import Looker
 from tests.torture.servers import PATIENCE, free_port
@@ -44,21 +45,21 @@ class Copy:
         environment = self._deployment.build_environment(**settings)
         if self._deployment.database is not None:
             environment["PATH"] = f"{find_programs()}:{os.environ['PATH']}"
-        words = [*find_program(), command, str(self._deployment.folder / "backups")]
-        done = subprocess.run(words, env=environment, cwd=self.folder, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise Violation("undocumented", f"`pictoglot {command}` says {done.stdout}{done.stderr}")
+        with (self.folder / "said").open("w+") as said:
+            if self._start(["client", command, str(self._deployment.folder / "backups")], environment, said).wait():
+                said.seek(0)
+                raise Violation("undocumented", f"`pictoglot {command}` says {said.read()}")
+
+    def _start(self, words: Sequence[str], environment: Mapping[str, str], said: IO[str]) -> Program:
+        command = [sys.executable, "-m", *words]
+        return Program(
+            command, launcher=self._deployment.launcher, env=environment, cwd=self.folder, stdout=said, stderr=said
+        )
 
     def check(self, looker: Looker, moments: Mapping[str, set[State]]) -> None:
         """Open it beside the running service; every picture is as it was at some moment of the copy, with its file."""
-        with (self._deployment.folder / "copy.log").open("ab") as log:
-            serving = subprocess.Popen(
-                [*find_program(), "serve"],
-                env=self._deployment.build_environment(**self._restored),
-                cwd=self.folder,
-                stdout=log,
-                stderr=log,
-            )
+        with (self._deployment.folder / "copy.log").open("a") as log:
+            serving = self._start(["service"], self._deployment.build_environment(**self._restored), log)
         api = Api("the restored copy", f"http://127.0.0.1:{self._restored['PORT']}")
         try:
             self._wait(api, serving)
@@ -78,7 +79,7 @@ class Copy:
             serving.wait(PATIENCE)
             api.close()
 
-    def _wait(self, api: Api, serving: "subprocess.Popen[bytes]") -> None:
+    def _wait(self, api: Api, serving: Program) -> None:
         until, said = time.monotonic() + PATIENCE, {}
         while time.monotonic() < until and serving.poll() is None:
             with suppress(httpx.HTTPError):
