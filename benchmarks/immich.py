@@ -2,12 +2,16 @@
 
 Starts the real service and `pictoglot immich` beside a stub of Immich's own service. First, single texts are asked of
 `/v1/embeddings` and over the adapter in turn. Then several clients ask mixed tasks for some minutes, while a language
-is taught and rolled back, the API is killed and starts again, and `/ping` is asked each second. The query cache is off.
-Prints and writes JSON; asserts nothing.
+is taught and rolled back, the API is killed and starts again, the stub is stopped, killed and started again, and
+`/ping` is asked each second. A failure is told apart by what was away meanwhile: with the stub, Immich's own tasks may
+fail, and texts only where the API was away as well. The query cache is off. Prints and writes JSON; asserts nothing.
 """
 
 import json
+import multiprocessing
+import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -37,6 +41,8 @@ _THINGS = (
     *("cake", "bus", "train", "shoe", "hat", "ball", "clock", "key", "lamp", "moon", "star", "sun", "bear", "bee"),
 )
 _PHRASES = [f"{colour} {thing}" for colour in _COLOURS for thing in _THINGS]
+_UPSTREAM = "upstream"
+_PRESENT, _ABSENT = 10.0, 5.0  # seconds
 _FACES = {"facial-recognition": {"detection": {"modelName": "buffalo_l"}}}
 
 
@@ -50,9 +56,11 @@ def main(
     key = secrets.token_urlsafe(32)
     with ExitStack() as running:
         url = running.enter_context(run_service(key, CACHE_SIZE="0", RATE_PER_MINUTE="10000000"))
-        adapter = running.enter_context(run_adapter(url, key, running.enter_context(run_stub())))
+        stub = Stub()
+        running.callback(stub.kill)
+        adapter = running.enter_context(run_adapter(url, key, stub.url))
         times = compare_times(url, key, adapter, texts)
-        mixed = ask_mixed(url, key, adapter, minutes, clients)
+        mixed = ask_mixed(url, key, adapter, stub, minutes, clients)
     ratios = {f"p{share}": round(times[1][share] / times[0][share], 3) for share in (50, 95)}
     report = {
         "machine": {"processor": name_processor(), "commit": commit()},
@@ -83,32 +91,82 @@ def compare_times(url: str, key: str, adapter: str, texts: int) -> tuple[dict[in
     return first, second
 
 
-def ask_mixed(url: str, key: str, adapter: str, minutes: float, clients: int) -> dict[str, Any]:
+class Absences:
+    """When the API and the upstream were away."""
+
+    def __init__(self) -> None:
+        self._spans: list[tuple[str, float, float]] = []
+
+    @contextmanager
+    def note(self, name: str) -> Iterator[None]:
+        """Note that it is away during the block."""
+        span = (name, time.monotonic(), float("inf"))
+        self._spans.append(span)
+        yield
+        self._spans[self._spans.index(span)] = (*span[:2], time.monotonic())
+
+    def find(self, begun: float) -> list[str]:
+        """Return who was away at some moment since then."""
+        return sorted({name for name, _, ended in [*self._spans] if ended > begun})
+
+
+def ask_mixed(url: str, key: str, adapter: str, stub: "Stub", minutes: float, clients: int) -> dict[str, Any]:
     """Ask mixed tasks for some minutes beside all that disturbs; returns what was answered, by status."""
-    until, statuses, pings = time.monotonic() + 60 * minutes, Counter[str](), list[float]()
+    until, away, pings, texts = time.monotonic() + 60 * minutes, Absences(), list[float](), list[float]()
+    statuses, stops = Counter[str](), Counter[str]()
     threads = [
-        threading.Thread(target=_ask_until, args=(adapter, until, number, statuses)) for number in range(clients)
+        threading.Thread(target=_ask_until, args=(adapter, until, number, away, statuses, texts))
+        for number in range(clients)
     ]
     threads.append(threading.Thread(target=_ping_until, args=(adapter, until, pings)))
+    threads.append(threading.Thread(target=_stop_until, args=(stub, until, away, stops)))
     for thread in threads:
         thread.start()
-    done = _disturb_until(url, key, until)
+    done = _disturb_until(url, key, until, away)
     for thread in threads:
         thread.join()
-    return {"statuses": dict(statuses), "longest ping_ms": round(1_000 * max(pings), 1), "meanwhile": dict(done)}
+    return {
+        "statuses": dict(sorted(statuses.items())),
+        "longest ping_ms": round(1_000 * max(pings), 1),
+        "texts without the upstream": len(texts),
+        "longest of them_ms": round(1_000 * max(texts, default=0.0), 1),
+        "meanwhile": {**done, **stops},
+    }
 
 
-def _ask_until(adapter: str, until: float, seed: int, statuses: Counter[str]) -> None:
+def _ask_until(
+    adapter: str, until: float, seed: int, away: Absences, statuses: Counter[str], texts: list[float]
+) -> None:
     random = np.random.default_rng(seed)
     with httpx.Client(base_url=adapter, timeout=60.0) as client:
-        while time.monotonic() < until:
+        while (begun := time.monotonic()) < until:
             text = " ".join(random.choice(_PHRASES).split()[:: random.choice((1, -1))])
             kind = str(random.choice(("textual", "textual", "visual", "faces")))
             try:
                 status = str(client.post("/predict", files=make_form(kind, text)).status_code)
             except httpx.TransportError as error:
                 status = type(error).__name__
-            statuses[f"{kind} {status}"] += 1
+            missing = away.find(begun)
+            if kind == "textual" and missing == [_UPSTREAM]:
+                texts.append(time.monotonic() - begun)
+            statuses[" ".join([kind, status, *(() if status == "200" else ("without", *missing))])] += 1
+
+
+def _stop_until(stub: "Stub", until: float, away: Absences, done: Counter[str]) -> None:
+    """Stop the upstream for a while, let it go on, kill it, and start it again; and again."""
+    while time.monotonic() + 2 * (_PRESENT + _ABSENT) < until:
+        time.sleep(_PRESENT)
+        with away.note(_UPSTREAM):
+            stub.send(signal.SIGSTOP)
+            time.sleep(_ABSENT)
+            stub.send(signal.SIGCONT)
+        done["upstream stopped"] += 1
+        time.sleep(_PRESENT)
+        with away.note(_UPSTREAM):
+            stub.kill()
+            time.sleep(_ABSENT)
+            stub.start()
+        done["upstream killed"] += 1
 
 
 def _ping_until(adapter: str, until: float, pings: list[float]) -> None:
@@ -120,7 +178,7 @@ def _ping_until(adapter: str, until: float, pings: list[float]) -> None:
             time.sleep(1.0)
 
 
-def _disturb_until(url: str, key: str, until: float) -> Counter[str]:
+def _disturb_until(url: str, key: str, until: float, away: Absences) -> Counter[str]:
     """Teach a language, roll it back, kill the API; and again."""
     done = Counter[str]()
     with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60.0) as client:
@@ -132,9 +190,10 @@ def _disturb_until(url: str, key: str, until: float) -> Counter[str]:
                 done["rolled back"] += 1
             except httpx.HTTPStatusError as error:
                 done[error.response.text] += 1
-            _find_api(url).kill()
-            done["killed"] += 1
-            _wait_for(lambda: client.get("/readyz").status_code == 200, until)
+            with away.note("API"):
+                _find_api(url).kill()
+                done["killed"] += 1
+                _wait_for(lambda: client.get("/readyz").status_code == 200, until)
     return done
 
 
@@ -176,7 +235,7 @@ def make_form(kind: str, text: str) -> dict[str, Any]:
     return {"entries": (None, json.dumps(entries)), "image": ("blob", b"a picture", "application/octet-stream")}
 
 
-class _Stub(BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler):
     """Immich's own service, as far as it is needed here: answers each task with something."""
 
     protocol_version = "HTTP/1.1"
@@ -195,21 +254,46 @@ class _Stub(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@contextmanager
-def run_stub() -> Iterator[str]:
-    """Run the stub; yield its address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Stub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+def _serve_stub(port: int) -> None:
+    ThreadingHTTPServer(("127.0.0.1", port), _Handler).serve_forever()
+
+
+class Stub:
+    """The stub in a process of its own, always on the same port."""
+
+    def __init__(self) -> None:
+        self._port = _find_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        self.start()
+
+    def start(self) -> None:
+        """Start it; returns when it answers."""
+        self._process = multiprocessing.get_context("spawn").Process(target=_serve_stub, args=(self._port,))
+        self._process.start()
+        form = make_form("textual", "a text")
+        _wait_for(lambda: httpx.post(self.url, files=form).status_code == 200, time.monotonic() + 60.0)
+
+    def send(self, sent: signal.Signals) -> None:
+        """Send it a signal."""
+        os.kill(self._process.pid or 0, sent)
+
+    def kill(self) -> None:
+        """Kill it."""
+        self._process.kill()
+        self._process.join()
+
+
+def _find_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 @contextmanager
 def run_adapter(url: str, key: str, stub: str) -> Iterator[str]:
     """Run `pictoglot immich`; yield its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _find_port()
     program = str(Path(sys.executable).parent / "pictoglot")
     command = [program, "immich", "--listen", f"127.0.0.1:{port}", "--upstream", stub, "--model", _MODEL]
     environment = {"PICTOGLOT_URL": url, "PICTOGLOT_KEY": key, "PATH": "/usr/bin:/bin"}
