@@ -23,6 +23,7 @@ immich = typer.Typer(
 )
 LEAST_COSINE = 0.999
 _LISTEN = "127.0.0.1:3003"
+_IDLE_SECONDS = 75  # for which a connection stays open; clients, which close theirs after 4 s, may be held up
 _SECONDS = 600.0  # Immich's service loads a model first, and may fetch it
 _TEXTS = (
     *("a dog", "two children on a beach", "red flowers", "a mountain in the snow", "a plate of food"),
@@ -78,6 +79,7 @@ def serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=_IDLE_SECONDS,
     )
 
 
