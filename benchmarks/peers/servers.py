@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,10 +76,10 @@ def start_ours(home: Home, threads: int) -> Iterator[Server]:
 
 
 @contextmanager
-def start_infinity(home: Home, threads: int) -> Iterator[Server]:
-    """Start infinity's bare encoder: it has no index."""
+def start_infinity(home: Home, threads: int, tuning: Sequence[str] = ("--dtype", "float32")) -> Iterator[Server]:
+    """Start infinity's bare encoder: it has no index. Of its engines, only torch reads a CLIP."""
     port = free_port()
-    options = ["--engine", "torch", "--device", "cpu", "--no-bettertransformer", "--no-model-warmup"]
+    options = ["--engine", "torch", "--device", "cpu", "--no-bettertransformer", "--no-model-warmup", *tuning]
     options += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
     command = [home.find_program(INFINITY, "infinity_emb"), "v2", "--model-id", home.huggingface, *options]
     url = f"http://127.0.0.1:{port}"

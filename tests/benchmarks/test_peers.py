@@ -18,6 +18,7 @@ from benchmarks.peers.__main__ import app
 from benchmarks.peers.home import Home
 from benchmarks.peers.material import list_texts
 from benchmarks.peers.processes import build_environment, free_port, start_program
+from benchmarks.peers.run import Tuning, choose_fastest
 from benchmarks.peers.servers import Server
 from model.base import open_base
 from model.encoder import Encoder
@@ -95,6 +96,16 @@ def test_other_vectors_are_refused(changed: dict[str, dict[str, float]]) -> None
         proof.require_same(same | changed)
     with pytest.raises(SystemExit, match="too alike"):
         proof.require_same(same | {"unlike_texts": 0.999})
+
+
+def test_infinity_is_measured_as_it_is_fastest_and_gives_the_same_vectors() -> None:
+    slow = {"1": 20.0, "16": 50.0, "cosine": 1.0}
+    fast = {"1": 18.0, "16": 70.0, "cosine": 1.0}
+    other = {"1": 90.0, "16": 90.0, "cosine": 0.98}
+    tried: dict[Tuning, dict[str, float]] = {
+        (threads, ("--no-compile",)): each for threads, each in enumerate((slow, fast, other))
+    }
+    assert choose_fastest(tried) == (1, ("--no-compile",))
 
 
 SERVER = """
