@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -87,13 +87,18 @@ def _measure_beside_peers(plan: Plan, mine: Server, rates: Rounds, latencies: Ro
 
 
 def _try_tuning(plan: Plan, tuning: Tuning) -> dict[str, float]:
-    """Return texts a second by number of clients, and the least cosine to open_clip's vectors."""
-    with start_infinity(plan.home, *tuning) as server:
-        server.ask(list_texts(), clients=1, seconds=_WARM)
-        rates = {str(n): server.ask(list_texts(), clients=n, seconds=_TRIAL).rate for n in plan.clients}
+    """Return texts a second by number of clients, and the least cosine to open_clip's vectors; 0 if it does not run."""
+    figures: dict[str, float] = {"cosine": 0.0}
+    with suppress(RuntimeError, httpx.HTTPError), start_infinity(plan.home, *tuning) as server:
+        # its first texts take long where it compiles
         cosine = proof.compare(Reference(plan.home), [server], pictures=False)["text"][server.name]
-    plan.say(f"{server.name}, {name_tuning(tuning)}: {rates}, cosine {cosine}")
-    return {clients: round_figure(rate) for clients, rate in rates.items()} | {"cosine": cosine}
+        for clients in plan.clients:
+            server.ask(list_texts(), clients=clients, seconds=_WARM)
+            timings = server.ask(list_texts(), clients=clients, seconds=_TRIAL)
+            figures[str(clients)] = round_figure(timings.rate)
+        figures["cosine"] = cosine
+    plan.say(f"infinity, {name_tuning(tuning)}: {figures}")
+    return figures
 
 
 def choose_fastest(tried: dict[Tuning, dict[str, float]]) -> Tuning:
