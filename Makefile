@@ -107,15 +107,18 @@ sign: $(BIN)/pip ## KEY=cosign.key: the wheel and the image as files in build/di
 	@$(WHEEL) build/dist --no-deps .
 	@python3 -m scripts.image sign "$(KEY)"
 
+# With what an older release of the same Python needs: Debian 12 has 3.11.2.
 bundle: $(BIN)/pip ## BUNDLE=FOLDER: all wheels that pictoglot needs and its own, for machines without a network
-	@rm -rf build/lib "$(BUNDLE)"/*.whl
+	@rm -rf build/lib "$(BUNDLE)"/*.whl "$(BUNDLE)/deploy"
 	@mkdir -p "$(BUNDLE)"
 	@sed -n 's/ *\\$$//; /==/p' requirements.lock >"$(BUNDLE)/versions.txt"
+	@sed 's/ ; python_full_version[^\\]*/ /' requirements.lock >"$(BUNDLE)/lock.txt"
 	@$(WHEEL) "$(BUNDLE)" --constraint "$(BUNDLE)/versions.txt" $(TORCH)
-	@$(WHEEL) "$(BUNDLE)" --no-deps --require-hashes --requirement requirements.lock
+	@$(WHEEL) "$(BUNDLE)" --no-deps --require-hashes --requirement "$(BUNDLE)/lock.txt"
 	@$(WHEEL) "$(BUNDLE)" --no-deps .
-	@rm "$(BUNDLE)/versions.txt"
-	@echo "$(BUNDLE): $$(ls "$(BUNDLE)" | wc -l) wheels, $$(du -sm "$(BUNDLE)" | cut -f1) MB. On machines with the same Python:"
+	@rm "$(BUNDLE)/versions.txt" "$(BUNDLE)/lock.txt"
+	@cp -r docs/deploy "$(BUNDLE)"
+	@echo "$(BUNDLE): $$(ls "$(BUNDLE)"/*.whl | wc -l) wheels, $$(du -sm "$(BUNDLE)" | cut -f1) MB. On machines with the same Python:"
 	@echo "  VENV/bin/pip install --no-index --find-links $(BUNDLE) 'pictoglot[$(EXTRAS)]'"
 
 # --- what the targets stand on ---------------------------------------------------------------------------------------
