@@ -38,6 +38,7 @@ Captions = Annotated[
 Swap = Annotated[bool, typer.Option("--swap", help="Swap the columns: what stands for captions are the texts.")]
 Force = Annotated[bool, typer.Option("--force", help="Serve the language even if it is read worse than before.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only check the file.")]
+_SPREADSHEETS = (".xlsx", ".xls", ".ods")
 
 
 def learn(
@@ -49,8 +50,8 @@ def learn(
     dictionary: Annotated[
         Path | None,
         typer.Option(
-            help="A dictionary in place of FILE: two columns, DICT (its .index), StarDict (its .ifo), FreeDict TEI, "
-            "Wiktextract, WordNet LMF, CLDR annotations.",
+            help="A dictionary in place of FILE: two columns, also of a spreadsheet, DICT (its .index), StarDict (its "
+            ".ifo), FreeDict TEI, Wiktextract, WordNet LMF, CLDR annotations.",
             **FILE,
         ),
     ] = None,
@@ -98,6 +99,10 @@ def _pack_dictionary(file: Path, tag: str, english: Path | None) -> Iterator[IO[
     from ..dictionaries import write_dictionary  # late: help needs no formats
     from ..dictionaries.content import DictionaryError
 
+    if file.suffix.lower() in _SPREADSHEETS and english is None:  # which the service reads itself
+        with file.open("rb") as stream:
+            yield stream
+        return
     with TemporaryFile() as packed:
         try:
             with (
@@ -228,7 +233,7 @@ def _summarize(checked: Mapping[str, Any], file: str, assess: bool) -> Iterator[
         yield f"A dictionary of {format_count(found['entries'], 'entry', 'entries')}, of which {taken}:"
     else:
         of = "" if usable == rows else f", of which {usable:,} can be used"
-        yield f"{report['format'].upper()}, {format_count(rows, 'row')}{of}:"
+        yield f"{report['format'].upper().replace('SPREADSHEET', 'Spreadsheet')}, {format_count(rows, 'row')}{of}:"
     yield f"  {format_count(usable, 'word' if found else 'caption')}{_describe_pairs(report)}"
     if count := report.get("by_file"):
         name = "names its picture by its file" if count == 1 else "name their pictures by their files"

@@ -110,6 +110,13 @@ def test_what_is_typed_does_not_go_with_a_late_answer(page: Page) -> None:
     expect(page.locator("#caption-text")).to_have_value("rud")
 
 
+def test_captions_are_asked_for_where_the_languages_are(page: Page) -> None:
+    page.goto("/#languages")
+    expect(page.get_by_role("link", name="Or caption pictures in your language")).to_have_attribute("href", "#caption")
+    page.get_by_role("link", name="Caption pictures in Arabic").click()
+    expect(page.locator("#caption-tag")).to_have_value("ar")
+
+
 def test_special_letters_are_inserted_at_the_caret(page: Page, site: Site) -> None:
     words = {"words": [{"english": "thing", "captions": ["mba'e ñ ỹ"]}]}
     site.http.post("/v1/languages/gn/words", json=words).raise_for_status()
@@ -184,7 +191,7 @@ def test_a_withdrawal_shows_what_goes_and_what_remains_before_it_asks(page: Page
     page.get_by_role("button", name="Withdraw Arabic").click()
     dialog = page.locator("dialog.withdraw")
     expect(dialog).to_contain_text("1 version, 1 dataset,")
-    expect(dialog.locator("li").filter(has_text="backups")).to_have_count(1)
+    expect(dialog.locator("li").filter(has_text="Backups that were made before")).to_have_count(1)
     assert find_faults(page) == []
     dialog.get_by_role("button", name="Cancel").click()
     expect(dialog).to_have_count(0)

@@ -71,7 +71,7 @@ def test_facets_narrow_the_gallery_and_searches_and_the_address_brings_them_back
     wait_until_shown(page, both)
     page.reload()
     wait_until_shown(page, both)
-    expect(page.locator("#chips .chip")).to_have_text(["placeChur×", "Tagseven×"])
+    expect(page.locator("#chips .chip")).to_have_text(["PlaceChur×", "Tagseven×"])
 
     page.fill("#text", "red apple")
     page.keyboard.press("Enter")
@@ -81,7 +81,7 @@ def test_facets_narrow_the_gallery_and_searches_and_the_address_brings_them_back
     wait_until_shown(page, [hit["id"] for hit in found])
     assert read_first_ids(page, 24) == [hit["id"] for hit in found]
 
-    page.get_by_role("button", name="Remove the filter place Chur").click()
+    page.get_by_role("button", name="Remove the filter Place Chur").click()
     expect(page.locator("#chips .chip")).to_have_count(1)
     expect(page.locator("#chips button")).to_be_focused()
     assert "q=red+apple" in page.url and "Chur" not in page.url
@@ -90,7 +90,7 @@ def test_facets_narrow_the_gallery_and_searches_and_the_address_brings_them_back
 def test_ranges_of_dates_and_numbers_include_both_ends(page: Page, site: Site) -> None:
     see_the_oldest(page)
     page.click("#filters-button")
-    page.fill("#filter-key", "taken_at")
+    page.fill("#filter-key", "date taken")  # or the name of the key, for one of the gallery's own
     expect(page.locator("#filter-from")).to_have_attribute("type", "date")
     page.fill("#filter-from", "1950-06-02")
     page.fill("#filter-to", "1950-06-04")  # one was taken late on that day
@@ -148,6 +148,6 @@ def test_collections_are_picked_and_what_leaves_nothing_can_be_taken_away(page: 
 def test_what_no_picture_has_is_named_when_filters_leave_nothing(page: Page) -> None:
     page.goto("/#search?collection=lost&is=plaec:Chur&range=year:1..2")
     said = page.locator("#results .nothing p").nth(1)
-    expect(said).to_have_text("There is no collection “lost”. No picture has the key “plaec”.")
+    expect(said).to_have_text("There is no collection “lost”. No picture has the detail “plaec”.")
     page.click("#filters-button")
     expect(page.locator("#facets")).to_have_text("No picture is left to choose from.")

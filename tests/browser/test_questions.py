@@ -106,6 +106,16 @@ def set_matches(page: Page, *chances: float) -> None:
     page.route("**/v1/search/pictures", change)
 
 
+def test_where_no_chance_is_known_of_a_taught_language_that_is_said(page: Page) -> None:
+    page.goto("/#search?q=zzz&language=ar")
+    expect(page.locator("#reading")).to_contain_text("Whether these show it cannot be told here")
+    set_matches(page, 0.9)
+    page.reload()
+    expect(page.locator("#results .score").first).to_contain_text("match 90 %")
+    expect(page.locator("#reading")).not_to_contain_text("cannot be told")
+    page.unroute_all(behavior="wait")
+
+
 def test_what_matches_less_well_stands_below_a_line(page: Page) -> None:
     set_matches(page, 0.97, 0.6, 0.49)
     page.fill("#text", "face")
@@ -128,6 +138,7 @@ def test_what_matches_less_well_stands_below_a_line(page: Page) -> None:
     page.fill("#text", "qqq zzz")
     page.locator("#text").press("Enter")
     expect(page.locator("#results h2")).to_have_text(["Nothing here seems to show this. These come nearest:"])
+    page.unroute_all(behavior="wait")
     expect(page.locator("#results figure").first).to_be_visible()
 
 

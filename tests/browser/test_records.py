@@ -247,6 +247,30 @@ def test_a_picture_is_deleted_and_brought_back_where_it_is_large(page: Page, sit
     assert statuses == [404, 200]
 
 
+def test_a_caption_that_is_kept_late_stays_with_its_picture(page: Page, site: Site) -> None:
+    for number in (0, 1):
+        put(site, f"late-{number}", 40 + number, {"collection": "latest"})
+    page.evaluate(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
+    page.goto("/#search?collection=latest")
+    held: list[Route] = []
+    page.route(
+        "**/v1/pictures/late-*",
+        lambda route: held.append(route) if route.request.method == "PATCH" else route.continue_(),
+    )
+    page.locator("#results a.frame").first.click()
+    first = page.locator("dialog .facts .id").inner_text()
+    page.locator("dialog form.caption input").fill("a late caption")
+    page.locator("dialog form.caption input").press("Enter")
+    while not held:
+        page.wait_for_timeout(20)
+    page.get_by_role("button", name="The next picture").click()
+    expect(page.locator("dialog .facts .id")).not_to_have_text(first)
+    held[0].continue_()
+    expect(page.locator(f"#results [data-picture={first}] figcaption")).to_contain_text("a late caption")
+    expect(page.locator("dialog .facts .id")).not_to_have_text(first)
+    expect(page.locator("#results figcaption", has_text="a late caption")).to_have_count(1)
+
+
 def test_a_picture_shows_its_record_and_its_tags_lead_to_others(page: Page, site: Site) -> None:
     put(site, "told-1", 20, {"collection": "told", "tags": ["a, b"], "metadata": {"people": ["Anna", "<b>"]}})
     site.http.patch("/v1/pictures/told-1", json={"captions": {"en": ["<img src=x>"]}}, headers=MERGE)

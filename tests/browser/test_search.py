@@ -55,6 +55,18 @@ def test_a_late_list_of_languages_leaves_the_chosen_one(page: Page) -> None:
     assert page.input_value("#language") == "ar"
 
 
+def test_what_is_typed_while_the_page_is_late_stays(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/readyz", lambda route: held.append(route))
+    page.reload()
+    page.fill("#text", "red apple")
+    while not held:
+        page.wait_for_timeout(20)
+    held[0].continue_()
+    expect(page.locator("#results figure").first).to_be_visible()
+    expect(page.locator("#text")).to_have_value("red apple")
+
+
 def test_rows_that_more_is_added_to_keep_their_heading_and_the_focus(page: Page) -> None:
     headings, focus = page.evaluate("""async () => {
         const { Wall } = await import("/static/wall.js");
@@ -72,6 +84,28 @@ def test_rows_that_more_is_added_to_keep_their_heading_and_the_focus(page: Page)
     }""")
     assert headings == ["June", "May"]
     assert focus
+
+
+def test_months_with_few_pictures_share_a_row_until_one_fills_its_own(page: Page) -> None:
+    before, after, stands_above = page.evaluate("""async () => {
+        const { Wall } = await import("/static/wall.js");
+        const place = document.body.appendChild(document.createElement("div"));
+        place.style.width = "700px";
+        const entry = (title) => ({ figure: document.createElement("figure"), ratio: 1, title });
+        const titles = (row) => [row, ...row.querySelectorAll("h2")].filter((one) => one.matches("h2"));
+        const rows = () => [...place.children].map((row) => titles(row).map((h2) => h2.textContent).join(" "));
+        const wall = new Wall(place);
+        wall.add(["June", "May"].map(entry));
+        const before = rows();
+        wall.add(["May", "May", "May", "April", "March", "March"].map(entry));
+        const title = [...place.querySelectorAll("h2")].at(-1);
+        const left = (element) => Math.round(element.getBoundingClientRect().left);
+        const figures = [...place.querySelectorAll("figure")].map(left);
+        return [before, rows(), figures.indexOf(left(title)) === figures.length - 2];
+    }""")
+    assert before == ["June May"]
+    assert after == ["June", "May", "", "April March"]
+    assert stands_above
 
 
 def test_keys_that_are_commands_of_the_browser_choose_and_move_nothing(page: Page) -> None:

@@ -49,6 +49,11 @@ def test_what_is_typed_waits_and_swapped_columns_are_turned_by_one_press(page: P
     page.set_input_files("#teach-file", {"name": "br.csv", "mimeType": "text/csv", "buffer": table.encode()})
     page.click("text=Check the rows")
     expect(page.locator("#teach-report")).to_contain_text("The columns seem to be swapped")
+    for is_dictionary in (True, False):
+        page.set_checked("#teach-dictionary", is_dictionary)
+        expect(page.locator("#teach-report")).to_be_hidden()
+        page.click("text=Check the rows")
+        expect(page.locator("#teach-report")).to_contain_text("The columns seem to be swapped")
     page.click("#teach-swap")
     expect(page.locator("#teach-last li[data-expansion]")).to_contain_text("Waiting for its turn")
     (newest, *_) = service.context.registry.expansions.list()

@@ -3,7 +3,7 @@
 import json
 import re
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.site import Site
 from tests.browser.test_accessibility import find_faults
@@ -73,6 +73,19 @@ def test_the_words_keep_nobody_out(page: Page) -> None:
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         assert find_faults(page) == []
+
+
+def test_what_is_typed_for_the_next_word_stays_when_the_last_answer_is_kept(page: Page) -> None:
+    open_words(page, "ga")
+    held: list[Route] = []
+    page.route("**/languages/ga/words", lambda route: held.append(route))
+    page.keyboard.type("focal")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Skip").click()
+    page.locator("#word-answer").fill("an focal eile")
+    held[0].continue_()
+    expect(page.locator("ul.kept li")).to_have_count(1)
+    expect(page.locator("#word-answer")).to_have_value("an focal eile")
 
 
 def test_a_refused_answer_stays_in_its_field(page: Page) -> None:

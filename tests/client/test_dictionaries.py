@@ -11,6 +11,8 @@ import pytest
 
 from client.dictionaries import write_dictionary
 from tests.client.test_commands import run, run_json
+from tests.client.test_learn import BRETON
+from tests.model.spreadsheets import write_ods, write_xlsx
 from tests.service.harness import running
 
 KISSA = {"word": "kissa", "glosses": ["cat"]}
@@ -293,3 +295,7 @@ def test_the_service_chooses_and_a_dry_run_says_what(tmp_path: Path) -> None:
         assert len(digests) == 1  # by which the same dictionary is known again
         refused = run(service, *asked, "--pivot", "kw", "--dry-run")
         assert refused.exit_code == 2 and "pivot_not_served" in refused.stderr
+        for name, sheet in (("x.xlsx", write_xlsx), ("x.ods", write_ods)):
+            (file := tmp_path / name).write_bytes(sheet([["word", "english"], *(list(pair) for pair in BRETON)]))
+            found = run_json(service, "learn", "br", "--dictionary", str(file), "--dry-run")
+            assert (found["report"]["dictionary"]["taken"], found["doubts"]) == (64, []), name

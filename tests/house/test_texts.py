@@ -6,6 +6,14 @@ import pytest
 
 from scripts.texts import LANGUAGES, PAGES, list_texts, list_unmarked, read_texts
 
+# Codes that only a program or an administrator can meet, and those that a part of the page tells itself.
+OTHERS = {
+    *("invalid_encoding", "malformed_multipart", "malformed_request", "too_many_headers"),
+    *("method_not_allowed", "idempotency_key_reused", "invalid_cursor", "key_not_found", "release_not_found"),
+    *("version_not_found", "withdrawal_not_found", "version_pruned", "base_serves", "base_unusable", "no_earlier_base"),
+    *("disk_too_small", "dataset_doubted", "original_not_kept"),
+}
+
 
 def list_holes(text: str) -> set[str]:
     """List the names of the values in a message: they are of Latin letters in every language."""
@@ -31,3 +39,10 @@ def test_a_language_says_what_the_page_says(tag: str) -> None:
     assert set(texts) == set(said), "python -m scripts.texts tells what is missing, and takes out what is not said"
     assert {each: text for each, text in texts.items() if list_holes(each) != list_holes(text)} == {}
     assert {each for each, text in texts.items() if each.count("{") and text.count("{") != text.count("}")} == set()
+
+
+def test_each_refusal_that_a_person_can_meet_has_a_text() -> None:
+    said = set(re.findall(r"^  (\w+): t\(", (PAGES / "api.js").read_text(encoding="utf-8"), re.MULTILINE))
+    listed = (PAGES.parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
+    codes = set(re.findall(r"^\| `(\w+)` \| \d", listed, re.MULTILINE))  # of answers
+    assert codes - said == OTHERS

@@ -43,7 +43,7 @@ export function filterOf({ collection, is, ranges }) {
 
 /** Why a range cannot be asked for, as a sentence; "" when it can. */
 export function wrong({ key, from, to }) {
-  if (!KEY.test(key)) return t("A key has 1 to 64 of the characters a–z, 0–9 and _.");
+  if (!KEY.test(key)) return t("Choose a detail from those that are offered.");
   const given = [from, to].filter(Boolean);
   if (!given.length) return t("Enter a value, or where the range begins or ends.");
   if (given.every(isNumber) || given.every(isDate)) return "";

@@ -14,6 +14,7 @@ const NAME = "pictoglot.name"; // in localStorage: who captions on this telephon
 let tag = "";
 let counts = null;
 let queue = [];
+let shown = null; // the picture on the card
 let loads = 0; // only what was asked for last is shown
 
 /** Connect the form; called once. */
@@ -63,7 +64,10 @@ async function load() {
 }
 
 function draw() {
+  const typed = shown && shown === queue[0] ? byId("caption-text")?.value : "";
+  shown = queue[0];
   fill(byId("caption-body"), queue.length ? card(queue[0]) : nothing(t("Every picture has a caption, or yours already.")), progress());
+  if (typed) byId("caption-text").value = typed;
   byId("caption-text")?.focus({ preventScroll: true });
 }
 
@@ -81,23 +85,26 @@ function card({ picture, proposals }) {
     show(make("img", { alt: t("The picture to caption") }), `/v1/pictures/${encodeURIComponent(picture)}/content`),
     proposals.map(({ text, name: who }) => make("p", { class: "proposed" }, make("bdi", { lang: tag, dir: direction }, text), who ? make("span", { class: "fine" }, ` – ${who}`) : null, make("button", { type: "button", "aria-label": t("I agree: {text}", { text }), onclick: () => send(picture, text) }, t("I agree")))),
     make("label", { class: "entry" }, t("In {language}", { language: language || tag }), field),
-    make("div", { class: "actions" }, make("button", { type: "submit", class: "main" }, t("Keep")), make("button", { type: "button", onclick: next }, t("Skip"))),
+    make("div", { class: "actions" }, make("button", { type: "submit", class: "main" }, t("Keep")), make("button", { type: "button", onclick: () => next() }, t("Skip"))),
     make("div", { id: "caption-trouble", role: "alert", hidden: true }),
   );
 }
 
 /** Send a caption, then show the next picture; what is refused stays in its field. */
 async function send(picture, text) {
+  const mine = loads;
   try {
-    Object.assign(counts, await ask(path(), { json: { picture, text, name: name() } }));
-    next();
+    const answer = await ask(path(), { json: { picture, text, name: name() } });
+    if (mine !== loads) return; // other pictures are shown by now
+    Object.assign(counts, answer);
+    next(picture);
   } catch (problem) {
     fill(byId("caption-trouble"), sorry(problem));
   }
 }
 
-function next() {
-  queue.shift();
+function next(picture = shown.picture) {
+  queue = queue.filter((one) => one.picture !== picture);
   if (queue.length) draw();
   else load();
 }

@@ -120,7 +120,7 @@ async function change(fields, back, said) {
   forget();
   show();
   offerUndo(said(ids.length), back);
-  byId("chosen").querySelector("button")?.focus();
+  if (document.activeElement === document.body) byId("chosen").querySelector("button")?.focus(); // unless somebody went on
 }
 
 /** Say what was changed, and offer for a while to take it back by the changes in `back`; then call `done`. */

@@ -3,7 +3,7 @@
 import { nothingAsked, write } from "/static/address.js";
 import { Problem, ask, events, show, thumbnail } from "/static/api.js";
 import { duration, fill, make, percent, time } from "/static/dom.js";
-import { learned, native, refresh, teachAddress } from "/static/languages.js";
+import { learned, named, native, refresh, teachAddress } from "/static/languages.js";
 import { dialog, nothing, sorry, waiting, waysOf } from "/static/parts.js";
 import { t } from "/static/text.js";
 
@@ -114,13 +114,19 @@ function progress(item) {
 function outcome(item, technical) {
   if (item.state === "cancelled") return make("p", { class: "fine" }, t("Nothing was changed."));
   if (item.state === "failed") return refusal(item);
-  if (item.kind === "assess") return make("p", { class: "told", lang: "en" }, item.report?.sentence ?? "");
+  if (item.kind === "assess") return make("p", { class: "told" }, assessed(item));
   if (item.kind === "base") return [make("p", { class: "fine" }, t("From {from} to {to}, {encoding}: release {release}", { ...item.report, release: item.release })), comparison(item)];
   return [
     listMissed(item),
     technical || item.kind === "rebuild" ? null : [tries(item), make("p", { class: "fine" }, t("Every other language still answers as before."))],
     details(item),
   ];
+}
+
+function assessed({ language, report }) {
+  const found = { name: named(language).name, share: percent(report.t2i["R@10"]), pairs: report.pairs };
+  const said = report.reads ? t("The base reads {name} without having been taught.", found) : t("The base does not read {name} well enough to be of use.", found);
+  return [said, " ", t("Of {pairs, plural, one {# held-out row} other {# held-out rows}}, {share} % find what they mean among the first ten.", found)];
 }
 
 /** How many test words were found; which were not, each with the way to add it. */

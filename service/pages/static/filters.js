@@ -3,7 +3,7 @@
 import { filterOf, typed, wrong, write } from "/static/address.js";
 import { ask } from "/static/api.js";
 import { byId, fill, make, whole } from "/static/dom.js";
-import { atTime, called, groups as libraryGroups, rangeWords } from "/static/library.js";
+import { atTime, called, groups as libraryGroups, keyOf, rangeWords } from "/static/library.js";
 import { sorry } from "/static/parts.js";
 import { t } from "/static/text.js";
 
@@ -49,7 +49,7 @@ export function show(search) {
 /** Note the keys of metadata of pictures that came, so that they can be counted and chosen. */
 export function notice(items) {
   for (const { metadata } of items) for (const [key, value] of Object.entries(metadata ?? {})) kinds.set(key, kindOf(value));
-  fill(byId("filter-keys"), ["created_at", ...[...kinds.keys()].sort().map(nameOf)].map((key) => make("option", { value: key })));
+  fill(byId("filter-keys"), ["created_at", ...[...kinds.keys()].sort().map(nameOf)].map((key) => make("option", { value: called(key) })));
   count();
 }
 
@@ -76,7 +76,7 @@ export async function unknown({ collection, is, ranges }) {
   const [names, { facets }] = await Promise.all([collection ? loadCollections() : [], keys.length ? ask(`/v1/pictures?${query}`) : { facets: {} }]);
   return [
     ...(collection && !names.includes(collection) ? [t("There is no collection “{collection}”.", { collection })] : []),
-    ...keys.filter((key) => !facets[key]?.length).map((key) => t("No picture has the key “{key}”.", { key })),
+    ...keys.filter((key) => !facets[key]?.length).map((key) => t("No picture has the detail “{key}”.", { key: called(key) })),
   ];
 }
 
@@ -156,7 +156,7 @@ function group(key, values) {
 
 function value(key, { value: own, count: pictures }) {
   const chosen = asked.is.some((one) => one.key === key && [one.value].flat().includes(own));
-  return make("button", { type: "button", class: "facet", "data-key": key, "data-value": JSON.stringify(own), "aria-pressed": String(chosen), "aria-label": t("{key} {own}: {pictures, plural, one {# picture} other {# pictures}}", { key, own, pictures }) }, make("bdi", {}, String(own)), make("span", { class: "number" }, whole(pictures)));
+  return make("button", { type: "button", class: "facet", "data-key": key, "data-value": JSON.stringify(own), "aria-pressed": String(chosen), "aria-label": t("{key} {own}: {pictures, plural, one {# picture} other {# pictures}}", { key: called(key), own, pictures }) }, make("bdi", {}, String(own)), make("span", { class: "number" }, whole(pictures)));
 }
 
 function choose(event, go) {
@@ -175,16 +175,23 @@ function choose(event, go) {
   }
 }
 
+/** The key that was entered by its name, or as pictures have it. */
+function entered() {
+  const name = byId("filter-key").value.trim();
+  return kinds.has(name) ? name : keyOf(name);
+}
+
 /** Dates are picked, where the key is known to be one. */
 function suit() {
-  const key = byId("filter-key").value.trim().replace(/^metadata\./, "");
+  const key = entered().replace(/^metadata\./, "");
   const type = ["created_at", "shown_at"].includes(key) || kinds.get(key) === "date" ? "date" : "text";
   for (const id of ["filter-from", "filter-to"]) if (byId(id).type !== type) byId(id).type = type;
 }
 
 /** Add what the form says: a value, or a range. */
 function add(go) {
-  const [key, is, from, to] = ["key", "is", "from", "to"].map((name) => byId(`filter-${name}`).value.trim());
+  const [is, from, to] = ["is", "from", "to"].map((name) => byId(`filter-${name}`).value.trim());
+  const key = entered();
   const trouble = wrong({ key, from: is && !from ? "0" : from, to });
   fill(byId("filter-trouble"), trouble || null);
   if (trouble) {

@@ -49,13 +49,17 @@ function sendFile(fields, headers = {}) {
 /** Show what is in the file before anything is done with it. */
 async function look() {
   clear();
-  if (!byId("import-file").files.length) return refuse(make("div", { class: "sorry" }, make("p", {}, t("Choose a file."))));
+  const [file] = byId("import-file").files;
+  const stays = () => byId("import-file").files[0] === file; // no other one was chosen meanwhile
+  if (!file) return refuse(make("div", { class: "sorry" }, make("p", {}, t("Choose a file."))));
   fill(byId("import-report"), waiting(t("Looking into the file")));
   try {
-    fill(byId("import-report"), found(await sendFile({ dry_run: "true" })));
+    const answer = await sendFile({ dry_run: "true" });
+    if (!stays()) return;
+    fill(byId("import-report"), found(answer));
     byId("import-start").focus();
   } catch (problem) {
-    refuse(sorry(problem));
+    if (stays()) refuse(sorry(problem));
   }
 }
 

@@ -5,8 +5,30 @@ import { t } from "/static/text.js";
 
 const SHOWN = 24; // albums and cameras, until more are asked for
 
-/** What a key is called where people read it. */
-export const called = (key) => ({ tags: t("Tags"), shown_at: t("Time"), taken_at: t("Taken"), camera: t("Camera"), folder: t("Album"), file_name: t("File") })[key] ?? key;
+const NAMES = {
+  tags: t("Tags"),
+  shown_at: t("Time"),
+  taken_at: t("Date taken"),
+  created_at: t("Added"),
+  camera: t("Camera"),
+  folder: t("Album"),
+  collection: t("Collection"),
+  file_name: t("File"),
+  title: t("Title"),
+  description: t("Description"),
+  place: t("Place"),
+  city: t("City"),
+  region: t("Region"),
+  country: t("Country"),
+  latitude: t("Latitude"),
+  longitude: t("Longitude"),
+  creator: t("Made by"),
+  copyright: t("Copyright"),
+};
+
+/** What a key is called where people read it, and the key that is called so; others have their own name. */
+export const called = (key) => NAMES[key] ?? key;
+export const keyOf = (name) => Object.keys(NAMES).find((key) => NAMES[key].toLowerCase() === name.toLowerCase()) ?? name;
 
 /** The first and last day of a year or month: `2019`, `2019-07`. */
 function days(time) {

@@ -45,7 +45,7 @@ function away() {
 }
 
 /** The figure on the page that this picture was opened from, and that stands for it. */
-const behind = () => document.querySelector(`main > section:not([hidden]) figure[data-picture="${CSS.escape(now?.id ?? "")}"]`);
+const behind = (id = now?.id ?? "") => document.querySelector(`main > section:not([hidden]) figure[data-picture="${CSS.escape(id)}"]`);
 
 function build() {
   box = make("dialog", { class: "lightbox", "aria-labelledby": "picture-title" });
@@ -166,11 +166,13 @@ function caption(item) {
   const keep = async (event) => {
     event.preventDefault();
     const text = field.value.trim();
-    if (!text) return field.focus();
+    if (!text || field.readOnly) return field.focus();
+    field.readOnly = true; // what is typed now would go with the answer
     try {
       await describe(item.id, pick.value, text);
       renew(await ask(pathOf(item.id)));
     } catch (problem) {
+      field.readOnly = false;
       fill(trouble, sorry(problem));
     }
   };
@@ -189,16 +191,17 @@ async function describe(id, tag, text, tries = 3) {
   }
 }
 
-/** Show the record as it is by now, here and on the page behind. */
+/** Show the record as it is by now, on the page behind, and here if it is still shown. */
 function renew(item) {
-  const figure = behind();
+  const figure = behind(item.id);
   if (figure?.closest("#results")) redraw(figure, { ...itemOf(figure), ...item });
-  draw();
+  if (now?.id === item.id) draw();
 }
 
 async function change() {
-  const changed = await edit(now.item);
-  if (changed?.deleted) gone();
+  const { id, item } = now;
+  const changed = await edit(item);
+  if (changed?.deleted) gone(id);
   else if (changed) renew(changed);
 }
 
@@ -206,8 +209,8 @@ async function change() {
 async function take() {
   const { item, language } = now;
   if (!(await remove(item))) return;
-  const within = Boolean(behind());
-  gone();
+  const within = Boolean(behind(item.id));
+  gone(item.id);
   box?.append(byId("chosen"));
   offerBack(item.id, () => {
     if (!box) return;
@@ -216,15 +219,15 @@ async function take() {
   });
 }
 
-/** The picture is no more: the next one is shown, or the page. */
-function gone() {
-  const figure = behind();
-  const next = figure && (neighbour(figure, 1) ?? neighbour(figure, -1));
-  const id = next?.dataset.picture;
+/** The picture is no more: if it is still shown, the next one is, or the page. */
+function gone(id) {
+  const figure = behind(id);
+  const next = figure && (neighbour(figure, 1) ?? neighbour(figure, -1))?.dataset.picture;
   if (figure) leave(figure);
-  if (!id) return away();
-  history.replaceState(null, "", pictureAddress(id));
-  open(id, now.language, true);
+  if (now?.id !== id) return;
+  if (!next) return away();
+  history.replaceState(null, "", pictureAddress(next));
+  open(next, now.language, true);
 }
 
 /** Save the bytes as they were sent, where they were kept. */

@@ -220,7 +220,7 @@ async function start() {
   route();
   window.addEventListener("hashchange", route);
   document.addEventListener("key", () => refresh(true).catch(() => {}));
-  if (byId("search").hidden === false && window.matchMedia("(hover: hover)").matches) byId("text").focus();
+  if (byId("search").hidden === false && document.activeElement === document.body && window.matchMedia("(hover: hover)").matches) byId("text").focus();
 }
 
 start();

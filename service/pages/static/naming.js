@@ -15,7 +15,7 @@ export function prepare(...fields) {
     let waiting = 0;
     field.addEventListener("input", () => {
       clearTimeout(waiting);
-      waiting = setTimeout(() => offer(offered, field.value.trim()), PAUSE);
+      waiting = setTimeout(() => offer(offered, field), PAUSE);
     });
   }
 }
@@ -31,7 +31,8 @@ export async function findTag(entered) {
 
 const suggest = async (query, limit, options) => (await ask(`/v1/languages/names?${new URLSearchParams({ query, limit })}`, options)).items;
 
-async function offer(offered, query) {
+async function offer(offered, field) {
+  const query = field.value.trim();
   const items = query ? await suggest(query, 8, { retried: true }).catch(() => []) : [];
-  fill(offered, items.map(({ language, name, native_name: native, matched }) => make("option", { value: language }, [...new Set([native, name, matched])].join(" · "))));
+  if (query === field.value.trim()) fill(offered, items.map(({ language, name, native_name: native, matched }) => make("option", { value: language }, [...new Set([native, name, matched])].join(" · "))));
 }

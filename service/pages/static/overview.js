@@ -62,10 +62,11 @@ function entry(item, open) {
   const { language } = item;
   const { name } = named(language);
   const teach = make("button", { type: "button", "aria-label": t("Teach {name}", { name }), onclick: () => (location.hash = teachAddress(language)) }, t("Teach"));
+  const caption = make("a", { class: "button quiet", href: `#caption?${new URLSearchParams({ language })}`, "aria-label": t("Caption pictures in {name}", { name }) }, t("Caption pictures"));
   return make(
     "li",
     { "data-language": language },
-    make("div", { class: "heading" }, make("h2", {}, native(language, { class: "native" }), name === item.native_name ? null : [" ", make("span", { class: "gloss" }, name)]), language === "en" ? null : teach),
+    make("div", { class: "heading" }, make("h2", {}, native(language, { class: "native" }), name === item.native_name ? null : [" ", make("span", { class: "gloss" }, name)]), language === "en" ? null : [caption, teach]),
     make("p", { class: "reads" }, reading(item)),
     termsLine(item.terms),
     make("details", { class: "fine", open }, make("summary", {}, t("Details"), make("span", { class: "unseen" }, ` ${name}`)), facts(item), acts(item)),
@@ -125,7 +126,6 @@ function acts(item) {
     taught ? button(t("Save as a file"), t("Save {name} as a file", { name }), saveFile) : null,
     taught ? button(t("Roll back …"), t("Roll back {name}", { name }), rollBack) : null,
     taught ? button(t("Withdraw …"), t("Withdraw {name}", { name }), withdraw) : null,
-    language === "en" ? null : make("a", { class: "button quiet", href: `#caption?${new URLSearchParams({ language })}`, "aria-label": t("Caption pictures in {name}", { name }) }, t("Caption pictures")),
     language === "en" ? null : make("a", { class: "button quiet", href: `#proposals?${new URLSearchParams({ language })}`, "aria-label": t("Proposed captions in {name}", { name }) }, t("Proposed captions")),
   );
 }

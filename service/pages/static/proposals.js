@@ -23,11 +23,13 @@ export async function drawProposals(query) {
 const path = () => `/v1/languages/${encodeURIComponent(tag)}/captions`;
 
 async function load() {
+  const language = tag;
   try {
     const { items } = await ask(path());
+    if (language !== tag) return; // another language is shown by now
     fill(byId("proposals-body"), items.length ? make("ol", { class: "proposals" }, items.map(entry)) : nothing(t("No caption waits."), t("What one person proposes waits here until another one agrees, or you decide.")));
   } catch (problem) {
-    fill(byId("proposals-body"), sorry(problem));
+    if (language === tag) fill(byId("proposals-body"), sorry(problem));
   }
 }
 

@@ -15,13 +15,14 @@ let kept = null; // the file that was searched with last: an address has only it
 
 /** Search for what the address says; when that is nothing, show the gallery. */
 export function follow(query) {
+  const before = asked;
   asked = read(query);
-  byId("text").value = asked.q;
-  byId("minus").value = asked.minus;
+  if (asked.q !== before.q) byId("text").value = asked.q; // what is typed, and was not asked for yet, stays otherwise
+  if (asked.minus !== before.minus) byId("minus").value = asked.minus;
   byId("mode").value = asked.mode;
   byId("min-score").value = asked.min || "0";
   tellScore();
-  choose(asked.language);
+  if (asked.language !== before.language) choose(asked.language);
   turn();
   filters.show(asked);
   if (asked.file && kept?.name === asked.file) byFile();

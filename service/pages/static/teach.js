@@ -109,7 +109,8 @@ async function submit(fields, what) {
   forget();
   const file = way === "file" ? field().files[0] : typed();
   if (!file) return wrong(make("div", { class: "sorry" }, make("p", {}, way === "file" ? t("Choose a file.") : t("Type some words."))));
-  const language = tag;
+  const [language, here] = [tag, way];
+  const gone = () => language !== tag || (fields.dry_run && here !== way); // other rows are shown by now
   const body = new FormData();
   for (const [name, value] of Object.entries({ language, ...fields })) body.set(name, value);
   const terms = fields.assess ? "" : await readTerms(byId("teach-terms"));
@@ -121,12 +122,12 @@ async function submit(fields, what) {
     if (words) body.set("kind", "dictionary");
     body.set("dataset", words ? await entries(file) : file, file.name);
     const answer = await ask("/v1/languages", { body, headers: fields.dry_run ? {} : freshKey() });
-    if (language !== tag) return;
+    if (gone()) return;
     if (fields.dry_run) fill(byId("teach-report"), report(answer));
     else if (answer.waiting) fill(byId("teach-report"), kept(answer));
     else await begun(fields);
   } catch (problem) {
-    refused(problem, fields);
+    if (!gone()) refused(problem, fields);
   } finally {
     busy(false);
   }
@@ -150,7 +151,7 @@ function refused(problem, fields) {
 }
 
 function busy(is) {
-  for (const button of byId("teach-form").querySelectorAll("button")) button.disabled = is;
+  for (const control of byId("teach-form").querySelectorAll("button, input, textarea")) control.disabled = is; // what is typed now would go with what was sent
 }
 
 /** The rows that wait until there are enough. */

@@ -5,6 +5,14 @@ import { bytes, make } from "/static/dom.js";
 import { dialog, sorry } from "/static/parts.js";
 import { t } from "/static/text.js";
 
+const REMAINS = { // by what it is; `number` is in its name
+  version: (number) => t("Version {number}: another language was taught upon its rows of the table. It goes when no version needs them.", { number }),
+  captions: (number) => t("{number, plural, one {# caption} other {# captions}} that came with pictures: they belong to the pictures.", { number }),
+  dataset: (number, name) => t("Dataset {name} of another language, which is paired with texts in this one.", { name }),
+  backups: () => t("Backups that were made before: they keep all of it until they are deleted."),
+  exports: () => t("Files that were exported: whoever downloaded them has them."),
+  history: () => t("Numbers, dates and measurements in the lists, without texts."),
+};
 const TEXTS = { owner: t("Whose language is it?"), contact: t("Whom to ask"), licence: t("Licence"), statement: t("What your community says") };
 
 /** Owner, licence and labels in one line; their texts open below. Null where nothing was said. */
@@ -81,7 +89,7 @@ function question(plan, item, close) {
     make("h3", {}, t("What goes for good")),
     make("p", {}, t("{versions, plural, one {# version} other {# versions}}, {datasets, plural, one {# dataset} other {# datasets}}, {captions, plural, one {# taught caption} other {# taught captions}}, {answers, plural, one {# answer} other {# answers}}: {size}. This cannot be undone.", { versions: plan.versions.length, datasets: plan.datasets.length, captions: plan.captions, answers: plan.answers, size: bytes(size) })),
     make("h3", {}, t("What remains")),
-    make("ul", {}, plan.remains.map(({ name, why }) => make("li", {}, `${name}: ${why}.`))),
+    make("ul", {}, plan.remains.map(({ what, name }) => make("li", {}, REMAINS[what](Number(/\d+/.exec(name)), name)))),
     make("label", { class: "entry" }, t("Reason, kept in the certificate"), reason),
     make("div", { class: "actions" }, make("button", { type: "submit", class: "main danger" }, t("Withdraw {language}", { language: item.name })), make("button", { type: "button", onclick: () => close(false) }, t("Cancel"))),
   );

@@ -1,6 +1,8 @@
-// Pictures in rows of one height, whole and as wide as they are, with headings between them. Asks for nothing.
+// Pictures in rows of one height, whole and as wide as they are, with headings between them; headings with few pictures share a row. Asks for nothing.
 
-const GAP = 8; // px, as in the style sheet
+const GAP = 8; // px, as in the style sheet, like the two below
+const BESIDE = 24; // between headings that share a row
+const LEAST = 152; // of a heading in such a row
 const HEIGHTS = [[600, 132], [1000, 170], [Infinity, 196]]; // of a row, in px, up to a width of the wall
 const WIDEST = 4; // of a picture's shape: a panorama is shown as a strip of it
 const NARROWEST = 0.45;
@@ -28,8 +30,7 @@ export class Wall {
   /** Hang up more entries `{figure, ratio, title}`; where the title is another one, a heading begins. */
   add(entries) {
     if (!this.#entries.length) this.#place.replaceChildren();
-    const shelf = this.#place.lastElementChild;
-    const from = shelf?.matches(".shelf.open") ? this.#entries.length - shelf.childElementCount : this.#entries.length;
+    const from = this.#entries.length - (this.#place.lastElementChild?.querySelectorAll(":scope.open figure").length ?? 0);
     this.#entries.push(...entries);
     this.#lay(from);
   }
@@ -60,44 +61,76 @@ export class Wall {
     }
     const made = document.createDocumentFragment();
     let title = from ? this.#entries[from - 1].title : null;
-    let row = [];
-    const close = (last) => {
-      if (row.length) made.append(shelf(row, heightOf(row, this.#width), target, last));
-      row = [];
-    };
-    for (const entry of this.#entries.slice(from)) {
-      if (entry.title && entry.title !== title) {
-        close(true);
-        made.append(heading(entry.title));
+    let row = null; // one that several headings share, as far as it goes
+    for (const group of grouped(this.#entries.slice(from))) {
+      const begins = group[0].title && group[0].title !== title;
+      title = group[0].title;
+      const width = Math.max(LEAST, widthOf(group, target));
+      if (begins && heightOf(group, this.#width) > target) {
+        if (!row || row.left < width) made.append((row = { element: box("together", target), left: this.#width }).element);
+        row.left -= width + BESIDE;
+        const part = row.element.appendChild(document.createElement("div"));
+        part.append(heading(title), shelf(group, target));
+      } else {
+        row = null;
+        if (begins) made.append(heading(title));
+        made.append(...rows(group, this.#width, target));
       }
-      title = entry.title;
-      row.push(entry);
-      const height = heightOf(row, this.#width);
-      if (height > target) continue;
-      const before = heightOf(row.slice(0, -1), this.#width);
-      const fits = row.length === 1 || target / height <= before / target; // which of both is nearer to the target
-      if (!fits) row.pop();
-      close(false);
-      if (!fits) row = [entry];
     }
-    close(true);
+    made.lastElementChild?.classList.add("open"); // for more
     place.append(made);
     held?.focus({ preventScroll: true });
   }
 }
 
-/** The height at which pictures side by side fill a width. */
-const heightOf = (row, width) => (width - GAP * (row.length - 1)) / row.reduce((sum, { ratio }) => sum + ratio, 0);
+/** Entries that follow each other under one title. */
+function grouped(entries) {
+  const groups = [];
+  for (const entry of entries) {
+    if (entry.title !== groups.at(-1)?.[0].title) groups.push([]);
+    groups.at(-1).push(entry);
+  }
+  return groups;
+}
 
-/** A row; the last one of a heading is no taller than the others, and open for more. */
-function shelf(row, height, target, last) {
-  const element = document.createElement("div");
-  element.className = last ? "shelf open" : "shelf";
-  element.style.setProperty("--height", `${(last ? Math.min(height, target) : height).toFixed(2)}px`);
+const sum = (row) => row.reduce((total, { ratio }) => total + ratio, 0);
+const gaps = (row) => GAP * (row.length - 1);
+
+/** The height at which pictures side by side fill a width, and the width at which they have a height. */
+const heightOf = (row, width) => (width - gaps(row)) / sum(row);
+const widthOf = (row, height) => sum(row) * height + gaps(row);
+
+/** Rows that fill the width; the last one of a heading is no taller than the others. */
+function rows(entries, width, target) {
+  const made = [];
+  let row = [];
+  for (const entry of entries) {
+    row.push(entry);
+    const height = heightOf(row, width);
+    if (height > target) continue;
+    const before = heightOf(row.slice(0, -1), width);
+    const fits = row.length === 1 || target / height <= before / target; // which of both is nearer to the target
+    if (!fits) row.pop();
+    made.push(shelf(row, fits ? height : before));
+    row = fits ? [] : [entry];
+  }
+  if (row.length) made.push(shelf(row, Math.min(heightOf(row, width), target)));
+  return made;
+}
+
+function shelf(row, height) {
+  const element = box("shelf", height);
   for (const { figure, ratio } of row) {
     figure.style.setProperty("--ratio", ratio.toFixed(4));
     element.append(figure);
   }
+  return element;
+}
+
+function box(name, height) {
+  const element = document.createElement("div");
+  element.className = name;
+  element.style.setProperty("--height", `${height.toFixed(2)}px`);
   return element;
 }
 

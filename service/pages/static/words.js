@@ -16,6 +16,7 @@ let tag = "";
 let asked = null; // the last answer of the server
 let queue = []; // words that are still to be answered
 let kept = []; // [word, captions], the newest first
+let shown = null; // the word on the card
 
 /** Show the words that are asked for in a language. */
 export async function drawWords(language) {
@@ -47,7 +48,10 @@ async function load() {
 }
 
 function draw() {
+  const typed = shown && shown === queue[0] ? byId("word-answer")?.value : "";
+  shown = queue[0];
   fill(byId("words-body"), card(), progress(), answers());
+  if (typed) byId("word-answer").value = typed;
   byId("word-answer")?.focus({ preventScroll: true });
 }
 
@@ -82,8 +86,10 @@ function card() {
 
 /** Keep an answer on the server, then show the next word; what cannot be kept stays in its field. */
 async function answer(item, captions) {
+  const language = tag;
   try {
     const counts = await ask(`/v1/languages/${encodeURIComponent(tag)}/words`, { json: { words: item.word ? captions.map((english) => ({ english, captions: [item.word] })) : [{ english: item.english, captions }] } });
+    if (language !== tag) return;
     Object.assign(asked, counts);
     queue = queue.filter((each) => each !== item);
     kept = [[item, captions], ...kept.filter(([each]) => each !== item)].slice(0, KEPT);
