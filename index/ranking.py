@@ -7,8 +7,9 @@ cannot. 60 is of Cormack, Clarke and Büttcher (SIGIR 2009).
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 from index.word_search import WordHit
 from model.match import CUT
@@ -21,8 +22,7 @@ _BANDS = 4
 _RANK_OFFSET = 60
 
 
-@dataclass(frozen=True)
-class PictureHit:
+class PictureHit(NamedTuple):
     """A picture in a search result; `rank` counts from 1 over all pages.
 
     `score` orders the hits. Where two rankings were joined, `meaning` and `words` are its scores in these, or None.
@@ -82,7 +82,7 @@ class Fusion:
         """Return the next `count` hits, or the first ones: the same whatever the depth; raise `PageTooDeep`."""
         depth, least = require_depth(count + (after.rank if after else 0)), self.min_match
         some = sum(not each.complete for each in self.words)  # these may come behind
-        near = NEAR if depth <= NEAR else depth + some
+        near = NEAR if self.words and depth <= NEAR else depth + some
         while True:
             meaning = self.search(near) if self.weights[0] else []
             share_dependent = self._choose_share_dependent(meaning) if self.weights[1] else []
@@ -93,7 +93,7 @@ class Fusion:
             sure = sum(bool(hit.likely) for hit in kept) if last >= CUT else len(kept) - some
             if last < (CUT if least is None else least) or sure >= depth:
                 if below := [hit for hit in fused if not hit.has_chance(least)]:
-                    fused = [replace(hit, rank=rank) for rank, hit in enumerate([*kept, *below], 1)]
+                    fused = [hit._replace(rank=rank) for rank, hit in enumerate([*kept, *below], 1)]
                 page = list_hits_after(fused, count, after, least)
                 return self._lower_chances(page, share_dependent) if self.weights[1] else page
             near *= 2
@@ -109,7 +109,7 @@ class Fusion:
         others = {hit.picture: hit.match for hit in page if hit.match is not None and not hit.has_all_words}
         shares = self.measure_shares([picture for picture in others if picture not in share_dependent])
         lowered = {picture: round(others[picture] * share, 4) for picture, share in shares.items()}
-        return [replace(hit, match=lowered[hit.picture]) if hit.picture in lowered else hit for hit in page]
+        return [hit._replace(match=lowered[hit.picture]) if hit.picture in lowered else hit for hit in page]
 
 
 def fuse_rankings(

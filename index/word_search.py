@@ -84,8 +84,7 @@ _POSTGRESQL = "SELECT DISTINCT unnest(string_to_array(terms, ' ')) FROM picture_
 _TermPictures = tuple[VectorKeys, NDArray[np.int64]]
 
 
-@dataclass(frozen=True)
-class WordHit:
+class WordHit(NamedTuple):
     """A picture that has some of the words; `score` is the share of their weight, 1 when it has all of them.
 
     `complete`: it has each of them, in this or another form. `whole`: a caption, tag or value is exactly the text.

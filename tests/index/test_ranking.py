@@ -1,7 +1,6 @@
 """One ranking of meaning and words: what is called so first, then what has all the words, then what is likely."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from random import Random
 
 import pytest
@@ -61,13 +60,13 @@ def test_bands_follow_each_other_whatever_the_ranks() -> None:
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
 
-@pytest.mark.parametrize("likely", [0, 30, 250])
-def test_pages_of_any_size_are_parts_of_one_ranking(likely: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("likely", "worded"), [(0, 60), (30, 60), (250, 60), (30, 0)])
+def test_pages_of_any_size_are_parts_of_one_ranking(likely: int, worded: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("index.ranking.NEAR", 20)
     random, ids = Random(likely), [f"p{number:03}" for number in range(400)]
     chances = [0.9 if rank < likely else 0.2 for rank in range(400)] if likely else []
     meaning = make_hits(*random.sample(ids, 400), match=chances)
-    words = [WordHit(id, random.choice([0.8, 0.9, 1.0]), random.random() < 0.3) for id in random.sample(ids, 60)]
+    words = [WordHit(id, random.choice([0.8, 0.9, 1.0]), random.random() < 0.3) for id in random.sample(ids, worded)]
     whole = fuse_rankings(meaning, words, (1.0, 1.0))
     for size in (7, 50):
         found, after = list[PictureHit](), None
@@ -76,12 +75,12 @@ def test_pages_of_any_size_are_parts_of_one_ranking(likely: int, monkeypatch: py
         assert found == whole
 
 
-@pytest.mark.parametrize("least", [0.3, 0.7])
-def test_hits_below_the_least_chance_follow_all_others_whatever_the_size_of_a_page(least: float) -> None:
+@pytest.mark.parametrize(("least", "worded"), [(0.3, 40), (0.7, 40), (0.3, 0), (0.7, 0)])
+def test_hits_below_the_least_chance_follow_all_others_whatever_the_size_of_a_page(least: float, worded: int) -> None:
     random, ids = Random(0), [f"p{number:03}" for number in range(300)]
     meaning = make_hits(*ids, match=[0.95 - rank / 400 for rank in range(300)])
     shares = {id: random.choice([0.2, 0.6]) for id in ids[::2]}  # so chances do not fall from hit to hit
-    words = [WordHit(id, 0.8, random.random() < 0.3) for id in random.sample(ids, 40)]
+    words = [WordHit(id, 0.8, random.random() < 0.3) for id in random.sample(ids, worded)]
     whole = fuse_rankings(meaning, words, (1.0, 1.0), shares)
     expected = [hit.picture for hit in whole if (hit.match or 0.0) >= least]
     assert expected != list_ids(whole)[: len(expected)]
@@ -106,6 +105,17 @@ def test_hits_below_the_least_chance_follow_all_others_whatever_the_size_of_a_pa
     assert list_page(1, gone, [gone.picture])[0].picture == expected[gone.rank]
 
 
+def test_only_hits_that_can_be_shown_are_searched_where_no_picture_has_the_words() -> None:
+    depths = list[int]()
+
+    def search(near: int) -> list[PictureHit]:
+        depths.append(near)
+        return make_hits("a", "b")
+
+    assert list_ids(Fusion(search, [], (1.0, 1.0), lambda _: {}).list_hits_after(2, None)) == ["a", "b"]
+    assert depths == [2]  # of many, a hundred take several times as long as a page
+
+
 def test_what_has_all_words_keeps_its_chance_where_nothing_is_found_by_meaning() -> None:
     words = [WordHit("x", 0.9, True), WordHit("y", 0.8)]
     for weights in ((0.0, 1.0), (1.0, 1.0)):
@@ -114,6 +124,6 @@ def test_what_has_all_words_keeps_its_chance_where_nothing_is_found_by_meaning()
 
 
 def test_no_page_goes_deeper_than_the_deepest_rank() -> None:
-    last = replace(make_hits("a")[0], rank=DEEPEST_RANK)
+    last = make_hits("a")[0]._replace(rank=DEEPEST_RANK)
     with pytest.raises(PageTooDeep):
         Fusion(lambda near: [], [], (1.0, 1.0), lambda _: {}).list_hits_after(2, last)
