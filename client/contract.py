@@ -92,7 +92,7 @@ class BaseMove(TypedDict):
     """As in `PICTOGLOT_BASE`; null: the one that serves."""
     backend: NotRequired[Literal["auto", "torch", "openvino"] | None]
     """What computes the vectors; null: what computes them now."""
-    precision: NotRequired[Literal["auto", "float32", "bfloat16"] | None]
+    precision: NotRequired[Literal["auto", "float32", "bfloat16", "int8"] | None]
     """null: that of now."""
     force: NotRequired[bool]
     """Move even if a language would lose more than the forgetting budget."""

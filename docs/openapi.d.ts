@@ -79,7 +79,7 @@ export interface BaseMove {
   /** What computes the vectors; null: what computes them now. */
   backend?: "auto" | "torch" | "openvino" | null;
   /** null: that of now. */
-  precision?: "auto" | "float32" | "bfloat16" | null;
+  precision?: "auto" | "float32" | "bfloat16" | "int8" | null;
   /** Move even if a language would lose more than the forgetting budget. */
   force?: boolean;
   dry_run?: boolean;

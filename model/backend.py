@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from model.towers import Towers
-from store.bases import BFLOAT16, FIRST_ENCODING, FLOAT32, OPENVINO, TORCH, Encoding
+from store.bases import BFLOAT16, FIRST_ENCODING, FLOAT32, INT8, OPENVINO, TORCH, Encoding
 from store.errors import BackendFailed, BackendNotAvailable, BaseMismatch, EncodingMismatch
 
 if TYPE_CHECKING:
@@ -105,6 +105,11 @@ def resolve_encoding(settings: "CommonSettings", device: "torch.device", recorde
     """Return the encoding to open a data root with; raises `EncodingMismatch` or `BackendNotAvailable`."""
     encoding = find_fastest_encoding(settings, device) if recorded is None else confirm_encoding(settings, recorded)
     _require_installed(encoding)
+    if encoding.precision == INT8 and not has_int8_instructions():
+        raise BackendNotAvailable(
+            "int8 is needed, for the setting or the vectors of this data root, but this machine has no VNNI",
+            setting="PRECISION",
+        )
     if encoding.precision == BFLOAT16 and not has_bfloat16_instructions(encoding.backend, device):
         raise BackendNotAvailable(
             "bfloat16 is needed, for the setting or the vectors of this data root, but torch knows of no instructions "
@@ -151,6 +156,8 @@ def confirm_encoding(settings: "CommonSettings", recorded: Encoding) -> Encoding
 
 
 def _require_installed(encoding: Encoding) -> None:
+    if encoding.precision == INT8 and encoding.backend != OPENVINO:
+        raise BackendNotAvailable("int8 is OpenVINO's: set the backend `openvino` with it", setting="PRECISION")
     if encoding.backend == OPENVINO and not find_spec(OPENVINO):
         raise BackendNotAvailable(
             "OpenVINO is needed, for the setting or the vectors of this data root, but is not installed: "
@@ -196,6 +203,15 @@ def has_bfloat16_instructions(backend: str, device: "torch.device") -> bool:
     if backend == OPENVINO:
         return can_multiply_bfloat16(torch.device("cpu")) and is_any_allowed("BF16", "FP16", "AMX", "AVX10")
     return can_multiply_bfloat16(device)
+
+
+def has_int8_instructions() -> bool:
+    """Return whether there are instructions for products of bytes; without them OpenVINO computes in float32."""
+    from model.towers import has_instructions, is_any_allowed
+
+    return any(map(has_instructions, ("avx512_vnni", "avx_vnni"))) and is_any_allowed(
+        "VNNI", "BF16", "FP16", "AMX", "AVX10"
+    )
 
 
 def open_towers(base: "Base", encoding: Encoding, settings: "CommonSettings") -> Towers:

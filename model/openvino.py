@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from model.base import Base
 from model.towers import Features, compute_text_features, copy_without_table
 from store import files
-from store.bases import BFLOAT16, FLOAT32, OPENVINO, Encoding
+from store.bases import BFLOAT16, FLOAT32, INT8, OPENVINO, Encoding
 from store.errors import BackendFailed, CorruptFolder
 
 # OpenVINO reports every import to its makers if this package is there. We report nothing to anybody.
@@ -37,10 +37,11 @@ _MOST_FILLED = 8  # texts of one call where each is filled up to the context
 # Weights of a text tower, up to which getting ready for another shape takes as long as a text itself (decision 25):
 # searches are read one at a time, and none is filled up to less than this
 _SMALL, _LEAST_OF_SMALL = 8_000_000, 16
-_HINTS = {FLOAT32: "f32", BFLOAT16: "bf16"}
+_HINTS = {FLOAT32: "f32", BFLOAT16: "bf16", INT8: "f32"}
+_GROUP = 64  # inputs of a layer that share one scale in int8
 _TRACE = 1  # to be raised when what is traced computes something else
 _EQUAL = 0.999  # cosine between torch's features and ours in float32: less, and the trace computes something else
-# The same in bfloat16: transformers have 0.9999, convolutions 0.99, and find as much (decision 25)
+# The same in bfloat16 and int8: transformers have 0.9999, convolutions 0.99, and find as much (decision 25)
 _NEAR = 0.98
 _log = logging.getLogger(__name__)
 
@@ -116,6 +117,8 @@ class _CompiledTower:
 
     def __init__(self, traced: openvino.Model, precision: str, threads: int) -> None:
         hints = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+        if precision == INT8:
+            traced, hints["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = _round_weights(traced), _GROUP
         self._request = openvino.Core().compile_model(traced, "CPU", hints).create_infer_request()
         self._lock = Lock()
 
@@ -187,7 +190,7 @@ def _open_compiled(tower: _TextTower | _ImageTower, precision: str, cache: Path,
     _require_near(compiled, tower, _EQUAL, "OpenVINO computes other features for this base than torch")
     if precision != FLOAT32:
         compiled = _CompiledTower(model, precision, threads)
-        _require_near(compiled, tower, _NEAR, "bfloat16 changes the features of this base too much")
+        _require_near(compiled, tower, _NEAR, f"{precision} changes the features of this base too much")
     for old in cache.glob(f"{tower.fingerprint[:16]}-*"):  # damaged, of another release, or compared in float32 only
         files.remove(old)
     try:
@@ -198,6 +201,28 @@ def _open_compiled(tower: _TextTower | _ImageTower, precision: str, cache: Path,
     except (OSError, RuntimeError):
         _log.warning("a compiled tower cannot be kept; the next start makes it again")
     return compiled
+
+
+def _round_weights(traced: openvino.Model) -> openvino.Model:
+    """Return a copy with the weights of its linear layers in 8 bits, each output with a scale of its own.
+
+    OpenVINO then quantizes their inputs, too, while it computes. The same by NNCF would bring fifteen packages.
+    """
+    model = traced.clone()
+    for layer in model.get_ordered_ops():
+        if layer.get_type_name() != "MatMul" or layer.input_value(1).get_node().get_type_name() != "Constant":
+            continue
+        how = layer.get_attributes()
+        weights = layer.input_value(1).get_node().data
+        if weights.ndim != 2:
+            continue
+        rows = weights if how["transpose_b"] else weights.T
+        scales = np.maximum(np.abs(rows).max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / np.float32(127)
+        small = openvino.opset13.convert(openvino.opset13.constant(np.rint(rows / scales).astype(np.int8)), np.float32)
+        restored = openvino.opset13.multiply(small, openvino.opset13.constant(scales))
+        product = openvino.opset13.matmul(layer.input_value(0), restored, how["transpose_a"], True)
+        layer.output(0).replace(product.output(0))
+    return model
 
 
 @torch.inference_mode()

@@ -30,12 +30,12 @@ from store.tables import RUNNING, BaseRow, EncodingRow, ExpansionRow, ReleaseRow
 from store.versions import BUILT_IN_LANGUAGE, find_next_number, refuse_pruned
 
 TORCH, OPENVINO = "torch", "openvino"
-FLOAT32, BFLOAT16 = "float32", "bfloat16"
+FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """The backend (`torch`, `openvino`) and the precision (`float32`, `bfloat16`) in which weights compute vectors.
+    """The backend (`torch`, `openvino`) and precision (`float32`, `bfloat16`, `int8`) in which weights compute vectors.
 
     Of that of a data root, `reason` says why it is not what `auto` wanted, if so.
     """

@@ -66,7 +66,9 @@ class CommonSettings(BaseSettings):
     backend: Literal["auto", "torch", "openvino"] = Field(
         "auto", description="What computes vectors; `auto`: what made those of the data root, in a new one the fastest."
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="In which precision; as BACKEND.")
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
+        "auto", description="In which precision; as BACKEND."
+    )
     threads: int = Field(1, ge=1, le=64, description="Threads of one matrix product, in each process.")
     backup_before_upgrade: str = Field(
         "", description="Folder for a backup before the service migrates the registry; empty: none is made."

@@ -15,6 +15,7 @@ from benchmarks.peers.turns import OURS
 
 COUNT = 16  # texts and pictures that are compared
 ALIKE = 0.999  # least cosine of one text in two systems: bfloat16 keeps 0.9999
+ALIKE_IN_INT8 = 0.997
 UNLIKE = 0.99  # largest cosine of two texts, or the comparison would say nothing
 _SECONDS = 60.0
 
@@ -48,11 +49,11 @@ def compare(reference: Reference, servers: Sequence[Server], *, pictures: bool) 
     return found
 
 
-def require_same(found: dict[str, Any]) -> None:
+def require_same(found: dict[str, Any], alike: float = ALIKE) -> None:
     """Raise `SystemExit` with one sentence where two systems differ, or where texts are too alike to tell."""
     for kind in ("text", "pictures"):
         for name, cosine in found.get(kind, {}).items():
-            if not cosine >= ALIKE:
+            if not cosine >= alike:
                 raise SystemExit(f"{name} gives other vectors than open_clip for {kind}: cosine {cosine}.")
     if found["unlike_texts"] > UNLIKE:
         raise SystemExit(f"The vectors of different texts are too alike to compare: cosine {found['unlike_texts']}.")

@@ -53,7 +53,8 @@ def measure(plan: Plan) -> dict[str, Any]:
         add(mine, plan.home.pictures)
         report["backend"] = read_backend(mine)
         if {"text", "memory"} & {*plan.parts}:
-            report |= _measure_beside_peers(plan, mine, rates, latencies)
+            alike = proof.ALIKE_IN_INT8 if "int8" in report["backend"] else proof.ALIKE
+            report |= _measure_beside_peers(plan, mine, rates, latencies, alike)
         if "import" in plan.parts:
             _measure_imports(plan, mine, rates)
     if "encode" in plan.parts:
@@ -62,18 +63,18 @@ def measure(plan: Plan) -> dict[str, Any]:
     return report | as_json(rates, latencies)
 
 
-def _measure_beside_peers(plan: Plan, mine: Server, rates: Rounds, latencies: Rounds) -> dict[str, Any]:
+def _measure_beside_peers(plan: Plan, mine: Server, rates: Rounds, latencies: Rounds, alike: float) -> dict[str, Any]:
     with ExitStack() as running:
         tried: dict[Tuning, dict[str, float]] = {
             each: _try_tuning(plan, each) for each in product((1, describe_cpu()["cores"]), _TUNINGS)
         }
-        threads, options = best = choose_fastest(tried)
+        threads, options = best = choose_fastest(tried, alike)
         plan.say(f"Starting the peers, infinity as it is fastest: {name_tuning(best)}.")
         infinity = running.enter_context(start_infinity(plan.home, threads, options))
         peers = [infinity, running.enter_context(clip_retrieval(plan.home, plan.threads))]
         servers = {each.name: each for each in (mine, *peers)}
         same = proof.compare(Reference(plan.home), [*servers.values()], pictures=False)
-        proof.require_same(same)
+        proof.require_same(same, alike)
         found: dict[str, Any] = {"same_vectors": plan.home.load_made()["same_vectors"] | same}
         found["infinity"] = {"as": name_tuning(best), "tried": {name_tuning(each): tried[each] for each in tried}}
         for server in servers.values():
@@ -101,9 +102,9 @@ def _try_tuning(plan: Plan, tuning: Tuning) -> dict[str, float]:
     return figures
 
 
-def choose_fastest(tried: dict[Tuning, dict[str, float]]) -> Tuning:
-    """Choose the tuning of the highest rates, by their geometric mean, that leaves the vectors what they are."""
-    same = {each: figures for each, figures in tried.items() if figures["cosine"] >= proof.ALIKE}
+def choose_fastest(tried: dict[Tuning, dict[str, float]], alike: float) -> Tuning:
+    """Choose the tuning of the highest rates, by their geometric mean, whose vectors are at least so `alike`."""
+    same = {each: figures for each, figures in tried.items() if figures["cosine"] >= alike}
     return max(same, key=lambda each: prod(value for name, value in same[each].items() if name != "cosine"))
 
 

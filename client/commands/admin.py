@@ -112,7 +112,7 @@ def move_base(
         typer.Option(help="What computes the vectors; by default what computes them now."),
     ] = None,
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16"] | None,
+        Literal["auto", "float32", "bfloat16", "int8"] | None,
         typer.Option(help="In which precision; by default that of now."),
     ] = None,
     force: Annotated[

@@ -211,7 +211,7 @@ class BaseMove(RequestBody):
     backend: Literal["auto", "torch", "openvino"] | None = Field(
         None, description="What computes the vectors; null: what computes them now."
     )
-    precision: Literal["auto", "float32", "bfloat16"] | None = Field(None, description="null: that of now.")
+    precision: Literal["auto", "float32", "bfloat16", "int8"] | None = Field(None, description="null: that of now.")
     force: bool = Field(False, description="Move even if a language would lose more than the forgetting budget.")
     dry_run: bool = False
 

@@ -105,7 +105,8 @@ def test_infinity_is_measured_as_it_is_fastest_and_gives_the_same_vectors() -> N
     tried: dict[Tuning, dict[str, float]] = {
         (threads, ("--no-compile",)): each for threads, each in enumerate((slow, fast, other))
     }
-    assert choose_fastest(tried) == (1, ("--no-compile",))
+    assert choose_fastest(tried, proof.ALIKE) == (1, ("--no-compile",))
+    assert choose_fastest(tried, 0.9) == (2, ("--no-compile",))
 
 
 SERVER = """

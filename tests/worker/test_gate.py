@@ -116,7 +116,8 @@ def test_what_could_not_be_asked_does_not_count_as_kept() -> None:
 
 
 def compared(before: float, after: float) -> dict[str, Any]:
-    return {side: {"t2i": {"R@1": r1}, "i2t": {"R@1": 0.5}} for side, r1 in (("before", before), ("after", after))}
+    sides = (("before", before), ("after", after))
+    return {"pairs": 100} | {side: {"t2i": {"R@1": r1}, "i2t": {"R@1": 0.5}} for side, r1 in sides}
 
 
 @pytest.mark.parametrize(("after", "lost"), [(0.60, 0), (0.495, 0), (0.481, 0), (0.479, 1), (0.30, 1)])
@@ -124,6 +125,11 @@ def compared(before: float, after: float) -> dict[str, Any]:
 def test_only_what_is_beyond_the_budget_is_a_loss(tag: str, after: float, lost: int) -> None:
     report = {"languages": {"en": compared(0.9, 0.88), "cy": compared(0.9, 0.88), tag: compared(0.5, after)}}
     assert describe_losses(report, 0.02) == [f"{tag} would go from t2i R@1 0.500 to {after:.3f}"][:lost]
+
+
+def test_one_caption_may_be_lost_by_chance() -> None:
+    for after, lost in ((0.488, 0), (0.487, 1)):
+        assert len(describe_losses({"languages": {"cy": compared(0.5, after)}}, 0.002, chance=1)) == lost
 
 
 def test_a_language_without_figures_counts_as_lost_but_english_may_have_none() -> None:

@@ -12,7 +12,7 @@ from index.sets import VectorSets
 from index.vectors import Identity
 from model.backend import find_recorded_encoding
 from store.bases import FIRST_ENCODING, OPENVINO, Encoding
-from store.errors import BaseMoved, BaseServes, EncodingMismatch
+from store.errors import BackendNotAvailable, BaseMoved, BaseServes, EncodingMismatch
 from store.expansions import Expansion
 from tests.index.conftest import reachable
 from tests.patience import PATIENCE
@@ -41,21 +41,32 @@ def other(site: Site) -> Encoding:
 
 def to(site: Site, encoding: Encoding) -> Expansion:
     """A move to an encoding, from its submission to its end."""
-    return move(site, site.base, backend=encoding.backend, precision=encoding.precision)
+    forced = encoding.precision == "int8"  # of so few captions two may be lost by chance
+    return move(site, site.base, backend=encoding.backend, precision=encoding.precision, force=forced)
 
 
-def test_all_vectors_are_made_anew_served_by_a_release_and_taken_back(site: Site) -> None:
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_all_vectors_are_made_anew_served_by_a_release_and_taken_back(site: Site, precision: str) -> None:
     show(site, SHOWN, en=["a thing"])
     teach(site)
-    old, first, encoding = serving(site), find_recorded_encoding(site.registry), other(site)
+    old, first = serving(site), find_recorded_encoding(site.registry)
+    encoding = Encoding(OPENVINO, precision) if precision == "int8" else other(site)
     before = site.registry.releases.get_serving()
     with pytest.raises(BaseServes):
         run(attempt := attempt_at(site, submit_move(site.registry, site.base)))
     attempt.fail(BaseServes())
-    report, after, new = to(site, encoding).report, site.registry.releases.get_serving(), serving(site)
+    try:
+        report = to(site, encoding).report
+    except BackendNotAvailable:
+        pytest.skip("this processor does not multiply bytes")
+    after, new = site.registry.releases.get_serving(), serving(site)
     assert report is not None and (report["from"], report["encoding"]) == (report["to"], str(encoding))
     for figures in (report["languages"][tag] for tag in ("en", "cy")):
-        assert figures["before"] == figures["after"] and figures["pairs"] > 5, "both give nearly the same vectors"
+        for way in ("t2i", "i2t"):  # both give nearly the same vectors
+            assert figures["before"][way] == pytest.approx(
+                figures["after"][way], abs=0.05 if precision == "int8" else 0
+            )
+        assert figures["pairs"] > 5
     assert new.encoding == encoding and (after.number, after.languages) == (before.number + 1, before.languages)
     sets, pictures = VectorSets(site.gallery), site.gallery.list_ids()
     for fingerprint in (new.text_fingerprint, old.text_fingerprint):
@@ -64,7 +75,7 @@ def test_all_vectors_are_made_anew_served_by_a_release_and_taken_back(site: Site
     assert written.rows == SHOWN
     had, has = (site.gallery.find_picture_vectors(pictures, each.image_fingerprint) for each in (old, new))
     assert len(had) == len(has) == SHOWN
-    np.testing.assert_allclose(np.stack([*has.values()]), np.stack([*had.values()]), atol=1e-3)  # stored as halves
+    np.testing.assert_allclose(np.stack([*has.values()]), np.stack([*had.values()]), atol=0.02)  # 8 bits, or halves
     assert site.registry.bases.undo(actor="t", reason="").encoding == str(first)
     assert serving(site).encoding == find_recorded_encoding(site.registry) == first
     assert site.registry.bases.undo(actor="t", reason="").encoding == str(encoding)
