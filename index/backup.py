@@ -47,6 +47,7 @@ _REGISTRY = {"sqlite": "registry.db", "postgresql": "registry.dump"}
 _ROUNDS = 4  # copies of the registry, at most
 _QUESTIONS = 3  # for each language
 _LONGEST = 200  # characters of one
+_WORDS = ("people", "a house", "something red")  # are searched for where no picture has a caption
 _FOLLOWED = 1.0  # seconds after which every process has what was written
 _ALL = 1 << 30  # how many are kept where nobody said how many
 _NAMED = 100  # missing files, in the manifest
@@ -190,10 +191,11 @@ def back_up_before_upgrade(settings: CommonSettings) -> None:
 
 
 def draw_questions(session: Session) -> list[Question]:
-    """Draw a few texts to search for in each language that is served: captions in it, or else in others."""
+    """Draw a few texts to search for in each language that is served: captions in it, or in others, or words."""
     texts, asked = select(CaptionRow.text).order_by(CaptionRow.id).limit(_QUESTIONS), list[Question]()
+    others = session.scalars(texts).all() or _WORDS
     for language in sorted(get_serving(session).languages):
-        own = session.scalars(texts.where(CaptionRow.language == language)).all() or session.scalars(texts).all()
+        own = session.scalars(texts.where(CaptionRow.language == language)).all() or others
         asked += [{"language": language, "text": text[:_LONGEST], "answer": None} for text in dict.fromkeys(own)]
     return asked
 

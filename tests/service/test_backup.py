@@ -118,6 +118,13 @@ def test_a_backup_is_made_verified_and_restored_by_the_command_line(
         assert read_state(restored) == expected
 
 
+def test_pictures_without_captions_are_searched_for_by_words(tmp_path: Path) -> None:
+    with running(tmp_path / "home") as service:
+        service.put("a").raise_for_status()
+        made = run(service, "backup", str(tmp_path / "backups"), "--json")
+        assert made.exit_code == 0 and json.loads(made.stdout)["answers"] == 3, made.output
+
+
 def test_answers_that_differ_are_told(service: Service) -> None:
     questions = [
         {"language": "cy", "text": "llun 1", "answer": None},
