@@ -43,7 +43,9 @@ _READERS = (
     (b"ftypavi", 4, "PIL.AvifImagePlugin", "AvifImageFile"),
     (b"ftyp", 4, "pillow_heif", "HeifImageFile"),
 )
-_WRITTEN_BY_CAMERAS = re.compile(r"((OLYMPUS|MINOLTA|SONY|SAMSUNG|KODAK) )?(DIGITAL CAMERA|DSC|DCIM\S*)?", re.I)
+_WRITTEN_BY_CAMERAS = re.compile(
+    r"((OLYMPUS|(KONICA )?MINOLTA|SONY|SAMSUNG|KODAK) )?(DIGITAL CAMERA|DSC|DCIM\S*)?", re.I
+)
 
 
 @dataclass

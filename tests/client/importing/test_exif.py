@@ -135,6 +135,7 @@ def test_captions_are_only_made_when_their_language_is_given() -> None:
         (make_exif(degrees=(999.0, 0.0, 0.0)), "longitude"),
         (make_exif(degrees=(9.0, 31.0)), "latitude"),
         (make_exif(description="OLYMPUS DIGITAL CAMERA"), "description"),
+        (make_exif(description="KONICA MINOLTA DIGITAL CAMERA"), "description"),
     ],
 )
 def test_what_makes_no_sense_is_left_out_and_the_rest_is_read(block: Image.Exif, missing: str) -> None:
