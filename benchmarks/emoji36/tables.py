@@ -24,6 +24,7 @@ def _build_main_table(results: dict[str, Any]) -> str:
         "F_en",
         "just learned",
         "AA i2t",
+        "F i2t",
         "AA unseen style",
         "AA singles",
         "paper: AA, F",
@@ -40,7 +41,7 @@ def _build_main_table(results: dict[str, Any]) -> str:
         cells += [_format_cell(method, metric, "seen", "t2i") for metric in ("AA", "F", "F_en")]
         cells.append(_format_just_learned(method))
         cells += [
-            _format_cell(method, "AA", "seen", "i2t"),
+            *(_format_cell(method, metric, "seen", "i2t") for metric in ("AA", "F")),
             *(_format_cell(method, "AA", other, "t2i") for other in ("unseen", "singles")),
         ]
         cells.append(published.XM3600.get(name, "–"))

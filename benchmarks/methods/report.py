@@ -34,7 +34,7 @@ def _load_results(path: Path) -> dict[str, Any]:
 
 def list_rows(results: dict[str, Any], names: Iterable[str] = SUITE) -> list[str]:
     """Return those of the rows that were run."""
-    columns = ["row", "seeds", "AA", "F", "F_en", "just learned", "F / just learned", "AA i2t", "AA, F unseen style"]
+    columns = ["row", "seeds", "AA", "F", "F_en", "just learned", "F / just learned", "AA, F i2t", "AA, F unseen style"]
     columns.append("paper: AA, F, just learned, F / just learned")
     said = "t2i R@1 in per cent on the seen styles after the last language, unless the column says otherwise; "
     said += "± is one standard error of the sample of pictures; F / just learned is the share of it that was lost."
@@ -47,8 +47,8 @@ def list_rows(results: dict[str, Any], names: Iterable[str] = SUITE) -> list[str
         cells.append(f"{row['F_en']['seen']['t2i']['mean']:.1f}")
         learned = 100 * float(np.mean([seed_just_learned(seed) for seed in row["seeds"].values()]))
         cells += [f"{learned:.1f}", _format_part(_read_sampled(sums, "F")[0], learned)]
-        cells.append(f"{row['AA']['seen']['i2t']['mean']:.1f}")
-        cells.append(", ".join(f"{row[metric]['unseen']['t2i']['mean']:.1f}" for metric in ("AA", "F")))
+        for gallery, way in (("seen", "i2t"), ("unseen", "t2i")):
+            cells.append(", ".join(f"{row[metric][gallery][way]['mean']:.1f}" for metric in ("AA", "F")))
         paper = XM3600.get(name)
         cells.append(f"{paper[0]}, {paper[1]}, {paper[2]}, {_format_part(paper[1], paper[2])}" if paper else "–")
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
