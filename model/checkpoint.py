@@ -13,15 +13,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from store import files
 from store.errors import CheckpointMismatch, CorruptFolder
 
 _STATE, _KEPT = "state.safetensors", "kept.safetensors"
 _NEWEST = 2  # checkpoints that are left
+_MOMENTS = "adam."  # between a parameter's name and those of Adam's own tensors
 _log = logging.getLogger(__name__)
 
 
@@ -53,6 +55,34 @@ def load_newest(folder: Path, inputs: dict[str, str]) -> tuple[int, dict[str, Te
             raise CheckpointMismatch(f"changed since the last attempt: {', '.join(changed)}")
         return step, tensors
     return None
+
+
+def hash_tensors(*tensors: Tensor) -> str:
+    """Return the hex sha256 of their bytes. Of new rows it would not be the same on another kind of processor."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def collect_state(trained: Mapping[str, nn.Parameter], adam: torch.optim.Adam) -> dict[str, Tensor]:
+    """Return what a checkpoint keeps of a training: what is trained, by name, and Adam's own tensors."""
+    state = {name: parameter.detach() for name, parameter in trained.items()}
+    for name, parameter in trained.items():
+        state |= {f"{name}.{_MOMENTS}{key}": value for key, value in adam.state.get(parameter, {}).items()}
+    return state
+
+
+def restore(newest: tuple[int, dict[str, Tensor]], trained: Mapping[str, nn.Parameter], adam: torch.optim.Adam) -> int:
+    """Put a checkpoint back; returns its step."""
+    step, tensors = newest
+    for name, parameter in trained.items():
+        parameter.data.copy_(tensors[name])
+        start = f"{name}.{_MOMENTS}"
+        moments = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
+        if moments:
+            adam.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
+    return step
 
 
 class CachedResult(NamedTuple):

@@ -31,7 +31,7 @@ sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 import openvino  # noqa: E402
 from openvino.tools.ovc.error import Error  # noqa: E402
 
-_LENGTHS = (8, 16, 24, 32, 48, 64)  # a text is filled up to the next of these, or to the context
+_LENGTHS = (4, 8, 16, 24, 32, 48, 64)  # a text is filled up to the next of these, or to the context
 _MOST = 32  # texts or pictures of one call: larger batches are no faster
 _MOST_FILLED = 8  # texts of one call where each is filled up to the context
 # Weights of a text tower, up to which getting ready for another shape takes as long as a text itself (decision 25):

@@ -58,9 +58,17 @@ def compute_text_features(tower: Any, embedded: Tensor, last: Tensor) -> Tensor:
     if type(final) is ResidualAttentionBlock and tower.transformer.batch_first:
         for block in earlier:
             hidden = block(hidden, attn_mask=causal)
-        output = _compute_output_at(final, hidden, last, causal is not None)
-    else:
-        output = _take_places(tower.transformer(hidden, attn_mask=causal), last)
+        return read_off(tower, hidden, last)
+    return _project(tower, _take_places(tower.transformer(hidden, attn_mask=causal), last))
+
+
+def read_off(tower: Any, hidden: Tensor, last: Tensor) -> Tensor:
+    """Return features (n, dimension) at `last` (n,) of what all blocks but the last one made of texts."""
+    final = tower.transformer.resblocks[-1]
+    return _project(tower, _compute_output_at(final, hidden, last, tower.attn_mask is not None))
+
+
+def _project(tower: Any, output: Tensor) -> Tensor:
     pooled: Tensor = tower.ln_final(output)  # (n, width)
     projection = tower.text_projection
     if isinstance(projection, nn.Linear):

@@ -4,11 +4,10 @@ Only these rows are parameters, so the cost does not grow with the languages lea
 the step of the full table: rows outside the corpus have scale 0.
 """
 
-import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -22,7 +21,7 @@ from model import checkpoint, detection, teir
 from model.encoder import Encoder
 from model.languages import can_read
 from model.lexicon import collect_words
-from model.objectives import Corpus, CorpusTokens, Objective, make_objectives, tokenize_corpus
+from model.objectives import NO_PICTURE, Corpus, CorpusTokens, Objective, make_objectives, tokenize_corpus
 from model.student import make_bfloat16_tower
 from model.table import NO_ROW, TokenRows, View, pad
 from model.towers import can_multiply_bfloat16
@@ -31,13 +30,13 @@ from store.errors import TrainingDiverged
 
 Row = TypeVar("Row")
 _BLOCK = 8_192  # rows of a large table that are read at a time
-_MOMENTS = "adam."  # in a checkpoint, between a parameter's name and those of Adam's own tensors
-_SAVE_SECONDS = 60.0  # at most this much training is repeated after a kill; the time of a save changes no bit
+_SAVE_SECONDS = 15.0  # at most this much training is repeated after a kill; the time of a save changes no bit
 _RATE, _MOST_EPOCHS = 4e-3, 40
 _MEASURED = 10_000  # captions up to which an aligned start was measured
 _EPOCHS, _STEPS, _SEEN = 12, 48, 40_000  # of one: times that each is seen; least steps; captions in all
 _BESIDE_LIST = 6  # times at least that captions are seen which stand beside a list of words (docs/decisions/0048)
-_LIST_BATCH = 256  # of longer lists of words, of which each is seen once (docs/decisions/0048)
+_LIST_BATCH, _LIST_SEEN = 256, 75_000  # of longer lists of words (docs/decisions/0048)
+_LEARNED = 0.02  # of a row's length: a difference that is not worth a step
 _REFIT = 1 / 6  # of the epochs, where most captions were learned already (docs/decisions/0050)
 
 
@@ -56,7 +55,7 @@ class LearnSettings:
     start: Literal["auto", "drawn", "aligned"] = "auto"  # new rows: as TEIR draws them, or by English rows
     seed: int = 0
     mixed_precision: bool = True  # the frozen tower in bfloat16 where the processor has it; rows and Adam in float32
-    checkpoint_every: int = 0  # steps
+    checkpoint_every: int = 0  # steps; 0: by time alone
 
     def resolve(self, captions: Sequence[str], begins: str) -> "LearnSettings":
         """Return these for a dataset of these captions, with a tokenizer whose new rows are "drawn" or of "pieces".
@@ -73,7 +72,8 @@ class LearnSettings:
             return replace(self, start=start)
         rate = max(_RATE / 2, min(_RATE, 2 / count)) if self.learning_rate is None else self.learning_rate
         if are_words and count > _MEASURED:
-            return replace(self, start=start, learning_rate=rate, epochs=self.epochs or 1, batch_size=_LIST_BATCH)
+            epochs = self.epochs or max(1, min(3, _LIST_SEEN // count))
+            return replace(self, start=start, learning_rate=rate, epochs=epochs, batch_size=_LIST_BATCH)
         least = math.ceil(_STEPS / math.ceil(count / self.batch_size))
         epochs = min(_MOST_EPOCHS, max(3, least, min(_EPOCHS, _SEEN // count)))
         return replace(self, start=start, learning_rate=rate, epochs=self.epochs or epochs)
@@ -90,14 +90,14 @@ class LearnSettings:
         times = math.ceil(min(_BESIDE_LIST, _SEEN / len(captions)) / self.epochs)
         return [*rows, *captions * (times - 1)]
 
-    def shorten(self, captions: int) -> tuple["LearnSettings", int]:
+    def shorten(self, captions: int, least: int = _STEPS) -> tuple["LearnSettings", int]:
         """Return these, resolved, for so many captions of which most were learned: in a sixth of the epochs.
 
-        But in no fewer steps than new rows need. Where that is less than one epoch, one in so many captions is seen.
+        But in no fewer than the `least` steps. Where that is less than one epoch, one in so many captions is seen.
         """
         epochs, steps = self.choose_epochs(captions), math.ceil(captions / self.batch_size)
-        fewer = min(epochs, max(math.ceil(_STEPS / steps), round(_REFIT * epochs)))
-        one_in = min(round(1 / (_REFIT * epochs)), steps // _STEPS) if fewer == 1 else 1
+        fewer = min(epochs, max(1, math.ceil(least / steps), round(_REFIT * epochs)))
+        one_in = min(round(1 / (_REFIT * epochs)), steps // max(1, least)) if fewer == 1 else 1
         return replace(self, epochs=fewer), max(1, one_in)
 
     def count_steps(self, captions: int) -> int:
@@ -148,7 +148,7 @@ class Trainer:
         """Begin with the rows and the tokenizer of `begun`, where the language has learned some captions already."""
         self.encoder, self.parent, self.corpus, self.begun = encoder, parent, corpus, begun
         self.folder, self.settings, self.device = folder, settings, encoder.base.device
-        tokens, captions = self.tokenize(), len(corpus.captions)
+        tokens = self.tokenize()
         self.tokenizer, self.reading = tokens.tokenizer, parent.reading
         self.settings = settings = settings.resolve(corpus.captions, self.tokenizer.new_row_kind)
         lines = [ids[: self.reading.most_tokens] for ids in tokens.ids]
@@ -157,8 +157,9 @@ class Trainer:
         # since a text may have the same token
         self.ids = np.append(self.used, np.array(self.reading.specials, dtype=np.int64))
         self.sequences = self.number_rows(lines)
-        self.steps = settings.count_steps(captions)
         self.rows = nn.Parameter(self.start_rows().to(self.device))
+        self.lesson = self.find_lesson()
+        self.steps = settings.count_steps(len(self.lesson))
         self.scale = self.compute_row_scale(parent.count_frequency(self.used, corpus.language)).to(self.device)
         half = settings.can_use_bfloat16(self.device)
         self.student = make_bfloat16_tower(encoder.base) if half else encoder.base.compute_text_features
@@ -176,8 +177,8 @@ class Trainer:
         adamw = self.make_optimizer()
         inputs = self.describe_inputs()
         newest = checkpoint.load_newest(self.folder, inputs)
-        first = 0 if newest is None else _restore(newest, trained, adamw.adam)
-        every = settings.checkpoint_every or max(20, steps // 10)
+        first = 0 if newest is None else checkpoint.restore(newest, trained, adamw.adam)
+        every = settings.checkpoint_every or steps
         saved = time.monotonic()
         for step, batch in self.make_batches(first):
             loss = self.compute_loss(batch)
@@ -188,8 +189,8 @@ class Trainer:
             if step == steps and not bool(torch.isfinite(self.rows).all()):
                 raise TrainingDiverged("the learned rows are not finite")
             stop = on_step(Progress(step, steps, loss.item()))
-            if stop or step % every == 0 or step == steps or time.monotonic() - saved > _SAVE_SECONDS:
-                checkpoint.save_step(self.folder, step, _collect_state(trained, adamw.adam), inputs)
+            if stop or step == steps or step % every == 0 or time.monotonic() - saved > _SAVE_SECONDS:
+                checkpoint.save_step(self.folder, step, checkpoint.collect_state(trained, adamw.adam), inputs)
                 saved = time.monotonic()
             if stop and step < steps:
                 raise TrainingInterrupted
@@ -280,6 +281,32 @@ class Trainer:
         places, table = torch.from_numpy(np.unique(tokens)), self.encoder.base.table
         return places, teir.average_english_rows(tokens, english_tokens, probability, table, drawn[places])
 
+    def find_lesson(self) -> NDArray[np.int64]:
+        """Return the places (n,) of the captions that are trained: all but words that start as their English does.
+
+        From an aligned start a word with one meaning has its row, and nothing is left to learn (docs/decisions/0048).
+        """
+        every = np.arange(len(self.corpus.captions))
+        if self.settings.start != "aligned":
+            return every
+        first, behind = len(self.reading.prefix), len(self.reading.suffix)
+        texts, own = [text or "" for text in self.corpus.pivot_texts], self.rows.detach().cpu()
+        lines = [line[first : len(line) - behind] for line in self.sequences]
+        both = zip(lines, self.encoder.base_view.tokenize(texts), self.corpus.picture_rows.tolist(), strict=False)
+        words = [
+            (place, line[0], english[0])
+            for place, (line, english, picture) in enumerate(both)
+            if len(line) == len(english) == 1 and picture == NO_PICTURE
+        ]
+        if not words:
+            return every
+        places, rows, theirs = np.array(words, dtype=np.int64).T
+        goal = self.encoder.base.table[torch.from_numpy(theirs)].float().cpu()
+        far = (own[torch.from_numpy(rows)] - goal).norm(dim=1) > _LEARNED * goal.norm(dim=1)
+        rest = np.setdiff1d(every, places[~far.numpy()])
+        moved = np.concatenate([lines[place] for place in rest]) if len(rest) else rest  # by other captions
+        return np.union1d(rest, places[np.isin(rows, moved)])
+
     def compute_row_scale(self, frequency: NDArray[np.int64]) -> Tensor:
         """Return the scale (m, 1) of rows that so many languages trained; those of the specials are frozen."""
         return torch.cat([teir.compute_row_scale(frequency), torch.zeros(len(self.reading.specials), 1)])
@@ -299,8 +326,7 @@ class Trainer:
 
     def make_batches(self, first: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Yield steps first + 1 to the last with their captions: shuffled, then sorted so that lengths are alike."""
-        own = self.sequences[: len(self.corpus.captions)]
-        size, lengths = self.settings.batch_size, np.array([len(sequence) for sequence in own])
+        size, lengths = self.settings.batch_size, np.array([len(self.sequences[place]) for place in self.lesson])
         order: list[NDArray[np.int64]] = []
         for step in range(first, self.steps):
             epoch, position = divmod(step, math.ceil(len(lengths) / size))
@@ -311,7 +337,7 @@ class Trainer:
                 by_length = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in buckets])
                 order = np.split(by_length, range(size, len(by_length), size))
                 random.shuffle(order)
-            yield step + 1, order[position]
+            yield step + 1, self.lesson[order[position]]
 
     @property
     def filler(self) -> int | None:
@@ -360,7 +386,7 @@ class Trainer:
             "method": json.dumps(self.describe_method(), sort_keys=True),
             "tokenizer": self.tokenizer.sha256,
             "base": self.encoder.text_fingerprint,
-            "parent": _hash_tensors(inherited, self.scale),
+            "parent": checkpoint.hash_tensors(inherited, self.scale),
             "begun": "" if self.begun is None else self.begun.digest,
         }
 
@@ -369,30 +395,3 @@ def sum_losses(features: Tensor, corpus: Corpus, batch: Tensor, objectives: Iter
     """Return the sum of all terms. A last caption alone in its batch, without pivot, has none: 0."""
     terms = [term for objective in objectives if (term := objective.compute_loss(features, corpus, batch)) is not None]
     return sum(terms[1:], terms[0]) if terms else 0.0 * features.sum()
-
-
-def _hash_tensors(*tensors: Tensor) -> str:
-    """Return the hex sha256 of their bytes. Of new rows it would not be the same on another kind of processor."""
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _collect_state(trained: Mapping[str, nn.Parameter], adam: torch.optim.Adam) -> dict[str, Tensor]:
-    state = {name: parameter.detach() for name, parameter in trained.items()}
-    for name, parameter in trained.items():
-        state |= {f"{name}.{_MOMENTS}{key}": value for key, value in adam.state.get(parameter, {}).items()}
-    return state
-
-
-def _restore(newest: tuple[int, dict[str, Tensor]], trained: Mapping[str, nn.Parameter], adam: torch.optim.Adam) -> int:
-    """Put a checkpoint back; returns its step."""
-    step, tensors = newest
-    for name, parameter in trained.items():
-        parameter.data.copy_(tensors[name])
-        start = f"{name}.{_MOMENTS}"
-        moments = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
-        if moments:
-            adam.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
-    return step

@@ -120,15 +120,15 @@ def _train(context: TrainingContext, data: TrainingData) -> tuple[VersionContent
     whole, rows = _plan_refit(data, settings.resolve([row.caption for row in data.training_rows], kind))
     settings = settings.resolve([row.caption for row in data.proof_rows], kind)
     lesson = settings.repeat_captions(data.proof_rows, data.listed_rows)
-    steps = settings.count_steps(len(lesson))
-    of = steps + (whole.count_steps(len(rows)) if rows else 0)
     corpus = make_corpus(data, lesson, context.base_version)
-    proof = _run_trainer(attempt, Trainer(encoder, context.proof_view, corpus, checkpoints, settings), 0, of)
+    first = Trainer(encoder, context.proof_view, corpus, checkpoints, settings)
+    of = first.steps + (whole.count_steps(len(rows)) if rows else 0)  # at most
+    proof = _run_trainer(attempt, first, 0, of)
     if not rows:
         return proof, proof
     corpus = make_corpus(data, rows, context.base_version)
     trainer = Trainer(encoder, context.view, corpus, checkpoints / "whole", whole, proof)
-    content = _run_trainer(attempt, trainer, steps, of)
+    content = _run_trainer(attempt, trainer, first.steps, first.steps + trainer.steps)
     taught = [row.caption for row in data.training_rows]
     words = collect_words(taught) if content.lexicon else ()
     return replace(content, ngrams=count_ngrams(taught), lexicon=words), proof
@@ -141,7 +141,8 @@ def _plan_refit(data: TrainingData, settings: LearnSettings) -> tuple[LearnSetti
     """
     known, count = {*data.proof_rows}, len(data.training_rows)
     new = [row for row in data.training_rows if row not in known]
-    short, one_in = settings.shorten(count)
+    is_list = data.listed_rows.issuperset(data.training_rows)  # of words, each with a row of its own
+    short, one_in = settings.shorten(count, 0) if is_list else settings.shorten(count)
     times = math.ceil(settings.choose_epochs(count) / short.epochs)
     new = [*settings.repeat_captions(new, data.listed_rows)] * times
     return short, [*data.proof_rows[::one_in], *new] if new else []

@@ -9,6 +9,7 @@ from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from model.dataset.explanations import LEFT_OUT
 from model.dataset.formats import Entry
 from model.dataset.rows import Pivot, Row, UnusableRow
 from model.languages import ENGLISH, is_in_script
+from model.segmentation import is_spaced
 from model.text import clean
 from store.errors import InvalidInput
 
@@ -169,15 +171,26 @@ class Choice:
         if len(chosen) > MAX_PAIRS:  # each gloss keeps its best headwords, and no letter of the alphabet loses more
             ranks = {id(each): rank for rivals in self._best.values() for rank, each in enumerate(rivals)}
             chosen.sort(key=lambda each: (each.gloss.casefold() not in things, ranks[id(each)]))
-            for each in chosen[MAX_PAIRS:]:
+            most = self._count_fitting(chosen)
+            for each in chosen[most:]:
                 self._reasons[each.word.number] = _REASONS.index("beyond_limit")
-            del chosen[MAX_PAIRS:]
+            del chosen[most:]
         taken = {each.word.number for each in chosen}
         counts = Counter(_REASONS[reason] for number, reason in enumerate(self._reasons) if number not in taken)
         step = max(1, len(chosen) // _EXAMPLES)
         examples = [{"word": each.word.text, "gloss": each.gloss} for each in chosen[::step][:_EXAMPLES]]
         report = DictionaryReport(len(self._reasons), len(taken), dict(counts.most_common()), examples)
         return [*self._make_rows(chosen)], report
+
+    def _count_fitting(self, pairs: Sequence[_Candidate]) -> int:
+        """Return how many of the first pairs there is room for, in a script without spaces beside their other forms.
+
+        There a form is another spelling, such as kana beside kanji, which no rule finds.
+        """
+        if is_spaced(each.word.text for each in pairs):
+            return MAX_PAIRS
+        sizes = accumulate(1 + len(each.word.forms) for each in pairs)
+        return sum(size <= MAX_PAIRS for size in sizes)
 
     def _make_rows(self, pairs: Sequence[_Candidate]) -> Iterator[Row]:
         spare, known = MAX_PAIRS - len(pairs), {(each.word.text, each.gloss.casefold()) for each in pairs}

@@ -101,3 +101,22 @@ def test_without_english_texts_new_rows_are_drawn(encoder: Encoder, tmp_path: Pa
         for number, corpus in enumerate((unknown, none, replace(unknown, pivot_texts=ENGLISH)))
     ]
     assert torch.equal(starts[0], starts[1]) and not torch.equal(starts[0], starts[2])
+
+
+def test_a_word_that_starts_as_its_english_is_not_trained_unless_others_move_its_row(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    captions, texts = ["afal", "blodyn", "coch", "coch môr"], ["apple", "flower", "red", "red sea"]
+    whole, few = corpus_for(encoder, pictures=False), len(captions)
+    corpus = replace(whole, captions=captions, pivot_texts=texts, pivot_features=whole.pivot_features[:few])
+    corpus = replace(corpus, picture_rows=whole.picture_rows[:few])
+    trainer = Trainer(encoder, encoder.base_view, corpus, tmp_path, ALIGNED)
+    assert [captions[place] for place in trainer.lesson] == ["coch", "coch môr"]
+    assert trainer.steps == ALIGNED.epochs
+    learned, base = trainer.learn(lambda _: False).rows, encoder.base_view
+    row = learned.rows[learned.ids.tolist().index(trainer.tokenizer.encode(["afal"])[0][0])]
+    assert torch.allclose(row, encoder.base.table[base.tokenize(["apple"])[0][0]].float(), rtol=0.01)
+    pictured = replace(corpus, picture_rows=torch.arange(few), pictures=whole.pictures)
+    assert len(Trainer(encoder, base, pictured, tmp_path, ALIGNED).lesson) == few
+    drawn = replace(SETTINGS, start="drawn")
+    assert len(Trainer(encoder, base, corpus, tmp_path, drawn).lesson) == few

@@ -81,24 +81,31 @@ def other(**config: Any) -> Base:
     return replace(make_base(SIZES), model=tower, compute_text_features=partial(compute_text_features, tower))
 
 
-def both(frozen: Base) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def both(frozen: Base, *, begin_alike: bool = False) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Features of the frozen tower and of the training's, and their gradients."""
     random = torch.Generator().manual_seed(2)
     rows, last = torch.randn((7, 9, 64), generator=random), torch.tensor([8, 0, 3, 5, 8, 2, 1])
     weights = torch.randn((7, 64), generator=random)
+    if begin_alike:
+        rows[:, 0] = rows[0, 0]
     found = []
     for features in (frozen.compute_text_features, make_bfloat16_tower(frozen)):
         entered = rows.clone().requires_grad_()
         read = features(entered, last)
         (gradient,) = torch.autograd.grad((read * weights).sum(), entered)
+        if begin_alike:  # it is one row, which gets the sum
+            gradient = torch.cat([gradient[:, :1].sum(0, keepdim=True).expand(7, 1, 64), gradient[:, 1:]], 1)
         found += [read.detach(), gradient]
     return found[0], found[1], found[2], found[3]
 
 
+@pytest.mark.parametrize("begin_alike", [False, True])
 @pytest.mark.parametrize("config", [{}, {"ls_init_value": 0.1}, {"layers": 1}], ids=["plain", "scaled", "one block"])
-def test_features_and_gradient_are_the_frozen_towers_but_for_rounding(config: dict[str, Any]) -> None:
+def test_features_and_gradient_are_the_frozen_towers_but_for_rounding(
+    config: dict[str, Any], begin_alike: bool
+) -> None:
     exact, gradient, rounded, its_gradient = both(
-        other(**config) if "layers" not in config else make_base(replace(SIZES, **config))
+        other(**config) if "layers" not in config else make_base(replace(SIZES, **config)), begin_alike=begin_alike
     )
     assert rounded.dtype == its_gradient.dtype == torch.float32
     assert not torch.equal(exact, rounded)

@@ -214,6 +214,8 @@ def test_up_to_10000_captions_start_aligned_and_take_fewer_and_smaller_steps_unl
     assert LearnSettings().resolve(["apple"] * 50_001 + ["a red apple"] * 50_000, "drawn").start == "aligned"
     dictionary = LearnSettings().resolve(["apple"] * 40_000, "drawn")
     assert (dictionary.batch_size, dictionary.epochs, dictionary.count_steps(40_000)) == (256, 1, 157)
+    times = [LearnSettings().resolve(["apple"] * count, "drawn").epochs for count in (9_600, 12_000, 25_001, 37_501)]
+    assert times == [4, 3, 2, 1]
     words = range(40_000)
     rows = [len(dictionary.repeat_captions(range(40_000 + captions), words)) for captions in (0, 400, 10_000, 50_000)]
     assert rows == [40_000, 42_400, 80_000, 90_000]
@@ -229,16 +231,18 @@ def test_up_to_10000_captions_start_aligned_and_take_fewer_and_smaller_steps_unl
 
 
 def test_who_goes_on_sees_what_it_knows_a_sixth_as_often() -> None:
-    """In 48 steps at least, since new rows need them."""
+    """In 48 steps at least, since new rows need them, but for those of words."""
 
-    def shorten(captions: int, epochs: int) -> tuple[int, int]:
-        shorter, one_in = LearnSettings(epochs=epochs).shorten(captions)
+    def shorten(captions: int, epochs: int, **least: int) -> tuple[int, int]:
+        shorter, one_in = LearnSettings(epochs=epochs).shorten(captions, **least)
         return shorter.epochs, one_in
 
     assert shorten(9_600, 12) == (2, 1)
     assert shorten(40_000, 1) == (1, 6) and shorten(20_000, 3) == (1, 2)
     assert shorten(3_000, 1) == (1, 1), "47 steps"
     assert shorten(100, 24) == (24, 1)
+    assert shorten(12_000, 3, least=0) == (1, 2) and shorten(5_000, 7, least=0) == (1, 1)
+    assert shorten(3_000, 1, least=0) == (1, 6) and shorten(1_000, 12, least=0) == (2, 1)
 
 
 def test_a_training_is_of_the_settings_that_its_dataset_gives(encoder: Encoder, tmp_path: Path) -> None:
