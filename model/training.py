@@ -30,7 +30,7 @@ from store.errors import TrainingDiverged
 
 Row = TypeVar("Row")
 _BLOCK = 8_192  # rows of a large table that are read at a time
-_SAVE_SECONDS = 15.0  # at most this much training is repeated after a kill; the time of a save changes no bit
+_SAVE_SECONDS = 5.0  # at most this much training is repeated after a kill; the time of a save changes no bit
 _RATE, _MOST_EPOCHS = 4e-3, 40
 _MEASURED = 10_000  # captions up to which an aligned start was measured
 _EPOCHS, _STEPS, _SEEN = 12, 48, 40_000  # of one: times that each is seen; least steps; captions in all
