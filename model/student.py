@@ -44,17 +44,19 @@ def _compute_features(tower: Any, embedded: Tensor, last: Tensor) -> Tensor:
     others = embedded[:, 1:] + tower.positional_embedding[1:length]
     hidden = torch.cat([start, others.flatten(0, 1)])  # (1 + texts * (length - 1), width)
 
-    def spread(every: Tensor) -> Tensor:
+    def add_start(every: Tensor) -> Tensor:
         """Return what belongs to each text, with the start, (texts, length, width)."""
         return torch.cat([every[:1].expand(texts, 1, width), every[1:].view(texts, length - 1, width)], 1)
 
     for block in tower.transformer.resblocks[:-1]:
         normed = block.ln_1(hidden)
         queries, keys, values = block.attn.project(normed, normed)
-        seen = block.attn.attend(queries[1:].view(texts, length - 1, width), spread(keys), spread(values), mask)
+        seen = block.attn.compute_attention(
+            queries[1:].view(texts, length - 1, width), add_start(keys), add_start(values), mask
+        )
         hidden = hidden + block.ls_1(block.attn.merge(torch.cat([values[:1].float(), seen.flatten(0, 1)])))
         hidden = hidden + block.ls_2(block.mlp(block.ln_2(hidden)))
-    return read_off(tower, spread(hidden), last)
+    return read_off(tower, add_start(hidden), last)
 
 
 def copy_tower(base: Base, kind: torch.dtype) -> Any:
@@ -103,9 +105,9 @@ class Attention(nn.Module):
     ) -> tuple[Tensor, None]:
         if attn_mask is not None and attn_mask.dim() == 3:
             attn_mask = attn_mask.view(len(query), self.num_heads, *attn_mask.shape[1:])
-        return self.merge(self.attend(*self.project(query, key), attn_mask)), None
+        return self.merge(self.compute_attention(*self.project(query, key), attn_mask)), None
 
-    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    def compute_attention(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """Return what each of the `queries` (n, asking, width) sees of `values` (n, seen, width), in float32."""
         seen = F.scaled_dot_product_attention(self._split(queries), self._split(keys), self._split(values), mask)
         return seen.transpose(1, 2).flatten(2)

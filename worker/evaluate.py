@@ -36,7 +36,6 @@ from worker.prepare import TrainingData, prepare
 from worker.validation import (
     MAX_CANDIDATES,
     Candidates,
-    Known,
     Validation,
     choose_english,
     choose_taught,
@@ -64,22 +63,13 @@ class Measurement:
     ranks: NDArray[np.int64]  # (n,), of that target
 
 
-def measure(
-    context: TrainingContext,
-    view: View,
-    validation: Validation,
-    among: Candidates,
-    known: Known | None = None,
-) -> Measurement | None:
-    """Measure how a view reads a set; returns None when all of its pictures were deleted.
-
-    `known` is of the views that were measured before: what they read by the same rows is not encoded again.
-    """
+def measure(context: TrainingContext, view: View, validation: Validation, among: Candidates) -> Measurement | None:
+    """Measure how a view reads a set; returns None when all of its pictures were deleted."""
     pairs = zip(validation.captions, validation.targets, strict=True)
     queries = [(caption, among.places[target]) for caption, target in pairs if target in among.places]
     if not queries:
         return None
-    texts = encode_texts(context, [(view, caption) for caption, _ in queries], known)
+    texts = encode_texts(context, [(view, caption) for caption, _ in queries])
     targets = np.array([place for _, place in queries], dtype=np.int64)
     figures = {
         **measure_recalls(texts.vectors, among.vectors, targets),
@@ -164,8 +154,7 @@ def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[s
         if kept is not None and tag not in (ENGLISH, data.language):
             earlier[tag] = kept
     base, candidates = context.encoder.base_view, encode_candidates(context, data, earlier[ENGLISH])
-    known = Known()
-    english = describe(base, earlier[ENGLISH], candidates, measure(context, base, earlier[ENGLISH], candidates, known))
+    english = describe(base, earlier[ENGLISH], candidates, measure(context, base, earlier[ENGLISH], candidates))
     about, taught = data.report.dump(), data.training_rows
     words = sum(row in data.listed_rows or is_word(row) for row in taught)
     report = {
@@ -175,7 +164,7 @@ def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[s
         "english": english,
         "rows": {"captions": len(taught) - words, "words": words},  # of all datasets together
         "new": _choose_new(context, data, served),
-        "shared": {"parent": context.parent, **_measure_shared(context, data, view, earlier, served, english, known)},
+        "shared": {"parent": context.parent, **_measure_shared(context, data, view, earlier, served, english)},
         "detected": _count_detected(context, data.language, view, {data.language: validation, **earlier}, served),
     }
     if attempt.expansion.is_of_answers:
@@ -252,20 +241,18 @@ def _measure_shared(
     earlier: Mapping[str, Validation],
     served: Mapping[str, int],
     english: Mapping[str, Any],
-    known: Known,
 ) -> dict[str, Any]:
     """Measure each earlier language by the shared table as it is and as it would be, beside when it was learned.
 
     `unmeasured` are served languages without any figure: no set was kept, its pictures were deleted, or this version is
-    apart from the shared table. `english` is how the base reads English, by what is `known`.
+    apart from the shared table. `english` is how the base reads English.
     """
     measured: dict[str, Any] = {}
     for done, (language, validation) in enumerate(() if context.is_apart else earlier.items()):
         context.attempt.check_stop()
         context.attempt.report_progress(done, len(earlier))
         among = encode_candidates(context, data, validation)  # the same before and after
-        alike = known if language == ENGLISH else {}
-        before, after = (measure(context, each.shared, validation, among, alike) for each in (context.proof_view, view))
+        before, after = (measure(context, each.shared, validation, among) for each in (context.proof_view, view))
         if before and after:
             own = english if language == ENGLISH else context.attempt.registry.versions.get(served[language]).report
             t2i = {"before": before.figures["t2i"], "after": after.figures["t2i"]}

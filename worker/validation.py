@@ -36,8 +36,6 @@ _MOSTLY_WORDS = 0.75  # share of rows
 
 CandidateKind = Literal["pictures", "english", "pivots", "words"]  # pivots: where not all of them are English
 Pairs = Sequence[tuple[str, str]]
-# By the rows that a text is read by, and whether it was cut: its vector, and how many tokens it has
-Known = dict[tuple[bytes, bool], tuple[NDArray[np.float32], int]]
 
 
 @dataclass(frozen=True)
@@ -233,21 +231,8 @@ def _parse_pivot(name: str) -> Pivot:
     return Pivot(language or ENGLISH, text)
 
 
-def encode_texts(
-    context: TrainingContext, items: Sequence[tuple[View, str]], known: Known | None = None
-) -> EncodedTexts:
-    """Encode texts, and look before each batch whether to stop: a large tower takes a second for one.
-
-    What is `known` is not encoded again, and the others become so: two views mostly read a text by the same rows.
-    """
-    if known is not None:
-        read = [view.build_sequence(view.tokenize([text])[0]) for view, text in items]
-        keys = [(sequence.tobytes(), cut) for sequence, cut in read]
-        new = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
-        found = encode_texts(context, [*new.values()])
-        known.update(zip(new, zip(found.vectors, found.tokens, strict=True), strict=True))
-        vectors, tokens = zip(*(known[key] for key in keys), strict=True)
-        return EncodedTexts(np.stack(vectors), [cut for _, cut in keys], [*tokens])
+def encode_texts(context: TrainingContext, items: Sequence[tuple[View, str]]) -> EncodedTexts:
+    """Encode texts, and look before each batch whether to stop: a large tower takes a second for one."""
     parts = []
     for start in range(0, max(1, len(items)), _BATCH_SIZE):
         context.attempt.check_stop()
