@@ -21,6 +21,7 @@ from tests.worker.harness import Site, attempt_at, carry_out, pairs, teach
 from tests.worker.moving import move, serving, show, submit_move
 from worker.attempt import open_context
 from worker.child import run
+from worker.gate import GateFailed
 from worker.move import open_new_context
 
 pytest.importorskip("openvino", reason="openvino is not installed")
@@ -79,6 +80,14 @@ def test_all_vectors_are_made_anew_served_by_a_release_and_taken_back(site: Site
     assert site.registry.bases.undo(actor="t", reason="").encoding == str(first)
     assert serving(site).encoding == find_recorded_encoding(site.registry) == first
     assert site.registry.bases.undo(actor="t", reason="").encoding == str(encoding)
+
+
+def test_int8_may_cost_less_than_other_moves(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    show(site, SHOWN)
+    teach(site)
+    monkeypatch.setattr("worker.move._INT8_BUDGET", -1.0)  # so that what is equal is a loss
+    with pytest.raises((GateFailed, BackendNotAvailable), match=r"cy would go from|VNNI"):
+        run(attempt_at(site, submit_move(site.registry, site.base, backend=OPENVINO, precision="int8")))
 
 
 def test_the_first_attempt_decides_what_auto_means(site: Site) -> None:

@@ -98,8 +98,8 @@ export async function found(asked, request, signal) {
 
 /** A sentence where a taught language has no chances yet, and no words were found either: nonsense looks like anything else. */
 function unsure({ items, language }, { picture, file }) {
-  const told = !items.length || items.some(({ match, words }) => typeof match === "number" || words > 0);
-  return told || picture || file || !known(language?.used)?.taught ? [] : [make("span", { class: "note" }, t("Whether these show it cannot be told here: they are what comes nearest."))];
+  const isClear = !items.length || items.some(({ match, words }) => typeof match === "number" || words > 0);
+  return isClear || picture || file || !known(language?.used)?.taught ? [] : [make("span", { class: "note" }, t("Whether these show it cannot be told here: they are what comes nearest."))];
 }
 
 function none(asked) {
