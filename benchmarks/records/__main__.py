@@ -62,14 +62,18 @@ def run(
     made = Domains(pictures, dimension)
     about = {"pictures": made.count, "dimension": made.dimension, "cores": measures.count_cores()}
     if postgresql:
-        with _start_postgresql() as url, _open_home(folder, keep) as home, open_records(home, made, url) as records:
+        with (
+            _start_postgresql() as url,
+            measures.open_data_root("records", folder, keep) as home,
+            open_records(home, made, url) as records,
+        ):
             for part in [part for part in only or STORED if part in STORED]:
                 _console.print(f"Measuring on PostgreSQL: {part}.")
                 write_report({**about, f"{part}_postgresql": STORED[part](records)}, out)
         return
     parts = {**PARTS, **STORED}
     if wanted := [part for part in only or parts if part in parts]:
-        with _open_home(folder, keep) as home:
+        with measures.open_data_root("records", folder, keep) as home:
             _console.print(f"Filling a gallery of {pictures:,} pictures with records.")
             with open_collection(home, made) as collection:
                 for part in wanted:
@@ -79,17 +83,6 @@ def run(
         with measures.open_data_root("records", folder) as other:
             _console.print("Measuring: modes, in the demo's gallery.")
             write_report({MODES: modes.measure_modes(other)}, out)
-
-
-@contextmanager
-def _open_home(folder: Path | None, keep: Path | None) -> Iterator[Path]:
-    """Yield the data root that stays, or a new one."""
-    if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
-        yield keep
-        return
-    with measures.open_data_root("records", folder) as home:
-        yield home
 
 
 @contextmanager

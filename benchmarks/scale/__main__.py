@@ -6,7 +6,6 @@ filled as by a bulk import; sealing, merging and opening are the worker's and th
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -37,6 +36,7 @@ from worker.upkeep import IndexingChore
 
 _SAMPLE = 200  # puts and deletes of which the median counts
 _AGAIN = 10  # times that a process follows the same changes
+_FOLLOWED = 8_000  # changes at most that such a process follows
 _ROUNDS = 3  # processes of either kind
 _TIMES = ("p50_ms", "cpu_p50_ms")  # of a search: by the clock, and of the processor
 _console = Console()
@@ -51,6 +51,9 @@ def run(
     changes: Annotated[int, typer.Option(min=2 * _SAMPLE, help="Pictures that are put while searches run")] = 20_000,
     out: Annotated[Path | None, typer.Option("--json", help="Where the JSON goes")] = None,
     folder: Annotated[Path | None, typer.Option(help="For the data roots; several GB")] = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="A data root that stays: a stopped run goes on where it was")
+    ] = None,
     growth: Annotated[bool, typer.Option(help="Measure a tenth of it too")] = True,
     engine: Annotated[Literal["faiss", "pgvector"], typer.Option(help="pgvector: two API processes on it")] = "faiss",
 ) -> None:
@@ -62,7 +65,7 @@ def run(
         if growth:
             report["at_a_tenth"] = several.measure_whole(Made(pictures // 10, dimension), folder)
     else:
-        report = measure_whole(Made(pictures, dimension), changes, folder)
+        report = measure_whole(Made(pictures, dimension), changes, folder, keep)
     if growth and engine == "faiss":
         small = measure_whole(Made(pictures // 10, dimension), min(changes, 2_000), folder)
         report["growth"] = compute_ratios(report, small)
@@ -116,52 +119,70 @@ def open_once(home: Path, dimension: int, wait: float = 0.0) -> None:
         live.close()
 
 
-def measure_whole(made: Made, changes: int, folder: Path | None) -> dict[str, Any]:
-    """Return everything for one size, on a data root of its own."""
-    with measures.open_data_root("scale", folder) as home:
-        _console.print(f"{made.count:,} pictures: filling the tables.")
+def measure_whole(made: Made, changes: int, folder: Path | None, keep: Path | None = None) -> dict[str, Any]:
+    """Return everything for one size, on a data root of its own; what `keep` has of it is not measured again."""
+    with measures.open_data_root("scale", folder, keep) as home:
+        note = home / "measured.json"
         report: dict[str, Any] = {"pictures": made.count, "dimension": made.dimension, "cores": measures.count_cores()}
-        with _open_world(home, made.dimension) as (sets, model):
-            report["fill_seconds"] = measures.measure_call(fill, sets.registry, made, model, 1_000) / 1_000
-            live = LiveIndex(model, sets)
-            _console.print("Opening it the first time, which seals it.")
-            report["seal_seconds"] = measures.measure_call(live.start) / 1_000
-            report["seal_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-            report["disk_mb"] = {
-                "segments": measures.measure_folder(home / "segments") / 1e6,
-                "registry": measures.measure_folder(home) / 1e6 - measures.measure_folder(home / "segments") / 1e6,
-            }
-            _console.print("Searching.")
-            report["search"] = {f"k{k}": measures.measure_searches(live.current, made, k) for k in (10, 100)}
-            report |= measures.measure_pages(sets.gallery, made.count)
-            report |= language.measure_moves(live, made)
-            live.close()
-        report |= measure_starts(home, made.dimension)
-        with _open_world(home, made.dimension) as (sets, model):
-            live = LiveIndex(model, sets)
-            live.start()
-            give_way()
-            report |= measure_changes(live, sets.registry, made, changes, home)
-            live.close()
-        report["stall_ms"] = measure_turns(home, made.dimension, min(changes, 8_000))
+        report |= json.loads(note.read_text()) if note.exists() else {}
+        for part in (measure_sealing, measure_reading, measure_starts, measure_changes, measure_turns):
+            if part.__name__ not in report.setdefault("parts", []):
+                report |= part(home, made, changes)
+                report["parts"].append(part.__name__)
+                note.write_text(json.dumps(report))
+        del report["parts"]
     return report
 
 
-def measure_turns(home: Path, dimension: int, changes: int) -> dict[str, float]:
+def measure_sealing(home: Path, made: Made, changes: int) -> dict[str, Any]:
+    """Fill the tables and seal the gallery."""
+    _console.print(f"{made.count:,} pictures: filling the tables.")
+    with _open_world(home, made.dimension) as (sets, model):
+        filled = measures.measure_call(fill, sets.registry, made, model, 1_000) / 1_000
+        live = LiveIndex(model, sets)
+        _console.print("Opening it the first time, which seals it.")
+        with measures.watch_memory() as memory:
+            sealed = measures.measure_call(live.start) / 1_000
+        live.close()
+    segments = measures.measure_folder(home / "segments") / 1e6
+    return {
+        "fill_seconds": filled,
+        "seal_seconds": sealed,
+        "seal_private_mb": memory["peak_mb"],
+        "disk_mb": {"segments": segments, "registry": measures.measure_folder(home) / 1e6 - segments},
+    }
+
+
+def measure_reading(home: Path, made: Made, changes: int) -> dict[str, Any]:
+    """Search, page through the gallery, promote a language and roll it back."""
+    _console.print("Searching.")
+    with _open_world(home, made.dimension) as (sets, model):
+        live = LiveIndex(model, sets)
+        live.start()
+        report: dict[str, Any] = {"search": measures.measure_searches(live.current, made, 10, 100)}
+        report |= measures.measure_pages(sets.gallery, made.count)
+        report |= language.measure_moves(live, made)
+        live.close()
+    return report
+
+
+def measure_turns(home: Path, made: Made, changes: int) -> dict[str, Any]:
     """Return the longest search beside a thread that follows the gallery: as the service runs, and as Python comes."""
     longest: dict[str, list[float]] = {"as_serving": [], "no_as_serving": []}
     for side in ("as_serving", "no_as_serving") * _ROUNDS:
-        command = ["following", str(home), str(dimension), str(changes), f"--{side.replace('_', '-')}"]
+        some = str(min(changes, _FOLLOWED))
+        command = ["following", str(home), str(made.dimension), some, f"--{side.replace('_', '-')}"]
         said = json.loads(_process(*command).communicate()[0])
         longest[side].append(said["longest_stall_ms"])
-    return {"as_serving": median(longest["as_serving"]), "as_python_comes": median(longest["no_as_serving"])}
+    found = {"as_serving": median(longest["as_serving"]), "as_python_comes": median(longest["no_as_serving"])}
+    return {"stall_ms": found}
 
 
-def measure_starts(home: Path, dimension: int) -> dict[str, float]:
+def measure_starts(home: Path, made: Made, changes: int) -> dict[str, Any]:
     """Measure processes that open the data root: never verified here, verified before, and beside another."""
     shutil.rmtree(home / "verified", ignore_errors=True)
     _console.print("Starting processes.")
-    alone = ("opened", str(home), str(dimension))
+    alone = ("opened", str(home), str(made.dimension))
     first = json.loads(_process(*alone).communicate()[0])
     beside = _process(*alone, "--wait", "20")
     figures = json.loads(beside.stdout.readline()) if beside.stdout else {}
@@ -176,8 +197,19 @@ def measure_starts(home: Path, dimension: int) -> dict[str, float]:
     }
 
 
-def measure_changes(live: LiveIndex, registry: Registry, made: Made, count: int, home: Path) -> dict[str, Any]:
+def measure_changes(home: Path, made: Made, changes: int) -> dict[str, Any]:
     """Return puts and deletes, with an indexer as the worker runs it and searches beside them."""
+    with _open_world(home, made.dimension) as (sets, model):
+        live = LiveIndex(model, sets)
+        live.start()
+        give_way()
+        try:
+            return _measure_puts(live, sets.registry, made, changes, home)
+        finally:
+            live.close()
+
+
+def _measure_puts(live: LiveIndex, registry: Registry, made: Made, count: int, home: Path) -> dict[str, Any]:
     rgb = Image.new("RGB", (32, 32), "white")
     picture, start = Picture.encode(rgb), made.count
     _console.print(f"Putting {count:,} pictures while searches run.")

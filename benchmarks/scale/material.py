@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ class Made:
 
     def vectors(self, start: int, end: int) -> Vectors:
         """Return those from `start` to `end`: clusters of about 200 around random centres."""
-        centres = self._centres()
+        centres = _draw_centres(self.count, self.dimension)
         rows = []
         for block in range(start // _BATCH, (end - 1) // _BATCH + 1):
             draw = np.random.default_rng([1, block])
@@ -86,9 +87,11 @@ class Made:
         near = pool[draw.integers(0, len(pool), number)]
         return draw_around(near, cosine, draw)
 
-    def _centres(self) -> Vectors:
-        draw = np.random.default_rng(0)
-        return normalize(draw.standard_normal((max(1, self.count // _PER_CLUSTER), self.dimension), dtype=np.float32))
+
+@lru_cache(1)
+def _draw_centres(count: int, dimension: int) -> Vectors:
+    draw = np.random.default_rng(0)
+    return normalize(draw.standard_normal((max(1, count // _PER_CLUSTER), dimension), dtype=np.float32))
 
 
 def draw_around(vectors: Vectors, cosine: float, draw: np.random.Generator) -> Vectors:

@@ -65,7 +65,7 @@ def _measure(made: Made, home: Path, url: str) -> dict[str, Any]:
         console.print(f"{made.count:,} pictures: putting their vectors into pgvector.")
         indexer = Indexer(live.sets, seal_at=1)
         report["seal_seconds"] = measures.measure_call(lambda: live.start() and indexer.run() and live.refresh()) / 1e3
-        report["search"] = {"k10": measures.measure_searches(live.current, made, 10)}
+        report["search"] = measures.measure_searches(live.current, made, 10)
         with _process(home, made.dimension, url) as one, _process(home, made.dimension, url) as other:
             report["private_mb"] = [each.ask("memory") for each in (one, other)]
             console.print("Putting at one, and finding at the other.")
