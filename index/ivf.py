@@ -5,6 +5,7 @@ products are several times faster than those of the library inside FAISS on proc
 """
 
 import errno
+import mmap
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,15 @@ class ListsOfRows:
     """The list of an IVF index that each row is in; read when it is first asked for."""
 
     def __init__(self, index: Any) -> None:
-        self._index = index
+        self._index, self._is_mapped = index, False
+
+    def map_pages(self) -> None:
+        """Read a byte of each page of the lists, once; a scan has none."""
+        lists: Any = None if self._is_mapped else getattr(self._index, "invlists", None)
+        self._is_mapped = True
+        for number in range(self._index.nlist if lists else 0):
+            if size := lists.list_size(number):
+                faiss.rev_swig_ptr(lists.get_codes(number), size * lists.code_size)[:: mmap.PAGESIZE].max()
 
     @cached_property
     def by_row(self) -> NDArray[np.int32]:

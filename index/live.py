@@ -21,7 +21,7 @@ from index.janitor import find_missing, sweep
 from index.loader import SEAL_FIRST, ImmediateBudget, ReleaseLoader, restrict_to
 from index.recall import KnownRecall, Recall
 from index.records import Collections, Patch, Precondition
-from index.sets import VectorSets
+from index.sets import VectorSets, map_pages
 from index.snapshot import Snapshot
 from index.vectors import Identity, VectorSet
 from model.backend import find_recorded_encoding
@@ -128,6 +128,7 @@ class LiveIndex:
         pass_fault_point("swap.published")
         _log.info("release %d is now served; gallery at change %d", snapshot.release.number, snapshot.change)
         self._repair_when_damaged()
+        self._run_in_background("mapping pages", partial(map_pages, snapshot.sets.values()))
 
     def refresh(self) -> bool:
         """Follow the alias, the gallery and the indexer; return whether the snapshot changed.
@@ -167,10 +168,9 @@ class LiveIndex:
 
     def measure_recall(self, *, anew: bool = True) -> Recall | None:
         """Measure, in seconds, which share of the nearest pictures is found; None without pictures or the engine."""
-        try:
+        with suppress(IndexUnavailable):
             return self._recall.measure(self.current.picture_set, anew=anew)
-        except IndexUnavailable:
-            return None
+        return None
 
     def put_pictures(self, pictures: Sequence[NewPicture]) -> list[PutResult]:
         """Add pictures or replace those with their ids; when this returns they are durable and searches find them.
@@ -236,6 +236,7 @@ class LiveIndex:
                     if identity in self.current.sets:  # otherwise another release was published meanwhile
                         sets = {**self.current.sets, identity: sealed}
                         self._current = self._apply_changes_to(replace(self.current, sets=sets))
+                self._run_in_background("mapping pages", partial(map_pages, [sealed]))
                 with suppress(PictoglotError, OSError):  # tried again when the next one is adopted
                     self.sets.remove_replaced_segments()
 
@@ -252,10 +253,9 @@ class LiveIndex:
         While another process seals, this is left to a later try: it may be making the same set again.
         """
         with self._loader.hold_sealing_duty() as ours:
-            if not ours:
-                return
-            self._loader.make_indexer().seal(identity)
-        self._adopt_sealed((identity,))  # also when nothing was registered: the same segment was written again
+            if ours:
+                self._loader.make_indexer().seal(identity)
+                self._adopt_sealed((identity,))  # also when nothing was registered: the same segment was written again
 
     def _run_in_background(self, task: str, work: Callable[[], object]) -> None:
         def run_logged() -> None:

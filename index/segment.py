@@ -76,7 +76,7 @@ class Segment:
     _index: Any
     _curves: dict[int, Curve]
     _recall: float
-    _lists: ivf.ListsOfRows
+    lists: ivf.ListsOfRows
     _files: tuple[tuple[str, int], ...]
     alive: NDArray[np.bool_] | None = None
     _remembered: LRUCache[int, _AllowedRows] = field(init=False, default_factory=_make_memory)
@@ -89,7 +89,7 @@ class Segment:
     @cached_property
     def _counts(self) -> NDArray[np.int64]:
         """Number of living rows in each list."""
-        return self._lists.count_rows(self.find_living_rows())
+        return self.lists.count_rows(self.find_living_rows())
 
     def read_entry(self, row: int) -> Entry:
         """Return what a row represents."""
@@ -168,7 +168,7 @@ class Segment:
             if len(rows) < self.count:
                 alive = np.zeros(len(self.keys), dtype=bool)
                 alive[rows] = True
-            counts = None if self.exact or alive is None else self._lists.count_rows(rows)
+            counts = None if self.exact or alive is None else self.lists.count_rows(rows)
             found = _AllowedRows(allowed, len(rows), None if alive is None else ivf.pack_bits(alive), counts)
         with self._lock:
             self._remembered[id(allowed)] = found

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
+from itertools import chain
 
 from sqlalchemy import ColumnElement, delete, func, insert, select
 from sqlalchemy.orm import Session
@@ -377,3 +378,10 @@ def _list_named(session: Session, *where: ColumnElement[bool]) -> set[str]:
 
 def _make_state(row: VectorSetRow) -> SealedState:
     return SealedState(row.number, row.upto_change, tuple(PartRecord(**record) for record in row.segments), row.dead)
+
+
+def map_pages(opened: Iterable[VectorSet]) -> None:
+    """Map the pages of their indexes, once: in a process that has just opened them, a search waits for each page."""
+    for part in chain.from_iterable(vector_set.parts for vector_set in opened):
+        if isinstance(part, Segment):
+            part.lists.map_pages()

@@ -211,7 +211,7 @@ def count_cores() -> int:
 
 @contextmanager
 def watch_memory() -> Iterator[dict[str, float]]:
-    """Afterwards the yielded dict has the most memory of its own that this process had, in MB: no mapped files."""
+    """Watch the memory that only this process has, no mapped files; the yielded dict has the most of it, in MB."""
     ended, measured = Event(), {"peak_mb": 0.0}
 
     def look() -> None:

@@ -11,16 +11,18 @@ from typing import Any
 
 import faiss
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from index import segment
+from index import ivf, segment
 from index.segment import Segment
 from index.set_states import PartRecord
+from index.sets import map_pages
 from index.stored_rows import StoredRows, read_rows
-from index.vectors import Entry, Identity, Vector, VectorKeys, VectorRows, find_best
+from index.vectors import Entry, Identity, MemoryTail, Vector, VectorKeys, VectorRows, VectorSet, find_best
 from store import files
 from store.data_root import DataRoot
 from store.errors import IndexFileCorrupt, StorageFull
@@ -131,6 +133,30 @@ def test_rows_are_mapped_and_not_copied(root: DataRoot) -> None:
                 and not array.flags.owndata
                 and not array.flags.writeable
             )
+
+
+def test_the_pages_of_an_index_are_mapped_before_searches_need_them(
+    root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ivf, "SCAN_LIMIT", 500)
+    vectors = np.random.default_rng(0).standard_normal((1_000, 4_096)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    identity = replace(PICTURES, dimension=4_096)
+    opened = segment.read(root, segment.write(root, identity, numbered_rows(vectors, names(1_000))), identity)
+    index = str(root.locate(f"segments/{opened.record.id}/index.faiss"))
+
+    def count_mapped() -> int:
+        return sum(each.rss for each in psutil.Process().memory_maps() if each.path == index)
+
+    assert count_mapped() < vectors.size / 2
+    map_pages(
+        [
+            VectorSet(
+                identity, 1, 1, (opened, opened.exclude_pictures([names(1)[0].picture])), MemoryTail.make_empty(4_096)
+            )
+        ]
+    )
+    assert count_mapped() > vectors.size  # a byte for each
 
 
 def test_the_second_opening_hashes_nothing(written: PartRecord, root: DataRoot, hashed: list[str]) -> None:
