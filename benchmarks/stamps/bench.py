@@ -169,16 +169,25 @@ class Bench:
 
         `reader` is what encodes them if not the bench's encoder.
         """
-        views = [read if isinstance(read, View) else read(pair.caption) for pair in pairs]
-        texts = [(view, pair.caption) for view, pair in zip(views, pairs, strict=True)]
-        vectors = (reader or self.encoder).encode_texts(texts).vectors
+        vectors = self.encode([pair.caption for pair in pairs], read, reader)
+        return self.rank(pairs, vectors), sha256(np.ascontiguousarray(vectors).tobytes()).hexdigest()
+
+    def encode(
+        self, texts: Sequence[str], read: View | Callable[[str], View], reader: Encoder | None = None
+    ) -> Vectors:
+        """Encode texts, each read by a view: unit vectors (n, dimension)."""
+        views = [read if isinstance(read, View) else read(text) for text in texts]
+        return (reader or self.encoder).encode_texts([*zip(views, texts, strict=True)]).vectors
+
+    def rank(self, pairs: Sequence[Pair], vectors: Vectors) -> Asked:
+        """Return the rank of each pair's own picture for its vector, in each of the galleries."""
         found: Asked = {pair.picture: [] for pair in pairs}
         for name in GALLERIES:
             places, pictures = self.galleries[name]
             owner = np.array([places[pair.picture] for pair in pairs], dtype=np.int64)
             for pair, rank in zip(pairs, compute_ranks(vectors, pictures, owner).tolist(), strict=True):
                 found[pair.picture].append(rank)
-        return found, sha256(np.ascontiguousarray(vectors).tobytes()).hexdigest()
+        return found
 
 
 def sort_by_hash(pairs: Sequence[Pair], seed: str) -> list[tuple[float, Pair]]:

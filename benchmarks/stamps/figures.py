@@ -138,7 +138,7 @@ def format_line(case: Case, result: Result, english: Result, half: Half) -> str:
         parts = [f"{how} {_format_short(_compare(result, how, half))}" for how in ("shared", "addressed", "auto")]
         return f"{line}, mean of {len(case.chain) + 1} languages: {', '.join(parts)}"
     parts = []
-    for which in (name for name in ("taught", "new") if name in result["asked"]):
+    for which in (name for name in ("taught", "new", "translated", "both") if name in result["asked"]):
         mine = of_half(result["asked"][which], half)
         parts.append(f"{which} {_format_short(measure_recall(mine))}, {_format_short(share(mine, said))} of English")
     if "known" in result:

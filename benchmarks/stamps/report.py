@@ -18,6 +18,7 @@ from model.languages import ENGLISH
 from store import files
 
 HOW = ("addressed", "shared", "auto")
+WAYS = ("new", "translated", "both")
 LARGE = 2_500  # pairs of a dictionary
 Done = Sequence[tuple[Case, rows.Result]]
 
@@ -104,7 +105,7 @@ def _report_held_out(done: Done, english: Asked, half: Half) -> dict[str, Any]:
 
 def _report_dictionaries(done: Done, english: Asked, half: Half) -> dict[str, Any]:
     """Report on dictionaries alone: large ones and others apart."""
-    found = _report_held_out(done, english, half)
+    found = _report_held_out(done, english, half) | {"ways": _report_ways(done, english, half)}
     for name, some in (("large", [each for each in done if each[1]["pairs"] >= LARGE]),
                        ("small", [each for each in done if each[1]["pairs"] < LARGE])):  # fmt: skip
         shares = {case.language: figures.share(of_half(result["asked"]["new"], half), english) for case, result in some}
@@ -115,6 +116,20 @@ def _report_dictionaries(done: Done, english: Asked, half: Half) -> dict[str, An
             "lowest": None if least is None else {"language": least[0], **least[1].as_json()},
         }
     return found
+
+
+def _report_ways(done: Done, english: Asked, half: Half) -> dict[str, Any]:
+    """Report on a dictionary learned, on one that translates, and on both: what each gains over learning alone."""
+    sides = {way: [of_half(result["asked"][way], half) for _, result in done] for way in WAYS}
+    return {
+        way: {
+            "R@10": _to_json(figures.compute_mean(map(figures.measure_recall, asked))),
+            "share": _to_json(figures.compute_mean(figures.share(one, english) for one in asked)),
+            "over learned": figures.compare_recalls(sides["new"], asked, figures.TEN),
+        }
+        for way, asked in sides.items()
+        if asked
+    }
 
 
 def _report_asked(done: Done, english: Asked, half: Half) -> dict[str, Any]:

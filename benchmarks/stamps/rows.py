@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from model.table import View
 from model.text import clean
 from store import files
 
+_LONGEST = 3  # words that are translated as one
 SHARE = 0.3  # of the captions that the row `held_out` does not teach
 Result = dict[str, Any]
 _WORD = regex.compile(r"[\p{L}\p{M}\p{N}\u200c\u200d'’-]+")
@@ -101,8 +102,13 @@ def _measure_dictionary(bench: Bench, case: Case) -> Result:
 
 
 def _measure_freedict(bench: Bench, case: Case) -> Result:
-    """Teach a dictionary alone, and ask by all captions."""
-    return _ask_all(bench, case, read_dictionary(bench, case.language))
+    """Teach a dictionary alone, and ask by all captions; also by what it makes of them in English, word by word.
+
+    That is the *translate-test* of the literature; `both` adds the two scores.
+    """
+    pairs = read_dictionary(bench, case.language)
+    said = {pair.caption.lower(): pair.other for pair in reversed(pairs)}  # of several senses the first
+    return _ask_all(bench, case, pairs, lambda caption: translate(caption, said))
 
 
 def _measure_freedict_more(bench: Bench, case: Case) -> Result:
@@ -110,16 +116,35 @@ def _measure_freedict_more(bench: Bench, case: Case) -> Result:
     return _without_some(bench, case, read_dictionary(bench, case.language))
 
 
+def translate(caption: str, said: Mapping[str, str]) -> str:
+    """Put together what is said of the longest known sequences of words; what is unknown stays as it is."""
+    words, found, at = split_words(caption), list[str](), 0
+    while at < len(words):
+        size = next((size for size in range(_LONGEST, 1, -1) if " ".join(words[at : at + size]) in said), 1)
+        part = " ".join(words[at : at + size])
+        found.append(said.get(part, part))
+        at += size
+    return " ".join(found)
+
+
 def _measure_asked(bench: Bench, case: Case) -> Result:
     """Teach so many words that the photographs ask for, as the dictionary answers, and ask by all captions."""
     return _ask_all(bench, case, answer_words(bench, case.language, case.pairs))
 
 
-def _ask_all(bench: Bench, case: Case, pairs: Sequence[Pair]) -> Result:
+def _ask_all(
+    bench: Bench, case: Case, pairs: Sequence[Pair], into_english: Callable[[str], str] | None = None
+) -> Result:
     captions = bench.list_pairs(case.language)
     taught = bench.teach(case.language, pairs, _place(bench, case))
-    asked = {"new": bench.ask(captions, taught.view)[0]}
-    return _build_result(taught, asked) | {"known": _find_known(captions, pairs)}
+    said = [pair.caption for pair in captions]
+    own = bench.encode(said, taught.view)
+    asked = {"new": own}
+    if into_english is not None:
+        translated = bench.encode([*map(into_english, said)], bench.encoder.base_view)
+        asked |= {"translated": translated, "both": own + translated}
+    ranks = {name: bench.rank(captions, vectors) for name, vectors in asked.items()}
+    return _build_result(taught, ranks) | {"known": _find_known(captions, pairs)}
 
 
 def _without_some(bench: Bench, case: Case, more: Sequence[Pair]) -> Result:

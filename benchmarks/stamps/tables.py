@@ -21,6 +21,7 @@ def list_tables(found: dict[str, Any]) -> Iterator[str]:
     yield _build_held_out(found, "dictionary", "The same captions, with names of emoji as more pairs")
     yield _build_held_out(found, "freedict", "A dictionary alone")
     yield _build_held_out(found, "freedict_more", "Held out, with a dictionary as more pairs")
+    yield _build_ways(found)
     yield _build_asked(found)
     yield _build_chain(found)
     yield _build_pivot(found)
@@ -102,6 +103,20 @@ def _list_dictionary_figures(found: dict[str, Any]) -> Iterator[Figure]:
                 _format_figure(share),
                 (share["value"] >= least),
             )
+
+
+def _build_ways(found: dict[str, Any]) -> str:
+    named = {"new": "learned", "translated": "translated word by word", "both": "both scores added"}
+    rows = [
+        [named[way], _format_figure(part["R@10"]), _format_figure(part["share"]), _format_gain(part)]
+        for way, part in found["freedict"]["ways"].items()
+    ]
+    columns = ["the dictionary is", "R@10", "of English", "R@10 over learned, all captions together"]
+    return _add_title("A dictionary learned, or used to translate what is asked", columns, rows)
+
+
+def _format_gain(part: dict[str, Any]) -> str:
+    return "{gain:+.1f} ±{error:.1f}".format(**part["over learned"])
 
 
 def _build_asked(found: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from benchmarks.methods.addressed import Adapter
 from benchmarks.stamps.__main__ import app
+from benchmarks.stamps.rows import translate
 from model.vocabulary import weigh_common_words
 from tests.benchmarks.emoji_folder import write_annotations
 from tests.launcher import Program
@@ -117,6 +118,11 @@ def test_a_run_goes_on_where_it_was_stopped_and_is_reported(
     }
 
 
+def test_a_caption_is_translated_by_the_longest_words_that_are_known() -> None:
+    said = {"kočka": "cat", "kočka domácí": "house cat", "rudá": "red"}
+    assert translate("Rudá kočka domácí, kočka a mléko.", said) == "red house cat cat a mléko"
+
+
 def write_freedict(work: Path, language: str) -> None:
     """Write what is kept of a dictionary: all words that a gallery may ask for, and the things in the pictures."""
     words = dict(zip(THINGS, WORDS[language][1], strict=True))
@@ -141,6 +147,8 @@ def check(found: dict[str, Any]) -> None:
     assert alone["captions"] == asked and more["captions"] == held["captions"]
     assert more["pairs"] == held["pairs"] + alone["pairs"] and alone["pairs"] > 4_000
     assert found["freedict"]["large"]["languages"] == ["cs", "de"] and found["freedict"]["small"]["languages"] == []
+    ways = found["freedict"]["ways"]
+    assert [*ways] == ["new", "translated", "both"] and ways["new"]["over learned"]["gain"] == 0
     spoken = found["words_asked"]["words"]["2"]["languages"]
     assert {tag: each["pairs"] for tag, each in spoken.items()} == {"cs": 2, "de": 2}
     adapted = found["adapter"]["kinds"]["lora at 0.5"]
