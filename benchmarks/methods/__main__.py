@@ -40,6 +40,7 @@ def run(
     pairs: Annotated[int, typer.Option(min=0, help="Of the 9,600 pairs of a language; 0: all")] = 1_000,
     queries: Annotated[int, typer.Option(min=0, help="Captions that a language's test asks; 0: all 600")] = 150,
     threads: Annotated[int, typer.Option(min=1)] = 1,
+    reverse: Annotated[bool, typer.Option(help="The languages in the reverse of the paper's order")] = False,
     again: Annotated[bool, typer.Option(help="Also what is done already, or begun, from the start")] = False,
     out: Annotated[Path, typer.Option(help="The results so far, and what a finished row adds")] = OUT,
     work: Path = WORK,
@@ -50,7 +51,8 @@ def run(
     try:
         names = results.choose_rows(methods, ROWS)
         base = open_base("bundled")
-        data = load_emoji36(Encoder(base), Sizes(pairs=pairs), work, choose_languages(languages, lexicon.LANGUAGES))
+        tags = choose_languages(languages, lexicon.LANGUAGES)
+        data = load_emoji36(Encoder(base), Sizes(pairs=pairs), work, tags[::-1] if reverse else tags)
         head = {"languages": list(data.languages), "sizes": {**data.sizes, "queries": queries}}
         head |= {"captions": sha256(json.dumps(data.digests()).encode()).hexdigest()}
         head |= {"text_fingerprint": base.text_fingerprint}

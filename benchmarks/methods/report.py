@@ -16,12 +16,15 @@ from benchmarks.methods.rows import ABLATIONS, BASELINE, PAIRS, PROPOSAL, SUITE
 def write(path: Path) -> str:
     """Return tables into the .md beside the results, between its marks, and the plot; returns the tables.
 
-    Beside NAME.json, what was run at full size is in NAME-full.json, and what settings gain in gains.json.
+    Beside NAME.json, what was run at full size is in NAME-full.json, with the languages in the reverse order in
+    NAME-reverse.json, and what settings gain in gains.json.
     """
-    results, full = _load_results(path), _load_results(path.with_name(f"{path.stem}-full.json"))
+    results, full, reverse = (_load_results(path.with_stem(path.stem + more)) for more in ("", "-full", "-reverse"))
     tables = [list_rows(results), list_leads(results)]
     if full:
         tables += [["The two at full size:", "", *list_rows(full)[2:]], list_leads(full)]
+    if reverse:
+        tables.append(["The same with the languages in the reverse order:", "", *list_leads(reverse)[2:]])
     tables += [list_ablations(results), list_gains(_load_results(path.with_name("gains.json")).get("comparisons", []))]
     plots.draw(results, path.with_suffix(""))
     return page.place(path.with_suffix(".md"), "The suite of eight", ["\n".join(lines) for lines in tables if lines])
