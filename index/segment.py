@@ -221,7 +221,8 @@ def write(
     if folder.exists() and not files.is_intact(folder):
         files.remove(folder)  # a damaged copy of the same content
     if not folder.exists():
-        needed = len(keys) * (5 * identity.dimension + _BYTES_A_ROW)  # vectors, and codes of half their size
+        copied = 4 if scan or len(keys) <= ivf.SCAN_LIMIT else 3  # bytes: the halves twice, or a code of one beside
+        needed = len(keys) * (copied * identity.dimension + _BYTES_A_ROW)
         files.require_free(folder, needed + len(sealed.names.names))
     with segment_files.stage_segment(root, f"{SEGMENTS}/{id}") as staged:
         sealed.write(staged / _ROWS)
