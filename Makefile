@@ -148,13 +148,13 @@ else
 endif
 	@touch $@
 
-# What some tests need beside Python packages: faketime moves clocks, libfuse carries a disk that forgets, and two read
-# what is deployed.
+# What some tests need beside Python packages: faketime moves clocks, libfuse carries a disk that forgets, two read what
+# is deployed, and minisign checks a signature.
 tools:
 	@if [ -n "$$CI" ] && [ "$$(id -u)" = 0 ] && [ -f /etc/debian_version ] && \
-		! { command -v faketime && command -v fusermount3 && command -v kustomize && command -v docker-compose; } >/dev/null; then \
+		! { command -v faketime && command -v fusermount3 && command -v kustomize && command -v docker-compose && command -v minisign; } >/dev/null; then \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-			faketime fuse3 kustomize docker-compose; } \
+			faketime fuse3 kustomize docker-compose minisign; } \
 			>/dev/null || echo "Tools of tests could not be installed: some are skipped, and those of lost power fail."; \
 	fi
 

@@ -7,7 +7,6 @@ in it where its own tokens need them, and none of their rows.
 import gzip
 import json
 import zlib
-from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -28,11 +27,11 @@ from model.version_files import LEXICON, NGRAMS, PROOF, ROWS, TOKENIZER, Version
 from store import archives, files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, LanguageFileChanged, LanguageFileInvalid, LanguageOfOtherBase, VersionCorrupt
-from store.signing import is_signed, sign
+from store.signing import find_signer, sign_file
 
 KIND = "pictoglot language 1"
 TEST = "test.json.gz"
-_SIGNATURE = "signature.json"
+_SIGNATURE = f"{files.MANIFEST}.minisig"
 _OWN = (ROWS, NGRAMS, LEXICON)
 _REQUIRED = {*_OWN, TOKENIZER}
 _MOST_CAPTIONS, _MOST_OTHERS = 500, 1_000  # of a test, which is to take seconds
@@ -78,9 +77,8 @@ def write_file(
     described = {**facts, "kind": KIND, "learned_with": old.sha256}
     version_files.write(parts, content, described, proof if has_proof else None, more)
     if signed_by is not None:
-        digest = files.hash_file(parts / files.MANIFEST)
-        document = sign(signed_by, {"language": facts["language"], "manifest_sha256": digest})
-        (parts / _SIGNATURE).write_bytes(files.format_json(document))
+        signature = sign_file(signed_by, parts / files.MANIFEST, f"{KIND}, {facts['language']}:")
+        (parts / _SIGNATURE).write_text(signature, encoding="utf-8")
     archives.write(path, parts)
 
 
@@ -97,14 +95,11 @@ def open_file(path: Path, folder: Path, base: tuple[str, str], width: int) -> La
     signer, signature = None, folder / _SIGNATURE
     try:
         if signature.exists():
-            document = json.loads(signature.read_bytes())
-            if not (is_signed(document) and document["manifest_sha256"] == files.hash_file(folder / files.MANIFEST)):
-                raise LanguageFileChanged("the language file was changed after it was signed")
-            signer = b64encode(b64decode(document["public_key"])).decode()  # what is behind it was not looked at
+            signer = find_signer(folder / files.MANIFEST, signature.read_text(encoding="utf-8"))
             signature.unlink()
         _check_depth(json.loads((folder / files.MANIFEST).read_bytes()))
         manifest = files.verify(folder)
-    except (CorruptFolder, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (CorruptFolder, FileNotFoundError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise LanguageFileChanged("parts of the language file are not those that its manifest names") from error
     kind = manifest.get("kind"), manifest.get("format")
     if kind != (KIND, version_files.FORMAT) or not manifest["files"].keys() >= _REQUIRED:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from typing import Any
 import pytest
 
 from store import files
+from store.data_root import DataRoot
 from store.errors import CorruptFolder, StorageFull
+from store.signing import find_signer, sign_file
 
 POINTS = [f"files.{step}" for step in ("temp_open", "written", "fsynced", "renamed", "folder_fsynced")]
 DIES = """
@@ -159,3 +162,18 @@ def test_free_space_is_asked_for(tmp_path: Path) -> None:
     files.require_free(tmp_path / "not" / "yet", 1)
     with pytest.raises(StorageFull):
         files.require_free(tmp_path, 1 << 60)
+
+
+@pytest.mark.skipif(shutil.which("minisign") is None, reason="minisign is not installed")
+def test_minisign_itself_checks_a_signature(tmp_path: Path) -> None:
+    file = tmp_path / "manifest.json"
+    file.write_text("{}")
+    signature = sign_file(DataRoot(tmp_path), file, "Welsh:")
+    (tmp_path / "manifest.json.minisig").write_text(signature)
+    checked = ["minisign", "-V", "-m", file, "-P", find_signer(file, signature)]
+    assert "Welsh: " in subprocess.run(checked, capture_output=True, text=True, check=True).stdout
+    file.write_text("[]")
+    assert subprocess.run(checked, capture_output=True, check=False).returncode != 0
+    for wrong in (signature, signature.replace("\n", ""), signature.replace(":", "é"), "", "\n\n\n\n"):
+        with pytest.raises(ValueError):
+            find_signer(file, wrong)

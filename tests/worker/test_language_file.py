@@ -114,7 +114,7 @@ def make_forged(source: Path, folder: Path, change: Callable[[Path], object], **
     shutil.rmtree(parts, ignore_errors=True)
     with ZipFile(source) as archive:
         archive.extractall(parts)
-    (parts / "signature.json").unlink(missing_ok=True)
+    (parts / "manifest.json.minisig").unlink(missing_ok=True)
     manifest = json.loads((parts / "manifest.json").read_bytes())
     (parts / "manifest.json").unlink()
     change(parts)
@@ -322,13 +322,12 @@ def test_a_forged_manifest_and_a_forged_signature_are_refused(
             assert target.admin.post("/v1/languages/import", files={"file": data}).json()["code"] in codes
         deep = make_forged(exported["cy"], tmp_path, lambda _: None, padding=json.loads("[" * 30 + "]" * 30))
         refuse(target, deep, "language_file_changed")
-        signature = json.loads(ZipFile(exported["cy"]).read("signature.json"))
-        changes: list[tuple[str, str, Any]] = [("cy", "manifest_sha256", "0" * 64), ("cy", "signature", 7)]
-        changes += [("cy", "public_key", "A" * 43 + "="), ("br", "language", "cy")]  # the last one is of another file
-        for tag, name, value in changes:
-            with ZipFile(exported[tag]) as archive:
+        signature = ZipFile(exported["cy"]).read("manifest.json.minisig").decode()
+        key, other = signature.splitlines()[2].rpartition(" ")[2], f"RWQ{53 * 'A'}"
+        for tag, old, new in (("cy", ",", ";"), ("cy", key, other), ("cy", "RU", "RW"), ("br", ",", ",")):
+            with ZipFile(exported[tag]) as archive:  # the last one is of another file
                 archive.extractall(tmp_path / "signed")
-            (tmp_path / "signed" / "signature.json").write_text(json.dumps(signature | {name: value}))
+            (tmp_path / "signed" / "manifest.json.minisig").write_text(signature.replace(old, new))
             archives.write(tmp_path / "forged", tmp_path / "signed")
             refuse(target, (tmp_path / "forged").read_bytes(), "language_file_changed")
 
@@ -355,6 +354,7 @@ def test_a_hostile_archive_is_refused(exported: dict[str, Path], target: Service
             refuse(target, seal(lambda archive, name=name: archive.writestr(name, "{}")), "language_file_invalid")  # type: ignore[misc]
         large = seal(lambda archive: archive.writestr("tokenizer.json", bytes(100 << 20)))
         bzip2_lzma = [seal(lambda archive: archive.writestr("manifest.json", "{}"), packing) for packing in (12, 14)]
+        refuse(target, seal(lambda archive: archive.writestr("tokenizer.json", "{}")), "language_file_changed")
         for data in (seal(repeat), large, *bzip2_lzma):
             refuse(target, data, "language_file_invalid")
         assert "directory" in refuse(target, seal(write_many), "language_file_invalid")["detail"]
