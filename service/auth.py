@@ -99,7 +99,8 @@ class GuardedRoute(APIRoute):
             request.state.rate = partial(context.rate.list_headers, principal.id)  # as it is when the answer begins
             context.rate.take(principal.id)
             request.state.principal = principal
-            CURRENT.set(_describe_act(request, principal))  # none, too: a connection's requests may share a context
+            request.state.act = _describe_act(request, principal)
+            CURRENT.set(request.state.act)  # none, too: a connection's requests may share a context
             _check_query(request, names)
             if read is None:
                 request.state.body.allow(*context.body_limits[BodyKind.JSON])

@@ -1,8 +1,9 @@
 """A request as it comes in: its middleware, the limits of its body, clients that leave, strict JSON.
 
 The middleware gives each request its context, body and id, a log line, metrics, common headers, and status 500. The
-line of a request that may have changed something also tells what (`target`: the ids of its path), and the label of the
-key. An unexpected exception is logged and answered with `internal_error`; its text is never sent.
+line of a request that may have changed something also tells what (`target`: the ids of its path, or the first of what
+it changed), and the label of the key. An unexpected exception is logged and answered with `internal_error`; its text is
+never sent.
 """
 
 import asyncio
@@ -47,6 +48,7 @@ JSON, MERGE_PATCH, MULTIPART = "application/json", "application/merge-patch+json
 MAX_HEADER_BYTES = 64 << 10  # path, query and header fields
 DISCARD_SECONDS = 5.0  # seconds for which the rest of a body is discarded after its request was refused
 _MAX_TARGET_BYTES = 32 << 10  # bytes of path and query alone
+_MOST_TARGETS = 10  # in a line of the log
 _MAX_HEADERS = 100
 _MAX_DIGITS = 40  # of an integer; no schema accepts a longer one, and int() would be slow
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -181,10 +183,19 @@ class RequestMiddleware:
         }
         if principal and method not in READING and 200 <= status < 400:  # what was refused may be anything, even a key
             fields |= {"label": principal.label} if principal.label else {}
-            fields |= {"target": unquote("/".join(values))} if (values := scope["path_params"].values()) else {}
+            fields |= _list_targets(scope)
         if timing.seconds and _log.isEnabledFor(logging.DEBUG):
             fields["request_time"] = timing.milliseconds
         _log.info("request", extra=fields)
+
+
+def _list_targets(scope: Scope) -> dict[str, object]:
+    """Return what a request changed: what its path names, else the first ids of many; and how many were refused."""
+    act, refused = scope["state"].get("act"), scope["state"].get("refused", 0)
+    changed = [*act.changed] if act else []
+    more = f" and {len(changed) - _MOST_TARGETS:,} more" if len(changed) > _MOST_TARGETS else ""
+    named = unquote("/".join(scope["path_params"].values())) or ", ".join(changed[:_MOST_TARGETS]) + more
+    return ({"target": named} if named else {}) | ({"refused": refused} if refused else {})
 
 
 def _choose_request_id(scope: Scope) -> str:

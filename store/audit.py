@@ -18,7 +18,8 @@ from store.tables import AutoKey, RegistryRow
 class Act:
     """What somebody does: `name` is the method and route of a request, or what a worker did.
 
-    `targets` are the ids that are named where a change notes none itself. `number` is that of the entry once written.
+    `targets` are the ids that are named where a change notes none itself. `number` is that of the entry once written,
+    and `changed` what it names.
     """
 
     actor: str
@@ -27,6 +28,7 @@ class Act:
     request_id: str = ""
     targets: Sequence[str] = ()
     number: int | None = field(default=None, compare=False)
+    changed: dict[str, str] = field(default_factory=dict, compare=False)
 
 
 _ROUNDED = timedelta(microseconds=1)  # the database has more digits of a time than an answer
@@ -97,6 +99,7 @@ def write_acts(session: Session) -> dict[int, Act]:
     written: dict[int, Act] = {}
     for act in {id(act): act for act, _ in noted}.values():
         targets = {name: became for each, became_by in noted if each is act for name, became in became_by.items()}
+        act.changed |= targets
         if act.number is not None:  # an earlier transaction of the same request
             row = session.get_one(AuditRow, act.number)
             row.targets = row.targets | targets

@@ -19,6 +19,7 @@ _FIELDS = (
     "key",
     "label",
     "target",
+    "refused",
     "code",
     "release",
     "count",

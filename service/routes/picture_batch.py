@@ -61,6 +61,7 @@ async def post_batch(
     entries = await context.lanes.batch.run(read)
     del read, request.state.files  # each entry alone holds its bytes, and lets go of them when it is put
     await run_unless_client_leaves(request, _put(entries, context))
+    request.state.refused = sum(not isinstance(entry.outcome, PutResult) for entry in entries)  # for the log
     answer = partial(_make_answer, entries, context, caller, request.state.request_id)
     return await context.answer(answer, without={"items": {"__all__": {"picture": {*without}}}})
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -116,6 +117,20 @@ def test_pictures_without_records_are_posted(service: Service) -> None:
     answer = service.admin.post("/v1/pictures/batch", files=[("picture", ("x", data)) for data in pictures])
     ids = [hashlib.sha256(data).hexdigest() for data in pictures]
     assert list_outcomes(answer) == [(id, "created", 201, None) for id in ids]
+
+
+def test_the_log_tells_what_a_batch_and_a_new_key_changed_and_what_was_refused(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "pictoglot.access"):
+        post(service, [picture(number) for number in range(11)], [{"id": f"l{number:02}"} for number in range(11)])
+        post(service, [picture(1), b"no picture"], [{"id": "l00"}, {"id": "l12"}])
+        post(service, [b"no picture"], [{"id": "l12"}])
+        id = service.key("search").split("_")[1]
+        wait_until(lambda: len(caplog.records) >= 4)
+    (many, _), *lines = [(getattr(each, "target", ""), getattr(each, "refused", 0)) for each in caplog.records]
+    assert len(many.split(", ")) == 10 and many.endswith(" and 1 more")
+    assert lines == [("l00", 1), ("", 1), (id, 0)]
 
 
 def test_to_send_the_same_again_changes_nothing(service: Service) -> None:
