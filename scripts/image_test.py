@@ -75,13 +75,13 @@ def prepare_machine() -> None:
         '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\ncompat_api_enforce_docker_hub = false\n'
         '[network]\nfirewall_driver = "nftables"\n'
     )
-    limits = [
-        f"{name}: !reset null"
-        for name, by in {"mem_limit": "memory", "pids_limit": "pids"}.items()
-        if by not in bounded
-    ]
+    controls = {"mem_limit": "memory", "pids_limit": "pids", "cpus": "cpu"}
+    limits = [f"{name}: !reset null" for name, by in controls.items() if by not in bounded]
+    others = "{" + ", ".join(limits) + "}"
     ours = "{" + ", ".join([*limits, f"ulimits: {{nofile: {files}}}", "image: '${IMAGE}'"]) + "}"
-    (HOME / "override.yml").write_text(f"services:\n  api: {ours}\n  worker: {ours}\n")
+    services = {"api": ours, "worker": ours, "postgres": others, "redis": others}
+    lines = [f"  {name}: {changes}\n" for name, changes in services.items()]
+    (HOME / "override.yml").write_text("".join(["services:\n", *lines]))
 
 
 def _is_installed(package: str) -> bool:

@@ -80,10 +80,12 @@ def test_every_setting_in_the_compose_file_exists(services: dict[str, Any]) -> N
     assert named and {name.removeprefix(PREFIX) for name in named} <= list_names()
 
 
-def test_our_containers_may_write_to_their_data_alone_and_do_nothing_as_root(services: dict[str, Any]) -> None:
-    for name in ("api", "worker"):
-        assert services[name]["read_only"] and services[name]["cap_drop"] == ["ALL"] and services[name]["mem_limit"]
-    assert {"no-new-privileges:true"} == {one for each in services.values() for one in each["security_opt"]}
+def test_containers_write_to_their_volumes_alone_have_limits_and_ours_no_capability(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert service["read_only"] and service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"] and service["pids_limit"], name
+        assert service["mem_limit"] and service["cpus"], name
+        assert ("cap_add" in service) == (name in ("postgres", "redis"))
 
 
 def test_kubernetes_accepts_what_kustomize_builds_and_no_secret_is_in_it() -> None:
