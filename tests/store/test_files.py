@@ -170,7 +170,7 @@ def test_minisign_itself_checks_a_signature(tmp_path: Path) -> None:
     file.write_text("{}")
     signature = sign_file(DataRoot(tmp_path), file, "Welsh:")
     (tmp_path / "manifest.json.minisig").write_text(signature)
-    checked = ["minisign", "-V", "-m", file, "-P", find_signer(file, signature)]
+    checked = ["minisign", "-V", "-m", str(file), "-P", find_signer(file, signature)]
     assert "Welsh: " in subprocess.run(checked, capture_output=True, text=True, check=True).stdout
     file.write_text("[]")
     assert subprocess.run(checked, capture_output=True, check=False).returncode != 0
