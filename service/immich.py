@@ -35,6 +35,7 @@ _READY_SECONDS, _KNOWN_SECONDS, _LOG_SECONDS = 1.0, 5.0, 60.0  # how long an ans
 _PING_TIMEOUT, _TIMEOUT = 1.5, 60.0
 _UPSTREAM_TIMEOUT = 600.0  # it loads models, and may fetch them first
 _LONGEST = 1_000  # letters, as the service reads them; the stock service reads the beginning, too
+_UNKNOWN = "shared"  # in the place of the language that a text did not tell
 _NO_LANGUAGE = {"dev", "null", "undefined", ""}
 _log = logging.getLogger(__name__)
 Entries = dict[str, dict[str, dict[str, Any]]]  # task, type, and what it is asked with
@@ -44,8 +45,9 @@ Entries = dict[str, dict[str, dict[str, Any]]]  # task, type, and what it is ask
 class AdapterSettings:
     """Where the two services are, and which requests are ours.
 
-    `language` is `hint`: the language of Immich's interface where that was taught, else by the text; `auto`: by the
-    text; or a tag. `dimension` is that of Immich's vectors, to which shorter ones are filled up with zeros.
+    `language` is `hint`: by the text, and where that is one word or does not tell, the language of Immich's interface
+    if that was taught; `auto`: by the text; or a tag. `dimension` is that of Immich's vectors, to which shorter ones
+    are filled up with zeros.
     """
 
     address: str
@@ -128,7 +130,8 @@ class Adapter:
     async def _answer_ours(self, ours: Mapping[str, Mapping[str, Any]], form: FormData) -> dict[str, Any]:
         answer: dict[str, Any] = {}
         if (question := ours.get(TEXTUAL)) is not None:
-            answer[CLIP] = await self._embed(_read_text(form), await self._choose_language(question))
+            text = _read_text(form)
+            answer[CLIP] = await self._embed(text, *await self._list_languages(text, question))
         if VISUAL in ours:
             data = await _read_image(form)
             width, height = _measure(data)
@@ -136,12 +139,18 @@ class Adapter:
             answer |= {CLIP: await self._embed(url, "auto"), "imageHeight": height, "imageWidth": width}
         return answer
 
-    async def _embed(self, content: str, language: str) -> str:
-        """Return the vector of a text or a picture as JSON of exactly `dimension` numbers."""
-        answer = await self.service.post("/v1/embeddings", json={"input": content, "language": language})
-        if answer.status_code == 404 and language != "auto":  # it was rolled back a moment ago
+    async def _embed(self, content: str, language: str, otherwise: str = "auto") -> str:
+        """Return the vector of a text or a picture as JSON of exactly `dimension` numbers.
+
+        `otherwise` is the language of a text that does not tell, or whose language was rolled back a moment ago.
+        """
+        answer = await self._ask(content, language)
+        if answer.status_code == 404 and language != "auto":
             self._taught = (-_KNOWN_SECONDS, frozenset())
-            answer = await self.service.post("/v1/embeddings", json={"input": content, "language": "auto"})
+            answer = await self._ask(content, "auto")
+        elif otherwise != "auto" and answer.is_success and answer.json()["languages"] == [_UNKNOWN]:
+            again = await self._ask(content, otherwise)
+            answer = again if again.is_success else answer
         if answer.status_code != 200:
             raise Refusal(
                 503 if answer.status_code in (408, 429) else max(answer.status_code, 400), _read_detail(answer)
@@ -152,13 +161,20 @@ class Adapter:
             raise Refusal(500, f"the base has {len(vector)} dimensions, more than Immich's {dimension}")
         return json.dumps(vector + [0.0] * (dimension - len(vector)), separators=(",", ":"))
 
-    async def _choose_language(self, question: Mapping[str, Any]) -> str:
-        """Return the language in which a text is read."""
+    async def _ask(self, content: str, language: str) -> httpx.Response:
+        return await self.service.post("/v1/embeddings", json={"input": content, "language": language})
+
+    async def _list_languages(self, text: str, question: Mapping[str, Any]) -> list[str]:
+        """Return in which language a text is read, and in which if that does not tell.
+
+        Measured: a longer text tells by itself, and English ones lose much in another language; single words little.
+        """
         if self.settings.language != "hint":
-            return self.settings.language
+            return [self.settings.language]
         options = question.get("options")
         hint = options.get("language") if isinstance(options, dict) else None
-        return look_up(hint, await self._list_taught()) if isinstance(hint, str) else "auto"
+        taught = look_up(hint, await self._list_taught()) if isinstance(hint, str) else "auto"
+        return ["auto", taught] if " " in text.strip() else [taught]
 
     async def _list_taught(self) -> frozenset[str]:
         if time.monotonic() - self._taught[0] >= _KNOWN_SECONDS:

@@ -44,7 +44,7 @@ def serve(
         typer.Option(help="Who encodes pictures. `here`: with any base, and Immich has to encode all anew."),
     ] = "upstream",
     language: Annotated[
-        str, typer.Option(help="`hint`: of Immich's pages, if taught, else by the text; `auto`: by the text; or a tag.")
+        str, typer.Option(help="`hint`: by the text, else of Immich's pages, if taught; `auto`: by the text; or a tag.")
     ] = "hint",
     dimension: Annotated[
         int | None, typer.Option(min=1, help="Numbers of the vectors that Immich stores, if the base has fewer.")

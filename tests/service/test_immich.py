@@ -81,6 +81,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with running(tmp_path_factory.mktemp("home")) as service:
         for tag in ("de", "pt"):
             service.learn(tag)
+        service.put("a", en=["a dog on the road", "a red apple"]).raise_for_status()
+        service.context.live.refresh()
         yield service
 
 
@@ -105,11 +107,11 @@ class Adapters:
         return self._started[key]
 
     def __call__(
-        self, entries: object, text: str | None = None, image: bytes | None = None, **settings: Any
+        self, entries: object, text: str | None = None, image: bytes | None = None, name: str = "blob", **settings: Any
     ) -> httpx.Response:
         form: dict[str, Any] = {"entries": (None, entries if isinstance(entries, str) else json.dumps(entries))}
         form |= {} if text is None else {"text": (None, text)}
-        form |= {} if image is None else {"image": ("blob", image, "application/octet-stream")}
+        form |= {} if image is None else {"image": (name, image, "application/octet-stream")}
         return httpx.post(f"{self.start(**settings)}/predict", files=form, timeout=PATIENCE)
 
 
@@ -134,16 +136,19 @@ def read(answer: httpx.Response) -> NDArray[np.float32]:
     return np.array(json.loads(answer.json()["clip"]), dtype=np.float32)
 
 
-def test_a_text_is_read_in_the_language_of_the_hint_and_equal_to_the_bit(ask: Adapters, site: Service) -> None:
+def test_a_text_tells_its_language_else_the_hint_does_equal_to_the_bit(ask: Adapters, site: Service) -> None:
     for hint, version in {"de": 1, "de_AT": 1, "pt-BR": 2, "de-null": 1}.items():
-        assert np.array_equal(read(ask(make_textual(hint), "ein Hund")), make_text_vector(version, "ein Hund")), hint
+        for text in ("Hund", "zq xq"):  # one word, and two that no language has
+            assert np.array_equal(read(ask(make_textual(hint), text)), make_text_vector(version, text)), hint
     alone = site.admin.post("/v1/embeddings", json={"input": "ein roter Apfel"}).json()
     for other in ("dev", "en", "en-US", "fr", None):
         mine = read(ask(make_textual(other), "ein roter Apfel"))
         assert np.array_equal(mine, np.array(alone["data"][0]["embedding"], dtype=np.float32)), other
-    assert np.array_equal(read(ask(make_textual("de"), "a dog", language="pt")), make_text_vector(2, "a dog"))
-    own = ask(make_textual("de", "pictoglot/ViT-B-16__other"), "ein Hund", dimension=600)
-    assert np.array_equal(read(own)[: len(make_text_vector(1, "x"))], make_text_vector(1, "ein Hund"))
+    english = "a dog on the road"
+    assert np.array_equal(read(ask(make_textual("de"), english)), make_text_vector(0, english))
+    assert np.array_equal(read(ask(make_textual("de"), english, language="pt")), make_text_vector(2, english))
+    own = ask(make_textual("de", "pictoglot/ViT-B-16__other"), "Hund", dimension=600)
+    assert np.array_equal(read(own)[: len(make_text_vector(1, "x"))], make_text_vector(1, "Hund"))
     assert len(read(own)) == 600 and not read(own)[len(make_text_vector(1, "x")) :].any()
 
 
@@ -174,6 +179,8 @@ def test_other_tasks_pictures_and_models_go_on_byte_for_byte_and_mixed_ones_are_
     assert np.allclose(read(mixed), make_picture_vector(motif(3)), atol=0.05)
     assert upstream.entries[-1] == OTHER and mixed.json()["facial-recognition"] == {"from": "upstream"}
     assert (mixed.json()["imageHeight"], mixed.json()["imageWidth"]) == (48, 48)
+    opencloud = ask(make_visual(), image=picture(3), name="image", pictures="here", dimension=512)
+    assert len(read(opencloud)) == 512
     upstream.status = 500
     assert ask(OTHER, image=picture(1)).status_code == 500
 
@@ -215,14 +222,14 @@ def test_searches_go_on_while_a_language_is_taught_and_rolled_back(ask: Adapters
 def test_a_client_in_nodes_own_fetch_is_answered(ask: Adapters) -> None:
     photo = base64.b64encode(picture(4)).decode()
     asked = [
-        {"entries": make_textual("de"), "text": "ein Hund"},
+        {"entries": make_textual("de"), "text": "Hund"},
         {"entries": {**make_visual(), **OTHER}, "image": photo},
     ]
     command = ["node", "--input-type=module", "-e", NODE, ask.start(pictures="here"), json.dumps(asked)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     text, image = json.loads(done.stdout)
-    assert np.array_equal(np.array(json.loads(text["body"]["clip"]), dtype=np.float32), make_text_vector(1, "ein Hund"))
+    assert np.array_equal(np.array(json.loads(text["body"]["clip"]), dtype=np.float32), make_text_vector(1, "Hund"))
     assert image["status"] == 200 and {*image["body"]} == {"clip", "imageHeight", "imageWidth", "facial-recognition"}
 
 
