@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,8 @@ def name_person(user: str, groups: str, *more: tuple[str, str | bytes], secret: 
     return [*named, *([] if secret is None else [("X-Proxy-Secret", secret)]), *more]
 
 
-def make_key(context: Context, scope: Scope, collections: list[str] | None = None) -> str:
-    return context.keys.create(scope, "a program", None, collections)[1]
+def make_key(context: Context, scope: Scope, collections: list[str] | None = None, ends: datetime | None = None) -> str:
+    return context.keys.create(scope, "a program", ends, collections)[1]
 
 
 def begin(context: Context, subject: str, *groups: str, seconds: float = 3_600.0, salt: bytes | None = None) -> str:
@@ -133,9 +134,26 @@ def list_keys(context: Context) -> Iterator[Caller]:
     yield Caller("the settings' key", give_key(ADMIN_KEY), "admin")
     revoked = make_key(context, "admin")
     context.keys.revoke(revoked.split("_")[1])
-    wrong = {"revoked": revoked, "unknown": f"pk_{'0' * 12}_{'x' * 43}", "altered": f"{bound[:-1]}!", "empty": ""}
+    wrong = {
+        "revoked": revoked,
+        "expired": make_key(context, "admin", ends=datetime.now(UTC) - timedelta(seconds=1)),
+        "unknown": f"pk_{'0' * 12}_{'x' * 43}",
+        "altered": f"{bound[:-1]}!",
+        "empty": "",
+        "a beginning": ADMIN_KEY[:-1],
+        "10 kB": "x" * 10_000,
+    }
     for name, key in wrong.items():
         yield Caller(f"a key: {name}", give_key(key), code="invalid_api_key")
+    malformed: dict[str, Headers] = {
+        "an empty header": [("X-API-Key", "")],
+        "not ASCII": [("X-API-Key", "é".encode())],
+        "no scheme": [("Authorization", ADMIN_KEY)],
+        "another scheme": [("Authorization", f"Basic {ADMIN_KEY}")],
+        "two headers": give_key(ADMIN_KEY, ("X-API-Key", ADMIN_KEY)),
+    }
+    for name, headers in malformed.items():
+        yield Caller(f"a key: {name}", headers, code="invalid_api_key")
 
 
 def list_proxied(context: Context) -> Iterator[Caller]:
@@ -242,6 +260,7 @@ def run_walk(home: Path, choose: Callable[[Caller], bool] = lambda _: True) -> W
     return walk
 
 
+@pytest.mark.row("A1", "A2", "A3")
 def test_nobody_is_let_in_who_should_not_be(tmp_path: Path) -> None:
     walk = run_walk(tmp_path)
     assert walk.wrong == []

@@ -179,6 +179,7 @@ def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str
     assert body["request_id"] == response.headers["x-request-id"]
     assert all(set(place) == {"location", "code"} for place in body["errors"])
     assert ("retry-after" in response.headers) == (status in (429, 503))
+    assert response.headers.get("www-authenticate") == ("Bearer" if status == 401 else None)
     return body
 
 
