@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from service.auth import get_guard
-from tests.contract.test_routes import GUARDED, NAMES, every_route
+from tests.contract.test_routes import GUARDED, NAMES
 from tests.patience import PATIENCE
 from tests.service.harness import Service, assert_problem, picture, running
 from tests.service.test_match import calibrate
@@ -166,18 +166,6 @@ def test_a_bound_key_is_told_no_chances_because_all_collections_were_measured(ke
     bound, unbound = (http.post("/v1/search/pictures", json=ask).json() for http in (keys.bound, keys.unbound))
     assert [hit["match"] for hit in bound["items"]] == [None] * 3 and bound["warnings"] == ["match_unknown"]
     assert bound["below_min_match"] is None and unbound["below_min_match"] > 0
-
-
-@every_route
-def test_a_route_that_is_not_made_for_bound_keys_is_closed_to_them(keys: Keys, method: str, route: Any) -> None:
-    path = route.path.replace("{id}", FAR).replace("{number}", "1").replace("{tag}", "de")
-    answer = keys.bound.request(method, path)
-    if get_guard(route.endpoint).allows_bound_keys:
-        assert answer.status_code not in (401, 403)
-        assert "{id}" not in route.path or answer.status_code in (404, 415), answer.text
-    else:
-        assert_problem(answer, 403, "insufficient_scope")
-    assert SECRET not in answer.text
 
 
 def test_only_these_routes_are_made_for_bound_keys() -> None:

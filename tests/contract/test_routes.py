@@ -23,7 +23,6 @@ OPEN = {
 ROUTES = [(method, route) for route in list_routes(create_app(None)) for method in sorted(route.methods or ())]
 GUARDED = [(method, route) for method, route in ROUTES if route.path not in OPEN]
 NAMES = [f"{method} {route.path}" for method, route in GUARDED]
-every_route = pytest.mark.parametrize(("method", "route"), GUARDED, ids=NAMES)
 
 
 @pytest.fixture(scope="module")

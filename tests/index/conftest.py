@@ -50,13 +50,25 @@ def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def empty(request: pytest.FixtureRequest, index: str, tmp_path: Path) -> Iterator[World]:
-    """An empty gallery whose vector sets this engine keeps."""
+def open_empty(request: pytest.FixtureRequest, index: str, home: Path) -> Iterator[World]:
+    """Yield an empty gallery whose vector sets this engine keeps."""
     url = request.getfixturevalue("postgresql_url") if index == "pgvector" else None
-    world = World(tmp_path, url, index=index)
+    world = World(home, url, index=index)
     yield world
     world.close()
+
+
+@pytest.fixture
+def empty(request: pytest.FixtureRequest, index: str, tmp_path: Path) -> Iterator[World]:
+    """An empty gallery, for each engine in turn."""
+    yield from open_empty(request, index, tmp_path)
+
+
+@pytest.fixture(params=ENGINES[1:])
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """An empty gallery, for each engine that has vectors elsewhere than in files of ours."""
+    with reachable(request.param, tmp_path) as index:
+        yield from open_empty(request, index, tmp_path)
 
 
 def unit(rows: int, seed: int = 0, dimension: int = DIMENSION) -> Matrix:

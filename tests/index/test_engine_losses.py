@@ -3,7 +3,7 @@
 import shutil
 import socket
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -24,24 +24,17 @@ from index.sealing import EngineSealer
 from index.sources import PictureSource, apply_changes
 from index.vectors import Identity, VectorRows
 from store.errors import IndexLost, IndexUnavailable, StorageFull
-from tests.index.conftest import PICTURES, reachable
+from tests.index.conftest import PICTURES
 from tests.index.world import Clock, World, ask, fail_with, find_pictures, put, score_pictures, wait_until
 from tests.patience import bound_time
 
 
-@pytest.fixture(params=["pgvector", "milvus"])
-def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """PICTOGLOT_INDEX of an engine."""
-    with reachable(request.param, tmp_path) as url:
-        yield url
-
-
 @pytest.fixture
-def world(empty: World) -> World:
+def world(remote: World) -> World:
     """A gallery of four pictures, sealed in an engine."""
-    put(empty.serve(), 1, 2, 3, 4)
-    empty.seal()
-    return empty
+    put(remote.serve(), 1, 2, 3, 4)
+    remote.seal()
+    return remote
 
 
 def open_another_client(world: World) -> PgVector | Milvus:

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from milvus_lite.server_manager import server_manager_instance
 from sqlalchemy import text
 
 from index.engine import Engine, EngineView, pgvector
@@ -25,19 +23,9 @@ from tests.index.world import World, ask, find_pictures, put
 PICTURES = Identity("pictures", "f" * 64, 32)
 
 
-@pytest.fixture(params=["pgvector", "milvus"])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    """An empty gallery whose vector sets this engine keeps."""
-    if request.param == "pgvector":
-        world = World(tmp_path, request.getfixturevalue("postgresql_url"), index="pgvector")
-        yield world
-        world.close()
-        return
-    file = str(tmp_path / "milvus.db")
-    world = World(tmp_path, index=f"milvus+{server_manager_instance.start_and_get_uri(file)}")
-    yield world
-    world.close()
-    server_manager_instance.release_server(file)
+@pytest.fixture
+def world(remote: World) -> World:
+    return remote
 
 
 def get_engine(world: World) -> Engine:

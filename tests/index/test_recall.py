@@ -1,13 +1,11 @@
 """Recall as an operator reads it: what searches find against an exact scan."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
-from milvus_lite.server_manager import server_manager_instance
 
 from index import ivf, recall
 from index.engine import Engine, FoundRows
@@ -95,25 +93,17 @@ def test_an_empty_set_has_none(world: World) -> None:
 PICTURES = 400
 
 
-@pytest.fixture(params=["pgvector", "milvus"])
-def in_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+@pytest.fixture
+def in_engine(remote: World) -> World:
     """Four hundred pictures, sealed in an engine, and five captions."""
-    file = str(tmp_path / "milvus.db")
-    if request.param == "pgvector":
-        world = World(tmp_path, request.getfixturevalue("postgresql_url"), index="pgvector")
-    else:
-        world = World(tmp_path, index=f"milvus+{server_manager_instance.start_and_get_uri(file)}")
     pictures = [
         NewPicture(f"n{number}", digest(number + 100), 9, 9, None, vector)
         for number, vector in enumerate(unit(PICTURES, 1, DIMENSION))
     ]
-    world.gallery.put(pictures, world.encoder.image_fingerprint)
-    put(world.serve(), *range(5))
-    world.seal()
-    yield world
-    world.close()
-    if request.param == "milvus":
-        server_manager_instance.release_server(file)
+    remote.gallery.put(pictures, remote.encoder.image_fingerprint)
+    put(remote.serve(), *range(5))
+    remote.seal()
+    return remote
 
 
 def get_engine(world: World) -> Engine:

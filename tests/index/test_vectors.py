@@ -62,34 +62,6 @@ def merge(root: DataRoot, vector_set: VectorSet) -> VectorSet:
     return replace(vector_set, parts=(segment.read(root, written, PICTURES),))
 
 
-@pytest.fixture(scope="module")
-def mixed(shared_root: DataRoot) -> tuple[VectorSet, Matrix]:
-    """Pictures 0 to 2,399 with these vectors in three segments and a tail; a key is the picture's number."""
-    vectors, entries = stored(2_400, seed=1), names(2_400)
-    parts = [sealed(shared_root, vectors[at : at + 700], entries[at : at + 700], at) for at in (0, 700, 1_400)]
-    return set_of(*parts, tail=tail(vectors[2_100:], entries[2_100:], 2_100)), vectors
-
-
-@pytest.mark.parametrize("k", [1, 3, 10, 100, 5_000])
-def test_a_search_finds_exactly_what_brute_force_finds(k: int, mixed: tuple[VectorSet, Matrix]) -> None:
-    vector_set, vectors = mixed
-    assert vector_set.count == 2_400
-    for query in unit(5, seed=2):
-        assert vector_set.search(query, k) == brute_force(query, vectors, names(2_400), k)
-
-
-def test_equal_vectors_are_ordered_by_entry_and_none_is_lost(root: DataRoot) -> None:
-    """In all parts; rows are in another order than entries."""
-    vectors, entries = np.repeat(stored(3, seed=3), 200, axis=0), names(600)
-    order = np.random.default_rng(0).permutation(600)
-    mixed, shuffled = np.ascontiguousarray(vectors[order]), [entries[row] for row in order]
-    parts = [sealed(root, mixed[at : at + 200], shuffled[at : at + 200], at) for at in (0, 200)]
-    vector_set = set_of(*parts, tail=tail(mixed[400:], shuffled[400:], 400))
-    for k in (1, 10, 250):
-        query = stored(3, seed=3)[1]
-        assert vector_set.search(query, k) == brute_force(query, vectors, entries, k)
-
-
 @pytest.mark.parametrize("rows", [1, 2, 7, 64, 1_000])
 def test_a_score_has_the_same_bits_whatever_else_is_in_the_matrix(rows: int) -> None:
     vectors, query = unit(rows, seed=4, dimension=512), unit(1, seed=5, dimension=512)[0]
@@ -186,8 +158,9 @@ def test_any_history_answers_as_brute_force_over_what_is_left(
             assert found.vectors.astype(np.float32).tobytes() == each.vectors.tobytes()
 
 
-def test_what_did_not_change_is_not_waiting_to_be_sealed(mixed: tuple[VectorSet, Matrix]) -> None:
-    old, vectors = mixed
+def test_what_did_not_change_is_not_waiting_to_be_sealed(root: DataRoot) -> None:
+    vectors, entries = stored(20, seed=1), names(20)
+    old = set_of(sealed(root, vectors[:10], entries[:10]), tail=tail(vectors[10:], entries[10:], 10))
     same = {"p00007": VectorRows(numbered(7), (Entry("p00007"),), vectors[7:8]), "unknown": gone()}
     again = old.replace_rows(same, change=4)
     assert (again.change, again.waiting, again.parts, again.tail) == (4, 0, old.parts, old.tail)

@@ -226,13 +226,6 @@ def test_a_rollback_sent_twice_with_the_expected_release_happens_once(learned: S
     assert roll_back(learned, "cy").json()["to_version"] is None
 
 
-def test_a_dry_run_with_an_old_expected_release_is_refused(learned: Service) -> None:
-    seen = learned.context.live.current.release.number
-    assert roll_back(learned, "cy", expected=seen, dry_run=True).json()["release"] == seen
-    roll_back(learned, "fr")
-    assert_problem(roll_back(learned, "cy", expected=seen, dry_run=True), 409, "alias_moved")
-
-
 def test_an_idempotency_key_gives_the_first_answer_again(learned: Service) -> None:
     headers = {"Idempotency-Key": "a1"}
     path = "/v1/admin/languages/cy/rollback"

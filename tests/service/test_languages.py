@@ -207,6 +207,7 @@ def test_cancelling(fresh: Service) -> None:
         ("/v1/versions/99", "version_not_found"),
         ("/v1/versions/99999999999", "version_not_found"),
         ("/v1/versions/-1", "version_not_found"),
+        *((f"/v1/versions/{number}/report", "version_not_found") for number in (99, 99999999999, -1)),
         ("/v1/versions/" + "9" * 99, "version_not_found"),
     ],
 )

@@ -18,11 +18,15 @@ ZALGO = "a" + "\u0301" * 999
         ("", "empty_text"),
         ("  \u00a0\u3000", "empty_text"),
         ("\u200b\u200d\ufeff", "empty_text"),
+        ("…!?", "empty_text"),
+        ("\u202e", "empty_text"),
         ("\x00", "text_invalid_unicode"),
         ("a\x07b", "text_invalid_unicode"),
         ("a\uffff", "text_invalid_unicode"),
         ("a\ufdd0", "text_invalid_unicode"),
+        *((f"a{bad}", "text_invalid_unicode") for bad in ("\x9f", "\x1c", "\U0001ffff", "\x85\x00")),
         ("a" * 1_001, "text_too_long"),
+        ("a " * 4_000, "text_too_long"),
         ("a" + "\u0315\u0300" * 16_000, "text_too_long"),  # whose accents NFC sorts, in the square of their number
     ],
 )

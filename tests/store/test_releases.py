@@ -12,10 +12,6 @@ from tests.registries import publish_release
 from tests.store.steps import begin, promote, race, teach, write
 
 
-def publish(registry: Registry, expected: int, actor: str = "t") -> Release:
-    return publish_release(registry, expected=expected, shared=0, languages={}, actor=actor, reason="r")
-
-
 def test_a_published_release_serves_and_always_has_the_built_in_language(registry: Registry) -> None:
     first = registry.releases.get_serving()
     assert (first.number, first.shared, first.languages) == (1, 0, {"en": 0})
@@ -23,16 +19,6 @@ def test_a_published_release_serves_and_always_has_the_built_in_language(registr
     made = publish_release(registry, expected=2, shared=1, languages={"cy": 1, "en": 1}, actor="ann", reason="why")
     assert registry.releases.get_serving() == registry.releases.get(3) == made
     assert (made.languages, made.actor, made.reason) == ({"cy": 1, "en": 0}, "ann", "why")
-
-
-@pytest.mark.row("R1")
-def test_of_racing_publications_one_wins(registry: Registry) -> None:
-    for _ in range(20):
-        expected = registry.releases.get_serving().number
-        answers = race(partial(publish, registry, expected, "a"), partial(publish, registry, expected, "b"))
-        won = [answer for answer in answers if isinstance(answer, Release)]
-        assert {type(answer) for answer in answers} == {Release, AliasMoved}
-        assert registry.releases.get_serving() == won[0]
 
 
 def test_promotion_routes_the_language_and_moves_shared_unless_told_not_to(registry: Registry) -> None:
