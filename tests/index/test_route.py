@@ -87,11 +87,6 @@ def test_a_tie_gives_a_warning() -> None:
     assert route("auto", "the dogs", ["en", "sco"], twins).warnings == ("detection_tie",)
 
 
-def test_a_script_of_no_served_language_gives_a_warning() -> None:
-    assert route("auto", "తెలుగు", CAPTIONS).warnings == ("language_not_supported",)
-    assert route("auto", "తెలుగు", [*CAPTIONS, "te"]).warnings == ("language_not_supported",)
-
-
 ENGLISH = ["a red apple", "a small dog", "the sea and the sun"]
 WELSH = ["afal coch", "ci bach", "y môr a'r haul"]
 

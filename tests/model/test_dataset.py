@@ -17,10 +17,8 @@ import pytest
 
 from model.dataset import Dataset, read, tables, validate
 from store.errors import (
-    DatasetInvalid,
     DatasetTooSmall,
     PictoglotError,
-    UnsupportedMedia,
 )
 
 Item = dict[str, Any]
@@ -265,15 +263,6 @@ WHOLE_FILES: list[tuple[str, bytes]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "data"), WHOLE_FILES)
-def test_a_file_that_is_no_dataset_is_refused_as_a_whole(reader: Reader, kind: str, data: bytes) -> None:
-    """Behind what is wrong stands what to do: after a semicolon, a colon or a comma."""
-    error = reader.refusal(data)
-    assert isinstance(error, DatasetInvalid)
-    assert error.extra["kind"] == kind
-    assert has_no_codes(error.detail) and re.search("[;:,] ", error.detail)
-
-
 def has_no_codes(detail: str) -> bool:
     """Whether a sentence has no name of a fault, as programs have it; names of columns stand in backticks."""
     return re.search(r"[a-z]_[a-z]", re.sub("`[^`]*`", "", detail)) is None
@@ -304,12 +293,6 @@ ARCHIVES = {
     "tar.gz": gzip.compress(tarred("/abs")),
     "gz.gz": gzip.compress(gzip.compress(b"a\tb\n")),
 }
-
-
-@pytest.mark.row("E16")
-@pytest.mark.parametrize("data", ARCHIVES.values(), ids=ARCHIVES)
-def test_archives_are_not_read(reader: Reader, data: bytes) -> None:
-    assert isinstance(reader.refusal(data), UnsupportedMedia)
 
 
 def test_fewer_than_64_usable_rows_are_too_few(reader: Reader) -> None:

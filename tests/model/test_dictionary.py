@@ -10,7 +10,7 @@ import pytest
 
 from model.dataset import Dataset, read, validate
 from model.dataset.explanations import FAULTS, LEFT_OUT, describe_fault, suggest_remedy
-from store.errors import DatasetInvalid, DatasetLanguageMismatch, DatasetTooSmall, PictoglotError, UnsupportedMedia
+from store.errors import DatasetTooSmall, PictoglotError
 from tests.model.spreadsheets import write_xlsx
 from tests.model.test_dataset import has_no_codes
 
@@ -239,22 +239,6 @@ def test_one_gloss_for_everything_is_refused_with_the_reason(read_entries: Reade
     assert isinstance(refused, DatasetTooSmall) and isinstance(report := refused.extra["report"], dict)
     assert f"450 {LEFT_OUT['common_gloss']}" in refused.detail
     assert report["dictionary"]["left_out"] == {"common_gloss": 450}
-
-
-def test_a_dictionary_of_another_script_is_refused_as_such(read_entries: Reader) -> None:
-    refused = refuse(read_entries([make_entry(f"слово{n}", f"word {n}") for n in range(500)]))
-    assert isinstance(refused, DatasetLanguageMismatch)
-
-
-def test_faults_are_refused_and_told_as_those_of_captions(read_entries: Reader) -> None:
-    refused = refuse(read_entries([{"word": "Hund", "glosses": "dog"}] * 100))
-    assert isinstance(refused, DatasetInvalid) and "100 with glosses that are no list" in refused.detail
-
-
-@pytest.mark.parametrize("data", [b"word,gloss\nHund,dog\n", b'[{"word": "Hund"}]', b"PK\x03\x04", b"", b"\xff\xfeH"])
-def test_another_file_than_json_lines_is_refused(read_entries: Reader, data: bytes) -> None:
-    with pytest.raises((DatasetInvalid, UnsupportedMedia)):
-        read_entries(data)
 
 
 def test_a_word_list_may_be_a_spreadsheet_whose_first_row_names_the_columns_or_not(read_entries: Reader) -> None:

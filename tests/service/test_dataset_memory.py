@@ -2,11 +2,8 @@
 
 import gzip
 import json
-import os
-import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 
@@ -19,8 +16,7 @@ from model.dataset.child import MEMORY, DatasetChecker, Submission
 from store.errors import DatasetInvalid, RegistryUnavailable
 from tests.faults.test_api_faults import started
 from tests.model.spreadsheets import write_xlsx
-from tests.patience import count_unread
-from tests.service.harness import assert_problem, wait_until
+from tests.service.harness import assert_problem
 
 pytestmark = pytest.mark.row("F9")
 SLACK = 48 << 20  # bytes that the service may take beside what it had
@@ -117,41 +113,6 @@ def count_usable(checker: DatasetChecker, folder: Path) -> object:
     """Count the usable rows of a small dataset."""
     (folder / "small").write_bytes(ROWS)
     return checker.check(Submission(folder / "small", "cy", [], ["en"]), list, list).report["usable"]
-
-
-def stop_child(checker: DatasetChecker) -> int:
-    """Stop its only child, and return its process id when it has stopped: until then it may read its pipe."""
-    (pid,) = checker.pids
-    os.kill(pid, signal.SIGSTOP)
-    wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
-    return pid
-
-
-def test_a_child_that_takes_too_long_refuses_that_dataset_alone(
-    checker: DatasetChecker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert count_usable(checker, tmp_path) == 80
-    pid = stop_child(checker)
-    with monkeypatch.context() as hasty, pytest.raises(DatasetInvalid, match="limits on time and memory"):
-        hasty.setattr(child, "_SECONDS", 0.5)
-        count_usable(checker, tmp_path)
-    assert not psutil.pid_exists(pid) and count_usable(checker, tmp_path) == 80
-
-
-@pytest.mark.parametrize("first", [ROWS, b""], ids=["accepted", "refused"])
-def test_a_dataset_whose_child_is_killed_is_read_by_another(
-    checker: DatasetChecker, tmp_path: Path, first: bytes
-) -> None:
-    """As by a kernel that is short of memory. Whatever the child has answered before, it was not a fresh one."""
-    (tmp_path / "first").write_bytes(first)
-    with nullcontext() if first else pytest.raises(DatasetInvalid):
-        checker.check(Submission(tmp_path / "first", "cy", [], ["en"]), list, list)
-    pid = stop_child(checker)
-    with ThreadPoolExecutor(1) as client:
-        answer = client.submit(count_usable, checker, tmp_path)
-        wait_until(lambda: count_unread(pid) > 0)
-        os.kill(pid, signal.SIGKILL)
-        assert answer.result() == 80
 
 
 def test_a_child_that_took_much_memory_ends_after_its_dataset(

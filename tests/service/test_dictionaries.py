@@ -59,11 +59,6 @@ def test_a_dictionary_that_teaches_nothing_is_refused(service: Service, case: st
         )
 
 
-def test_the_reason_is_told(service: Service) -> None:
-    report = teach(service, make_dictionary(500, "apple"), dry_run="true").json()["report"]
-    assert report["dictionary"]["left_out"] == {"common_gloss": 450}
-
-
 def test_a_dictionary_is_queued_once_under_its_key(fresh: Service) -> None:
     key = {"Idempotency-Key": "one"}
     first = teach(fresh, make_dictionary(), headers=key)

@@ -1,6 +1,7 @@
 """Teaching languages over HTTP, as far as it needs no worker."""
 
 import json
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from service.schemas.languages import TeachingSettings
+from tests.model.test_dataset import ARCHIVES, WHOLE_FILES, has_no_codes
 from tests.patience import bound_time
 from tests.s3_server import S3Server
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, learn, running, wait_until
@@ -39,29 +41,28 @@ def test_a_dry_run_says_that_one_held_out_text_is_too_few(service: Service) -> N
             assert body["detail"].startswith("all held-out captions are of one text; at least 2 are needed")
 
 
-BAD: dict[str, bytes] = {
-    "empty": b"",
-    "all duplicates": make_dataset(1) * 200,
-    "30 % blank": make_dataset(70) + b'{"caption": " ", "english": "x"}\n' * 30,
-    "wrong columns": b'{"text": "a"}\n' * 100,
-    "not utf-8": make_dataset().replace(b"afal", b"\xe4fal"),
-    "mixed line ends": make_dataset(40) + make_dataset(40).replace(b"\n", b"\r\n"),
-    "a line of 10 MB": make_dataset() + b'{"caption": "' + b"a" * (10 << 20) + b'"}\n',
-    "no dataset at all": b"\x00\x01\x02",
-}
+WRONG = (
+    *WHOLE_FILES,
+    ("", make_dataset(1) * 200),  # all but one are repetitions
+    ("", b'{"text": "a"}\n' * 100),  # every row is faulty
+    ("wrong_columns", b"\x00\x01\x02"),
+)
+BLANK = make_dataset(70) + b'{"caption": " ", "english": "x"}\n' * 30
 
 
 @pytest.mark.row("E1")
-@pytest.mark.parametrize("case", BAD)
-def test_a_bad_dataset_is_refused_with_its_faults(service: Service, case: str) -> None:
+@pytest.mark.parametrize(("kind", "data"), WRONG)
+def test_a_file_that_is_no_dataset_is_refused_as_a_whole(service: Service, kind: str, data: bytes) -> None:
+    """Behind what is wrong stands what to do: after a semicolon, a colon or a comma."""
     with assert_state_unchanged(service):
-        answer = teach(service, data=BAD[case])
-    assert_code(answer, 422, "dataset_invalid")
+        refused = assert_code(teach(service, data=data), 422, "dataset_invalid")
+    assert refused.get("kind", "") == kind
+    assert has_no_codes(refused["detail"]) and re.search("[;:,] ", refused["detail"])
 
 
 @pytest.mark.row("E1")
 def test_a_refused_dataset_names_lines_and_counts(service: Service) -> None:
-    body = teach(service, data=BAD["30 % blank"]).json()
+    body = assert_code(teach(service, data=BLANK), 422, "dataset_invalid")
     assert body["report"]["faults"]["empty_text"]["count"] == 30 - body["report"]["duplicates"]
     assert body["errors"][0] == {"location": "line 71", "code": "empty_text"}
 
@@ -222,16 +223,10 @@ def test_the_number_of_a_version_is_digits(service: Service, number: str) -> Non
 
 
 @pytest.mark.row("E16")
-@pytest.mark.parametrize(
-    ("head", "status", "code"),
-    [(b"PK\x03\x04", 415, "unsupported_media_type"), (b"\x1f\x8b\x08" + b"\0" * 20, 422, "dataset_invalid")],
-)
-def test_archives_are_refused(  # each kind: tests/model
-    service: Service, head: bytes, status: int, code: str
-) -> None:
+@pytest.mark.parametrize("data", ARCHIVES.values(), ids=ARCHIVES)
+def test_archives_are_refused(service: Service, data: bytes) -> None:
     with assert_state_unchanged(service):
-        answer = teach(service, data=head + bytes(600))
-    assert_code(answer, status, code)
+        assert_code(teach(service, data=data), 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize(

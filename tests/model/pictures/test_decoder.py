@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import psutil
@@ -66,8 +67,14 @@ def killed_at_work(decoder: Decoder, data: bytes) -> "Future[Picture]":
     return answer
 
 
-def test_a_picture_whose_child_is_killed_is_decoded_by_another(decoder: Decoder) -> None:
-    assert killed_at_work(decoder, PNG).result().rgb.width == 96
+@pytest.mark.row("F9")
+@pytest.mark.parametrize("first", [PNG, PNG[:-40]], ids=["accepted", "refused"])
+def test_a_picture_whose_child_is_killed_is_decoded_by_another(first: bytes) -> None:
+    """As a dataset is read by another: whatever the child has answered before, it was not a fresh one."""
+    with closing(Decoder(timeout=PATIENCE)) as decoder:
+        with nullcontext() if first == PNG else pytest.raises(PictureCorrupt):
+            decoder.decode(first)
+        assert killed_at_work(decoder, PNG).result().rgb.width == 96
 
 
 @pytest.mark.row("P11")

@@ -1,4 +1,4 @@
-"""P rows: which pictures are accepted, and the code of each refusal, in this process and in a guarded child."""
+"""P rows: what is refused and what is read, within bounds of memory and size; each over HTTP in tests/service."""
 
 import struct
 import zipfile
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, PngImagePlugin
+from PIL import Image, ImageDraw
 
 from model.pictures import decode, detect_media_type
 from model.pictures.decoder import Decoder
@@ -104,15 +104,6 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_refused_with_its_own_code_in_the_child_and_in_this_process(name: str, decoder: Decoder) -> None:
-    data, error = REFUSED[name]
-    for decode_there in (decoder.decode, decode):
-        with pytest.raises(error) as caught:
-            decode_there(data)
-        assert type(caught.value) is error
-
-
 @pytest.mark.row("P3", "P4", "P6")
 @pytest.mark.parametrize("name", ["13,300 square", "30,000 square", "2**31 square", "zTXt bomb"])
 def test_a_bomb_is_refused_without_decompressing_it(name: str, decoder: Decoder) -> None:
@@ -161,20 +152,6 @@ def test_a_file_cut_anywhere_is_corrupt(kind: str, decoder: Decoder) -> None:
             decoder.decode(data[: len(data) * percent // 100])
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_mutated_files_are_decoded_or_refused(kind: str) -> None:
-    chance, good = np.random.default_rng(5), saved(drawing(), kind)
-    for _ in range(150):
-        bad = bytearray(good)
-        for place in chance.integers(len(bad), size=chance.integers(1, 9)):
-            bad[place] = chance.integers(256)
-        try:
-            assert decode(bytes(bad)).rgb.mode == "RGB"
-        except PictoglotError as error:
-            assert error.code.startswith(("picture_", "unsupported_picture"))
-
-
 ICC = saved(Image.new("RGB", (16, 16)), "PNG")
 GREY16 = Image.fromarray(np.linspace(0, 65_535, 64 * 64).reshape(64, 64).astype(np.uint16))
 MODES = {
@@ -189,12 +166,6 @@ MODES = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_every_mode_becomes_rgb(mode: str, decoder: Decoder) -> None:
-    picture = decoder.decode(MODES[mode])
-    assert picture.rgb.mode == "RGB" and picture.rgb.size in {(96, 64), (64, 64)}
-
-
 TRANSPOSED = {  # how a camera stores an upright scene, by the EXIF orientation it writes
     1: [], 2: [Image.Transpose.FLIP_LEFT_RIGHT], 3: [Image.Transpose.ROTATE_180], 4: [Image.Transpose.FLIP_TOP_BOTTOM],
     5: [Image.Transpose.TRANSPOSE], 6: [Image.Transpose.ROTATE_90], 7: [Image.Transpose.TRANSVERSE],
@@ -205,23 +176,6 @@ TRANSPOSED = {  # how a camera stores an upright scene, by the EXIF orientation 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF:UserWarning")
 def test_damaged_exif_does_not_refuse_a_good_picture() -> None:
     assert decode(saved(drawing(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")).rgb.width == 96
-
-
-@pytest.mark.row("P8")
-def test_what_is_stored_holds_neither_metadata_nor_appended_bytes(decoder: Decoder) -> None:
-    exif = Image.Exif()
-    exif.get_ifd(0x8825)[1] = "N"  # GPS
-    text = PngImagePlugin.PngInfo()
-    text.add_text("secret", "where I live")
-    for data in (
-        saved(drawing(), "JPEG", exif=exif, comment=b"where I live", icc_profile=b"where I live"),
-        saved(drawing(), "PNG", exif=exif, pnginfo=text),
-        saved(drawing(), "WEBP", exif=exif, xmp=b"where I live"),
-    ):
-        picture = decoder.decode(data + b"<script>where I live</script>")
-        for kept in (picture.stored, picture.thumbnail):
-            assert b"where I live" not in kept and b"EXIF" not in kept
-            assert not set(Image.open(BytesIO(kept)).info) & {"exif", "icc_profile", "xmp"}
 
 
 @pytest.mark.parametrize(
