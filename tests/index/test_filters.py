@@ -19,7 +19,7 @@ from index.records import Order, Patch, RecordInput
 from index.selection import Criteria, Selection
 from store import database
 from store.data_root import DataRoot
-from store.errors import InvalidFilter, RegistryUnavailable
+from store.errors import RegistryUnavailable
 from store.registry import open_registry
 from store.tables import PictureRow
 from tests.doubles import DIMENSION
@@ -225,46 +225,6 @@ _SERIES = (
 
 
 # --- their grammar ----------------------------------------------------------------------------------------------------
-
-
-def make_nested(depth: int) -> dict[str, Any]:
-    return {"must": [make_nested(depth - 1)]} if depth > 1 else {"must": []}
-
-
-@pytest.mark.parametrize(
-    ("given", "place", "code"),
-    [
-        ([], "body.filter", "dict_type"),
-        ("x", "body.filter", "dict_type"),
-        ({"all": []}, "body.filter.all", "unknown"),
-        ({"<script>": []}, "body.filter.?", "unknown"),
-        ({"must": {}}, "body.filter.must", "list_type"),
-        ({"must": [make_match("a", 1), 7]}, "body.filter.must.1", "dict_type"),
-        ({"must": [{"key": "a"}]}, "body.filter.must.0", "condition"),
-        ({"must": [{"key": "a", "match": {"value": 1}, "range": {"gt": 1}}]}, "body.filter.must.0", "condition"),
-        ({"must": [make_match(1, 1)]}, "body.filter.must.0.key", "value_type"),
-        ({"must": [make_match("a", None)]}, "body.filter.must.0.match.value", "value_type"),
-        ({"must": [make_match("a", [1])]}, "body.filter.must.0.match.value", "value_type"),
-        ({"must": [make_match("a", "\0")]}, "body.filter.must.0.match.value", "string_unicode"),
-        ({"must": [make_match("a", "\ud800")]}, "body.filter.must.0.match.value", "string_unicode"),
-        ({"must": [make_match("a", float("inf"))]}, "body.filter.must.0.match.value", "finite_number"),
-        ({"must": [make_match("a", 10**400)]}, "body.filter.must.0.match.value", "finite_number"),
-        ({"must": [{"key": "a", "match": {"any": "x"}}]}, "body.filter.must.0.match", "match"),
-        ({"must": [{"key": "a", "match": {"any": [1, {}]}}]}, "body.filter.must.0.match.any.1", "value_type"),
-        ({"should": [{"must_not": [{"key": "a", "range": {}}]}]}, "body.filter.should.0.must_not.0.range", "range"),
-        ({"must": [{"key": "a", "range": {"gt": 1, "above": 2}}]}, "body.filter.must.0.range", "range"),
-        ({"must": [{"key": "a", "range": {"gt": 1, "lt": "1950-01-01"}}]}, "body.filter.must.0.range", "range"),
-        ({"must": [{"key": "a", "range": {"gt": "yesterday"}}]}, "body.filter.must.0.range.gt", "bound"),
-        ({"must": [{"key": "a", "range": {"gt": True}}]}, "body.filter.must.0.range.gt", "bound"),
-        ({"must": [make_match("a", 1)] * 65}, "body.filter.must.64", "too_long"),
-        ({"must": [{"key": "a", "match": {"any": [*range(1_001)]}}]}, "body.filter.must.0.match.any.1000", "too_long"),
-        (make_nested(9), f"body.filter{'.must.0' * 8}", "too_deep"),
-    ],
-)
-def test_a_malformed_filter_is_refused_with_its_place(given: object, place: str, code: str) -> None:
-    with pytest.raises(InvalidFilter) as refused:
-        parse_filter(given)
-    assert [(error.location, error.code) for error in refused.value.errors] == [(place, code)]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import NullPool, create_engine, text
 
 from service import lanes
+from tests.index.conftest import make_match
 from tests.patience import bound_time
 from tests.service.harness import Service, assert_problem, picture, running, wait_until
 
@@ -117,15 +118,40 @@ def test_facets_count_what_the_filter_leaves_not_the_hits(service: Service) -> N
     assert_problem(service.search("x", language="en", facets=["tags"] * 9), 422, "invalid_request")
 
 
+def make_nested(depth: int) -> dict[str, Any]:
+    return {"must": [make_nested(depth - 1)]} if depth > 1 else {"must": []}
+
+
 @pytest.mark.parametrize(
-    ("asked", "place"),
+    ("asked", "place", "code"),
     [
-        ("x", "filter"),
-        ({"must": [{"key": "a", "match": {"value": 1}}, {"key": "a"}]}, "filter.must.1"),
-        ({"must": [{"key": "a", "match": {"value": "\ud800"}}]}, "filter.must.0.match.value"),
+        ([], "filter", "dict_type"),
+        ("x", "filter", "dict_type"),
+        ({"all": []}, "filter.all", "unknown"),
+        ({"<script>": []}, "filter.?", "unknown"),
+        ({"must": {}}, "filter.must", "list_type"),
+        ({"must": [make_match("a", 1), 7]}, "filter.must.1", "dict_type"),
+        ({"must": [{"key": "a"}]}, "filter.must.0", "condition"),
+        ({"must": [{"key": "a", "match": {"value": 1}, "range": {"gt": 1}}]}, "filter.must.0", "condition"),
+        ({"must": [make_match(1, 1)]}, "filter.must.0.key", "value_type"),
+        ({"must": [make_match("a", None)]}, "filter.must.0.match.value", "value_type"),
+        ({"must": [make_match("a", [1])]}, "filter.must.0.match.value", "value_type"),
+        ({"must": [make_match("a", "\0")]}, "filter.must.0.match.value", "string_unicode"),
+        ({"must": [make_match("a", "\ud800")]}, "filter.must.0.match.value", "string_unicode"),
+        ({"must": [make_match("a", 10**400)]}, "filter.must.0.match.value", "finite_number"),
+        ({"must": [{"key": "a", "match": {"any": "x"}}]}, "filter.must.0.match", "match"),
+        ({"must": [{"key": "a", "match": {"any": [1, {}]}}]}, "filter.must.0.match.any.1", "value_type"),
+        ({"should": [{"must_not": [{"key": "a", "range": {}}]}]}, "filter.should.0.must_not.0.range", "range"),
+        ({"must": [{"key": "a", "range": {"gt": 1, "above": 2}}]}, "filter.must.0.range", "range"),
+        ({"must": [{"key": "a", "range": {"gt": 1, "lt": "1950-01-01"}}]}, "filter.must.0.range", "range"),
+        ({"must": [{"key": "a", "range": {"gt": "yesterday"}}]}, "filter.must.0.range.gt", "bound"),
+        ({"must": [{"key": "a", "range": {"gt": True}}]}, "filter.must.0.range.gt", "bound"),
+        ({"must": [make_match("a", 1)] * 65}, "filter.must.64", "too_long"),
+        ({"must": [{"key": "a", "match": {"any": [*range(1_001)]}}]}, "filter.must.0.match.any.1000", "too_long"),
+        (make_nested(9), f"filter{'.must.0' * 8}", "too_deep"),
     ],
 )
-def test_a_malformed_filter_is_refused_with_its_place(service: Service, asked: Any, place: str) -> None:
+def test_a_malformed_filter_is_refused_with_its_place(service: Service, asked: Any, place: str, code: str) -> None:
     sent = json.dumps({"text": "x", "filter": asked}).encode()
     answers = [
         service.admin.post("/v1/search/pictures", content=sent, headers={"Content-Type": "application/json"}),
@@ -134,7 +160,7 @@ def test_a_malformed_filter_is_refused_with_its_place(service: Service, asked: A
     ]
     for answer, where in zip(answers, ("body", "body", "query"), strict=True):
         body = assert_problem(answer, 422, "invalid_filter")
-        assert [error["location"] for error in body["errors"]] == [f"{where}.{place}"]
+        assert body["errors"] == [{"location": f"{where}.{place}", "code": code}]
 
 
 def test_a_key_that_is_given_twice_in_a_filter_is_refused(service: Service) -> None:
