@@ -40,6 +40,20 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
 
 
 @pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """The event loop of tests that are coroutines."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What opens a base of two layers, for all tests that change nothing of it."""
+    from tests.tiny import write_tiny_base  # which imports torch
+
+    return write_tiny_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="session")
 def shared_s3() -> Iterator[S3Server]:
     """A server for all tests that leave it alive."""
     server = S3Server()

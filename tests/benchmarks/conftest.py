@@ -11,12 +11,6 @@ from benchmarks.emoji36.scenes import Sizes
 from tests.benchmarks.command import Command
 from tests.benchmarks.emoji_folder import write_npm
 from tests.benchmarks.paper_folders import write_folder
-from tests.tiny import write_tiny_base
-
-
-@pytest.fixture(scope="module")
-def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_tiny_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +31,12 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def run(spec: str, pictures: Path, tmp_path: Path, as_before: None) -> Command:
+def run(tiny_base: str, pictures: Path, tmp_path: Path, as_before: None) -> Command:
     """On twelve pictures, which teach in a moment."""
-    return Command(spec, tmp_path, "--data", "folder", "--root", pictures, "--languages", "it")
+    return Command(tiny_base, tmp_path, "--data", "folder", "--root", pictures, "--languages", "it")
 
 
 @pytest.fixture
-def emoji(spec: str, tmp_path: Path, as_before: None) -> Command:
+def emoji(tiny_base: str, tmp_path: Path, as_before: None) -> Command:
     write_npm(tmp_path / "npm")
-    return Command(spec, tmp_path, "--languages", "3", "--methods", "zero-shot")
+    return Command(tiny_base, tmp_path, "--languages", "3", "--methods", "zero-shot")

@@ -20,8 +20,8 @@ UNCLIPPED = LearnSettings(epochs=2, batch_size=16, clip=1e9, mixed_precision=Fal
 
 
 @pytest.fixture(scope="module")
-def encoder(spec: str) -> Encoder:
-    return Encoder(open_base(spec))
+def encoder(tiny_base: str) -> Encoder:
+    return Encoder(open_base(tiny_base))
 
 
 @pytest.mark.parametrize("start", ["auto", "drawn"])

@@ -15,7 +15,6 @@ from benchmarks.emoji36.scenes import Sizes
 from model.base import Base, open_base
 from model.encoder import Encoder
 from tests.benchmarks.emoji_folder import EMOJIS, PINK, SHARED, own_keyword, write_npm
-from tests.tiny import write_tiny_base
 
 SIZES = Sizes(train=60, test=12, singles=37)
 GROUND = 186  # every channel of every ground is at least so light
@@ -34,8 +33,8 @@ class Looking(Encoder):
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
-    return open_base(write_tiny_base(tmp_path_factory.mktemp("base")), "cpu")
+def base(tiny_base: str) -> Base:
+    return open_base(tiny_base, "cpu")
 
 
 @pytest.fixture(scope="module")

@@ -31,8 +31,8 @@ SETTINGS = LearnSettings(
 
 
 @pytest.fixture(scope="module")
-def encoder(spec: str) -> Encoder:
-    return Encoder(open_base(spec))
+def encoder(tiny_base: str) -> Encoder:
+    return Encoder(open_base(tiny_base))
 
 
 def corpus(encoder: Encoder) -> Corpus:

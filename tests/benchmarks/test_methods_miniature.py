@@ -86,8 +86,8 @@ class Toy:
 
 
 @pytest.fixture(scope="module")
-def base(spec: str) -> Base:
-    return open_base(spec)
+def base(tiny_base: str) -> Base:
+    return open_base(tiny_base)
 
 
 @pytest.fixture(scope="module")

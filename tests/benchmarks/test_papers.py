@@ -24,8 +24,8 @@ from worker.prepare import compute_teacher_features
 
 
 @pytest.fixture(scope="module")
-def base(spec: str) -> Base:
-    return open_base(spec, "cpu")
+def base(tiny_base: str) -> Base:
+    return open_base(tiny_base, "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -185,8 +185,8 @@ def command(*words: object, methods: str = "zero-shot") -> Any:
 
 
 @pytest.mark.usefixtures("as_before")
-def test_the_command_runs_and_refuses(spec: str, roots: dict[str, Path], tmp_path: Path) -> None:
-    rest = ("--base", spec, "--work", tmp_path, "--languages", 2)
+def test_the_command_runs_and_refuses(tiny_base: str, roots: dict[str, Path], tmp_path: Path) -> None:
+    rest = ("--base", tiny_base, "--work", tmp_path, "--languages", 2)
     done = command("--data", "folder", "--root", roots["folder"], *rest)
     assert done.exit_code == 0, done.output
     results = json.loads((tmp_path / "folder.json").read_text())

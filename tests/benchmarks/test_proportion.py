@@ -17,8 +17,8 @@ EXACT = replace(SETTINGS, mixed_precision=False)
 
 
 @pytest.fixture
-def encoder(spec: str) -> Encoder:
-    return Encoder(open_base(spec))
+def encoder(tiny_base: str) -> Encoder:
+    return Encoder(open_base(tiny_base))
 
 
 def test_the_papers_ablations_are_rows_and_change_one_thing_each() -> None:

@@ -64,8 +64,8 @@ def test_a_commit_is_dirty_when_the_code_differs_and_not_when_the_docs_do(
 
 
 @pytest.mark.usefixtures("as_before")
-def test_a_run_before_the_data_names_the_command_that_fetches_it(spec: str, tmp_path: Path) -> None:
-    sentence = Command(spec, tmp_path).be_refused()
+def test_a_run_before_the_data_names_the_command_that_fetches_it(tiny_base: str, tmp_path: Path) -> None:
+    sentence = Command(tiny_base, tmp_path).be_refused()
     assert "no names in en" in sentence and "`python -m benchmarks.emoji36 data`" in sentence
     assert not (tmp_path / "runs").exists() and not (tmp_path / "pictures").exists()
 

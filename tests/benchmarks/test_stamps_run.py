@@ -17,7 +17,6 @@ from benchmarks.stamps.rows import translate
 from model.vocabulary import weigh_common_words
 from tests.benchmarks.emoji_folder import write_annotations
 from tests.launcher import Program
-from tests.tiny import write_tiny_base
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
 THINGS = ("boat", "cat", "drum", "egg", "fish", "goat")
@@ -53,24 +52,19 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_tiny_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One for all tests, so that the towers are compiled once."""
     return tmp_path_factory.mktemp("work")
 
 
 @pytest.fixture
-def command(root: Path, spec: str, work: Path) -> Any:
+def command(root: Path, tiny_base: str, work: Path) -> Any:
     """The benchmark's command on these pictures; each test has settings, and so results, of its own."""
 
     def call(name: str, *words: object, at: Path = root) -> Any:
         threads, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
         try:
-            given = [name, "--root", at, "--base", spec, "--work", work, *words]
+            given = [name, "--root", at, "--base", tiny_base, "--work", work, *words]
             return CliRunner().invoke(app, [*map(str, given)])
         finally:
             torch.set_num_threads(threads)

@@ -19,8 +19,8 @@ EXACT = replace(SETTINGS, mixed_precision=False)
 
 
 @pytest.fixture
-def encoder(spec: str) -> Encoder:
-    return Encoder(open_base(spec))
+def encoder(tiny_base: str) -> Encoder:
+    return Encoder(open_base(tiny_base))
 
 
 def test_plain_adamw_over_the_whole_table_scales_no_row() -> None:

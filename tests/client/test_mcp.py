@@ -51,71 +51,63 @@ async def call(client: Any, tool: str, **given: Any) -> tuple[Any, int]:
     return json.loads(first.text), len(images)
 
 
-def test_an_agent_searches_looks_and_lists(site: Service) -> None:
-    async def use() -> None:
-        async with connect(site, writes=False) as client:
-            assert {tool.name for tool in (await client.list_tools()).tools} == READ
-            found, images = await call(client, "search_pictures", text="ein roter Apfel", language="de", limit=2)
-            assert found["items"][0]["id"] == "p0" and images == 2 and found["language"] == "de"
-            _, images = await call(client, "search_pictures", text="a dog", limit=2, thumbnails=0)
-            assert images == 0
-            within, _ = await call(client, "search_pictures", text="a dog", collection="mine")
-            assert [item["id"] for item in within["items"]] == ["p1"]
-            assert [item["id"] for item in (await call(client, "similar_to", id="p0"))[0]["items"]] == ["p1"]
-            shown, images = await call(client, "get_picture", id="p1")
-            assert shown["items"][0]["captions"]["de"] == ["ein Hund"] and images == 1
-            assert {item["language"] for item in (await call(client, "list_languages"))[0]} >= {"de", "en"}
-            assert "mine" in json.dumps((await call(client, "list_collections"))[0])
-
-    asyncio.run(use())
+@pytest.mark.anyio
+async def test_an_agent_searches_looks_and_lists(site: Service) -> None:
+    async with connect(site, writes=False) as client:
+        assert {tool.name for tool in (await client.list_tools()).tools} == READ
+        found, images = await call(client, "search_pictures", text="ein roter Apfel", language="de", limit=2)
+        assert found["items"][0]["id"] == "p0" and images == 2 and found["language"] == "de"
+        _, images = await call(client, "search_pictures", text="a dog", limit=2, thumbnails=0)
+        assert images == 0
+        within, _ = await call(client, "search_pictures", text="a dog", collection="mine")
+        assert [item["id"] for item in within["items"]] == ["p1"]
+        assert [item["id"] for item in (await call(client, "similar_to", id="p0"))[0]["items"]] == ["p1"]
+        shown, images = await call(client, "get_picture", id="p1")
+        assert shown["items"][0]["captions"]["de"] == ["ein Hund"] and images == 1
+        assert {item["language"] for item in (await call(client, "list_languages"))[0]} >= {"de", "en"}
+        assert "mine" in json.dumps((await call(client, "list_collections"))[0])
 
 
-def test_what_the_service_refuses_is_told_as_an_error_of_the_tool(site: Service) -> None:
-    async def use() -> None:
-        async with connect(site) as client:
-            for tool, given, sentence in (
-                ("get_picture", {"id": "nothing"}, "Picture not found"),
-                ("get_picture", {"id": "../keys"}, "Picture not found"),
-                ("get_picture", {"id": ".."}, "not a valid name"),
-                ("search_pictures", {"text": "", "language": "en"}, "text"),
-                ("search_pictures", {"text": "x", "language": "fr"}, "language not available"),
-            ):
-                answer = await client.call_tool(tool, given)
-                assert answer.is_error and sentence in answer.content[0].text, answer.content
-
-    asyncio.run(use())
+@pytest.mark.anyio
+async def test_what_the_service_refuses_is_told_as_an_error_of_the_tool(site: Service) -> None:
+    async with connect(site) as client:
+        for tool, given, sentence in (
+            ("get_picture", {"id": "nothing"}, "Picture not found"),
+            ("get_picture", {"id": "../keys"}, "Picture not found"),
+            ("get_picture", {"id": ".."}, "not a valid name"),
+            ("search_pictures", {"text": "", "language": "en"}, "text"),
+            ("search_pictures", {"text": "x", "language": "fr"}, "language not available"),
+        ):
+            answer = await client.call_tool(tool, given)
+            assert answer.is_error and sentence in answer.content[0].text, answer.content
 
 
-def test_captions_are_added_and_pairs_checked_where_writing_was_allowed(site: Service) -> None:
-    async def use() -> None:
-        async with connect(site) as client:
-            assert {tool.name for tool in (await client.list_tools()).tools} == READ | {"add_caption", "check_dataset"}
-            for _ in range(2):
-                added, _ = await call(client, "add_caption", id="p0", language="de", caption="ein Apfel")
-                assert added["de"] == ["ein roter Apfel", "ein Apfel"]
-            for caption in ("uma maçã", "maçã"):  # nobody taught it, and the tag is not written as it is kept
-                added, _ = await call(client, "add_caption", id="p0", language="pt-br", caption=caption)
-            assert added["pt-br"] == ["uma maçã", "maçã"]
-            pairs = [[f"afal {number}", f"apple number {number}"] for number in range(70)]
-            checked, _ = await call(client, "check_dataset", language="cy", pairs=pairs)
-            assert checked["report"]["usable"] == 70
-            taught = site.admin.get("/v1/expansions").json()["items"]
-            assert [each["language"] for each in taught] == ["de"]
-
-    asyncio.run(use())
+@pytest.mark.anyio
+async def test_captions_are_added_and_pairs_checked_where_writing_was_allowed(site: Service) -> None:
+    async with connect(site) as client:
+        assert {tool.name for tool in (await client.list_tools()).tools} == READ | {"add_caption", "check_dataset"}
+        for _ in range(2):
+            added, _ = await call(client, "add_caption", id="p0", language="de", caption="ein Apfel")
+            assert added["de"] == ["ein roter Apfel", "ein Apfel"]
+        for caption in ("uma maçã", "maçã"):  # nobody taught it, and the tag is not written as it is kept
+            added, _ = await call(client, "add_caption", id="p0", language="pt-br", caption=caption)
+        assert added["pt-br"] == ["uma maçã", "maçã"]
+        pairs = [[f"afal {number}", f"apple number {number}"] for number in range(70)]
+        checked, _ = await call(client, "check_dataset", language="cy", pairs=pairs)
+        assert checked["report"]["usable"] == 70
+        taught = site.admin.get("/v1/expansions").json()["items"]
+        assert [each["language"] for each in taught] == ["de"]
 
 
-def test_the_limits_of_a_key_hold(site: Service) -> None:
-    async def use() -> None:
-        async with connect(site, site.key("search", collections=["mine"])) as client:
-            found, _ = await call(client, "search_pictures", text="ein roter Apfel", language="de")
-            assert [item["id"] for item in found["items"]] == ["p1"]
-            refused = await client.call_tool("get_picture", {"id": "p0"})
-            assert refused.is_error
-            refused = await client.call_tool("add_caption", {"id": "p1", "language": "de", "caption": "x"})
-            assert refused.is_error and "scope" in refused.content[0].text
-
-    asyncio.run(use())
+@pytest.mark.anyio
+async def test_the_limits_of_a_key_hold(site: Service) -> None:
+    async with connect(site, site.key("search", collections=["mine"])) as client:
+        found, _ = await call(client, "search_pictures", text="ein roter Apfel", language="de")
+        assert [item["id"] for item in found["items"]] == ["p1"]
+        refused = await client.call_tool("get_picture", {"id": "p0"})
+        assert refused.is_error
+        refused = await client.call_tool("add_caption", {"id": "p1", "language": "de", "caption": "x"})
+        assert refused.is_error and "scope" in refused.content[0].text
 
 
 def test_it_is_served_over_standard_input_and_over_http_on_this_machine(site: Service) -> None:

@@ -7,10 +7,10 @@ import pytest
 
 from tests.patience import PATIENCE
 from tests.redis_server import RedisServer
-from tests.worker.conftest import new_site, registry, site, tiny_base
+from tests.worker.conftest import new_site, registry, site
 from tests.worker.harness import Site, pairs
 
-__all__ = ["new_site", "registry", "site", "tiny_base"]
+__all__ = ["new_site", "registry", "site"]
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
 """A live index takes over what a worker sealed: no pause, no mix, nothing lost; it says so when no worker seals."""
 
 import time
-from threading import Event, Thread
+from functools import partial
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.index.world import (
     list_captions,
     put,
     put_picture,
+    run_beside,
     score_pictures,
     wait_until,
 )
@@ -85,9 +87,9 @@ def test_searches_go_on_and_are_right_while_states_are_sealed_and_adopted(world:
     live = world.serve()
     put(live, *range(12))
     whole = {hit[0]: hit[1] for hit in score_pictures(live, 3)}
-    stop, wrong, searches = Event(), list[object](), [0, 0]
+    wrong, searches = list[object](), [0, 0]
 
-    def search(thread: int) -> None:
+    def search(thread: int, stop: Event) -> None:
         while not stop.is_set():
             found = score_pictures(live, 3)
             names = [name for name, _ in found]
@@ -96,14 +98,11 @@ def test_searches_go_on_and_are_right_while_states_are_sealed_and_adopted(world:
                 wrong.append(found)
             searches[thread] += 1
 
-    def seal() -> None:
+    def seal(stop: Event) -> None:
         while not stop.is_set():
             insist(world.seal)
 
-    threads = [Thread(target=search, args=(0,)), Thread(target=search, args=(1,)), Thread(target=seal)]
-    for thread in threads:
-        thread.start()
-    try:
+    with run_beside(partial(search, 0), partial(search, 1), seal):
         deadline, states, seed = time.monotonic() + PATIENCE, set[int](), 100
         while (len(states) < 8 or min(searches) < 200) and time.monotonic() < deadline:
             put(live, seed)
@@ -111,10 +110,6 @@ def test_searches_go_on_and_are_right_while_states_are_sealed_and_adopted(world:
             live.refresh()
             states.add(live.current.picture_set.state)
             seed += 1
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
     assert wrong == [] and len(states) >= 8 and min(searches) >= 200
     live.refresh()
     assert score_pictures(live, 3) == world.rank(3)

@@ -1,7 +1,6 @@
 """Deletions leave the change feed when everybody has taken them in; who has not, notices."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -29,14 +28,6 @@ set_states.prune_feed(World(Path(sys.argv[1]), sys.argv[2]).registry)
 """
 
 
-@pytest.fixture
-def either(tmp_path: Path, database_url: str) -> Iterator[World]:
-    """An empty gallery beside an initialised registry, in each database in turn."""
-    world = World(tmp_path, database_url)
-    yield world
-    world.close()
-
-
 def read_feed(world: World) -> dict[str, int]:
     """Read the whole feed."""
     return world.gallery.list_changes(0)
@@ -53,8 +44,8 @@ def delete_pictures(world: World, *seeds: int) -> None:
         world.seal()
 
 
-def test_deletions_that_all_have_taken_in_leave_the_feed_and_pictures_stay(either: World) -> None:
-    world = either
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_deletions_that_all_have_taken_in_leave_the_feed_and_pictures_stay(world: World) -> None:
     put(world.serve(), *range(6))
     world.seal()
     delete_pictures(world, 1, 3, 2)
@@ -211,8 +202,8 @@ def test_two_workers_at_once_never_set_the_mark_back(world: World) -> None:
 
 
 @pytest.mark.faults
-def test_a_pruning_that_is_killed_is_finished_by_the_next_one(either: World) -> None:
-    world = either
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_a_pruning_that_is_killed_is_finished_by_the_next_one(world: World) -> None:
     behind: LiveIndex = world.serve()
     put(behind, *range(6))
     world.seal()
@@ -228,8 +219,8 @@ def test_a_pruning_that_is_killed_is_finished_by_the_next_one(either: World) -> 
 # --- which sets are sealed --------------------------------------------------------------------------------------------
 
 
-def test_sets_that_no_used_release_names_do_not_wait_to_be_sealed(either: World) -> None:
-    world = either
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_sets_that_no_used_release_names_do_not_wait_to_be_sealed(world: World) -> None:
     for seed in range(6):
         world.put(f"p{seed}", seed, {"cy": [f"llun {seed}"]})
     world.teach("cy")

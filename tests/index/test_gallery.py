@@ -1,7 +1,5 @@
 """The gallery: puts and deletes are atomic and in the feed, unchanged captions keep their ids, pages are stable."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,15 +15,8 @@ from store.errors import PictureNotFound
 from tests.index.conftest import unit
 from tests.index.world import World, digest, draw
 
+pytestmark = pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 FIRST = EncoderId(0, "tower")
-
-
-@pytest.fixture
-def world(tmp_path: Path, database_url: str) -> Iterator[World]:
-    """An empty gallery beside an initialised registry, in each database in turn."""
-    world = World(tmp_path, database_url)
-    yield world
-    world.close()
 
 
 def read_captions(world: World, id: str) -> dict[str, list[str]]:

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from threading import Event, Thread
+from functools import partial
+from threading import Event
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from tests.index.world import (
     list_captions,
     put,
     put_picture,
+    run_beside,
     score_pictures,
 )
 
@@ -186,9 +188,9 @@ def test_no_answer_mixes_two_releases(world: World) -> None:
         world.teach("cy")
     live = world.serve()
     releases = [world.registry.releases.get(number) for number in (2, 3)]
-    stop, mixed, searches = Event(), 0, [0] * 4
+    mixed, searches = 0, [0] * 4
 
-    def search(thread: int) -> None:
+    def search(thread: int, stop: Event) -> None:
         nonlocal mixed
         while not stop.is_set():
             snapshot = live.current
@@ -199,34 +201,24 @@ def test_no_answer_mixes_two_releases(world: World) -> None:
             mixed += not right
             searches[thread] += 1
 
-    threads = [Thread(target=search, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
+    with run_beside(*(partial(search, number) for number in range(4))):
         for swap in range(1_500):  # at least 30 s; a slow machine may need more than 30 swaps
             if swap >= 30 and min(searches) >= 500:
                 break
             live.publish(live.open(releases[swap % 2]))
             time.sleep(0.02)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
     assert mixed == 0 and min(searches) >= 500
 
 
 def test_puts_of_many_threads_are_all_found(world: World) -> None:
     live = world.serve()
 
-    def put(start: int) -> None:
+    def put(start: int, _: Event) -> None:
         for seed in range(start, start + 8):
             put_picture(live, f"p{seed}", seed, {"en": [f"text {seed}"]})
 
-    threads = [Thread(target=put, args=(start,)) for start in (0, 100, 200)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with run_beside(*(partial(put, start) for start in (0, 100, 200))):
+        pass
     assert live.current.picture_set.count == live.current.captions["en"].count == 24
     assert score_pictures(live, 3) == world.rank(3)
 

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 
 import pytest
 from pymilvus import MilvusClient
@@ -21,7 +21,7 @@ from store.errors import RegistryUnavailable, StoreUnavailable, VersionPruned
 from store.retention import LEAST
 from store.tables import CaptionVectorRow, ExpansionRow
 from tests.doubles import make_picture_vector, make_text_vector
-from tests.index.world import World, ask, digest, draw, fail_with, find_captions, kill_at
+from tests.index.world import World, ask, digest, draw, fail_with, find_captions, kill_at, run_beside
 from tests.store.steps import begin_move
 
 PICTURES = 6
@@ -165,22 +165,19 @@ def test_a_pruning_that_is_killed_is_finished_by_the_next_one(served: World, ind
 
 @pytest.mark.row("R5")
 def test_pruning_while_others_search_teach_and_restore_takes_nothing_that_serves(world: World) -> None:
-    live, stop, wrong = withdraw_welsh(world).serve(), Event(), list[object]()
+    live, wrong = withdraw_welsh(world).serve(), list[object]()
 
-    def search() -> None:
+    def search(stop: Event) -> None:
         while not stop.is_set():
             snapshot = live.current
             wrong.extend(tag for tag in snapshot.views if not snapshot.search_captions(ANY, [tag], 1))
 
-    def prune_again_and_again() -> None:
+    def prune_again_and_again(stop: Event) -> None:
         while not stop.wait(0.01):
             with suppress(RegistryUnavailable):  # others write
                 prune(world)
 
-    threads = [Thread(target=search), Thread(target=prune_again_and_again)]
-    for thread in threads:
-        thread.start()
-    try:
+    with run_beside(search, prune_again_and_again):
         for turn, tag in enumerate(("fr", "es", "it", "nl", "pt", "sv", "da", "fi")):
             world.teach(tag, {"p1": f"text {turn}"}, shared=bool(turn % 2))
             serving = world.registry.releases.get_serving()
@@ -190,10 +187,6 @@ def test_pruning_while_others_search_teach_and_restore_takes_nothing_that_serves
             serving = world.registry.releases.get_serving()
             assert not world.registry.versions.find_pruned() & {*serving.languages.values()}
             assert live.current.release == serving and live.current.degraded == ()
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
     assert wrong == [] and len(world.registry.versions.find_pruned()) > 3
     assert ask(live) == ask(world.serve())
 

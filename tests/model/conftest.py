@@ -7,12 +7,11 @@ import pytest
 from model.base import Base, open_base
 from model.encoder import Encoder
 from tests.model.test_dataset import Reader
-from tests.tiny import write_tiny_base
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
-    return open_base(write_tiny_base(tmp_path_factory.mktemp("base")))
+def base(tiny_base: str) -> Base:
+    return open_base(tiny_base)
 
 
 @pytest.fixture

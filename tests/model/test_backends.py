@@ -23,7 +23,6 @@ from store.bases import BFLOAT16, FIRST_ENCODING, FLOAT32, OPENVINO, TORCH, Enco
 from store.errors import BackendFailed, BackendNotAvailable, EncodingMismatch
 from store.registry import Registry, open_registry
 from store.settings import CommonSettings
-from tests.tiny import write_tiny_base
 
 openvino_backend = pytest.importorskip("model.openvino", reason="openvino is not installed")
 
@@ -43,13 +42,8 @@ ENCODINGS.remove(Encoding(TORCH, INT8))
 
 
 @pytest.fixture(scope="module")
-def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_tiny_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def base(spec: str) -> Base:
-    return open_base(spec, "cpu")
+def base(tiny_base: str) -> Base:
+    return open_base(tiny_base, "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -236,14 +230,14 @@ Opening = Callable[..., Encoder]
 
 
 @pytest.fixture
-def opening(tmp_path: Path, spec: str, cache: Path, registry: Registry) -> Opening:
+def opening(tmp_path: Path, tiny_base: str, cache: Path, registry: Registry) -> Opening:
     """Open the base of a data root, whose towers nobody has traced yet if it is `bare`."""
 
     def open_one(*, bare: bool = False, **more: str) -> Encoder:
         if not (bare or (tmp_path / "compiled").exists()):
             (tmp_path / "compiled").symlink_to(cache)
         given = {"backend": "auto", **more}  # whatever the environment says
-        return open_encoder(CommonSettings(home=tmp_path, base=spec, **given), registry)  # type: ignore[arg-type]
+        return open_encoder(CommonSettings(home=tmp_path, base=tiny_base, **given), registry)  # type: ignore[arg-type]
 
     return open_one
 

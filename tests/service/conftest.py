@@ -13,12 +13,6 @@ from tests.service.harness import Service, running
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """The event loop of tests that are coroutines."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """With three pictures that have captions in English and in German, a learned language."""
     with running(tmp_path_factory.mktemp("home")) as service:

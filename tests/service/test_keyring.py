@@ -21,6 +21,8 @@ from store.registry import Registry, open_registry
 from tests.patience import bound_time
 from tests.registries import make_registry
 
+pytestmark = pytest.mark.anyio
+
 
 class Source:
     """Real keys of a registry; counts the readings, and can be away."""
@@ -81,121 +83,100 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def test_all_guesses_at_once_share_few_readings_and_a_new_key_is_found_beside_them(source: Source) -> None:
-    async def check() -> None:
-        people = make_people(source)
-        calls = [identify(people, guess(number)) for number in range(500)]
-        outcomes = await asyncio.gather(*calls, identify(people, source.new()), return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [InvalidApiKey] * 500 + [str]
-        assert source.readings <= 3
-
-    asyncio.run(check())
+async def test_all_guesses_at_once_share_few_readings_and_a_new_key_is_found_beside_them(source: Source) -> None:
+    people = make_people(source)
+    calls = [identify(people, guess(number)) for number in range(500)]
+    outcomes = await asyncio.gather(*calls, identify(people, source.new()), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [InvalidApiKey] * 500 + [str]
+    assert source.readings <= 3
 
 
-def test_guesses_one_after_another_wait_for_their_reading(source: Source) -> None:
-    async def check() -> None:
-        people = make_people(source)
-        started = time.monotonic()
-        for number in range(4):
-            with pytest.raises(InvalidApiKey):
-                await identify(people, guess(number))
-        assert source.readings == 4
-        assert time.monotonic() - started >= 0.3
-
-    asyncio.run(check())
+async def test_guesses_one_after_another_wait_for_their_reading(source: Source) -> None:
+    people = make_people(source)
+    started = time.monotonic()
+    for number in range(4):
+        with pytest.raises(InvalidApiKey):
+            await identify(people, guess(number))
+    assert source.readings == 4
+    assert time.monotonic() - started >= 0.3
 
 
 @pytest.mark.parametrize("form", ["wrong", "xx_{id}_{secret}", "pk_{id}", "pk_{id}_é", "pk_new_" + "x" * 300])
-def test_what_has_not_the_form_of_a_key_causes_no_reading(source: Source, form: str) -> None:
+async def test_what_has_not_the_form_of_a_key_causes_no_reading(source: Source, form: str) -> None:
     _, id, secret = source.new().split("_", 2)
     with pytest.raises(InvalidApiKey):
-        asyncio.run(identify(make_people(source), form.format(id=id, secret=secret)))
+        await identify(make_people(source), form.format(id=id, secret=secret))
     assert source.readings == 0
 
 
-def test_keys_that_are_not_valid_any_more_cause_no_reading_each(source: Source) -> None:
+async def test_keys_that_are_not_valid_any_more_cause_no_reading_each(source: Source) -> None:
     expired, revoked = source.new(datetime.now(UTC) - timedelta(seconds=1)), source.new()
     source.keys.revoke(revoked.split("_")[1])
-
-    async def check() -> None:
-        people = make_people(source)
-        for plain in (expired, revoked, revoked + "x") * 20:
-            with pytest.raises(InvalidApiKey):
-                await identify(people, plain)
-        assert source.readings == 1
-
-    asyncio.run(check())
-
-
-def test_a_valid_key_is_read_again_after_five_seconds_only(source: Source, clock: Clock) -> None:
-    async def check() -> None:
-        people, plain = make_people(source), source.new()
-        for _ in range(20):
-            await identify(people, plain)
-        assert source.readings == 1
-        source.keys.revoke(plain.split("_")[1])  # by another process
-        clock.ahead = 6
+    people = make_people(source)
+    for plain in (expired, revoked, revoked + "x") * 20:
         with pytest.raises(InvalidApiKey):
             await identify(people, plain)
+    assert source.readings == 1
 
-    asyncio.run(check())
 
-
-def test_a_registry_that_hangs_holds_up_no_search_with_a_known_key(source: Source, clock: Clock) -> None:
-    async def check() -> None:
-        people, plain = make_people(source), source.new()
+async def test_a_valid_key_is_read_again_after_five_seconds_only(source: Source, clock: Clock) -> None:
+    people, plain = make_people(source), source.new()
+    for _ in range(20):
         await identify(people, plain)
-        clock.ahead = 6
-        source.hangs.set()
-        try:
-            with bound_time(2):  # one wait of a quarter of a second, not fifty
-                for _ in range(50):
-                    await identify(people, plain)
-        finally:
-            source.hangs.clear()
-
-    asyncio.run(check())
+    assert source.readings == 1
+    source.keys.revoke(plain.split("_")[1])  # by another process
+    clock.ahead = 6
+    with pytest.raises(InvalidApiKey):
+        await identify(people, plain)
 
 
-def test_readings_that_take_long_are_rarer(source: Source) -> None:
+async def test_a_registry_that_hangs_holds_up_no_search_with_a_known_key(source: Source, clock: Clock) -> None:
+    people, plain = make_people(source), source.new()
+    await identify(people, plain)
+    clock.ahead = 6
+    source.hangs.set()
+    try:
+        with bound_time(2):  # one wait of a quarter of a second, not fifty
+            for _ in range(50):
+                await identify(people, plain)
+    finally:
+        source.hangs.clear()
+
+
+async def test_readings_that_take_long_are_rarer(source: Source) -> None:
     def read_slowly() -> Sequence[ApiKey]:
         time.sleep(0.05)
         return source.keys.list()
 
-    async def check() -> None:
-        people = make_people(read_slowly)
-        began = time.perf_counter()
-        for number in range(2):
-            with pytest.raises(InvalidApiKey):
-                await identify(people, guess(number))
-        assert time.perf_counter() - began >= 1  # twenty times as long
-
-    asyncio.run(check())
+    people = make_people(read_slowly)
+    began = time.perf_counter()
+    for number in range(2):
+        with pytest.raises(InvalidApiKey):
+            await identify(people, guess(number))
+    assert time.perf_counter() - began >= 1  # twenty times as long
 
 
-def test_a_key_of_a_scope_of_a_later_release_leaves_the_others_valid(source: Source) -> None:
+async def test_a_key_of_a_scope_of_a_later_release_leaves_the_others_valid(source: Source) -> None:
     later = {"id": source.new().split("_")[1]}
     with source.registry.begin() as session:
         session.execute(text("UPDATE api_keys SET scope = 'auditor' WHERE id = :id"), later)
     plain = source.new()
-    assert asyncio.run(identify(make_people(source), plain)) == plain.split("_")[1]
+    assert await identify(make_people(source), plain) == plain.split("_")[1]
 
 
-def test_a_key_that_was_read_expires_without_another_reading(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_key_that_was_read_expires_without_another_reading(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hour = timedelta(hours=1)
-
-    async def check() -> None:
-        people, plain = make_people(source), source.new(datetime.now(UTC) + hour)
-        assert await identify(people, plain)
-        monkeypatch.setattr("store.keys.datetime", SimpleNamespace(now=lambda zone: datetime.now(zone) + hour))
-        with pytest.raises(InvalidApiKey):
-            await identify(people, plain)
-        assert source.readings == 1
-
-    asyncio.run(check())
+    people, plain = make_people(source), source.new(datetime.now(UTC) + hour)
+    assert await identify(people, plain)
+    monkeypatch.setattr("store.keys.datetime", SimpleNamespace(now=lambda zone: datetime.now(zone) + hour))
+    with pytest.raises(InvalidApiKey):
+        await identify(people, plain)
+    assert source.readings == 1
 
 
-def test_a_key_revoked_here_while_it_is_read_is_refused(source: Source) -> None:
+async def test_a_key_revoked_here_while_it_is_read_is_refused(source: Source) -> None:
     plain = source.new()
     id = plain.split("_")[1]
 
@@ -207,40 +188,34 @@ def test_a_key_revoked_here_while_it_is_read_is_refused(source: Source) -> None:
 
     people = make_people(read)
     with pytest.raises(InvalidApiKey):
-        asyncio.run(identify(people, plain))
+        await identify(people, plain)
 
 
-def test_while_the_registry_is_away_known_keys_are_good_for_an_hour(source: Source, clock: Clock) -> None:
-    async def check() -> None:
-        people, plain = make_people(source), source.new()
-        id = await identify(people, plain)
-        source.away = True
-        clock.ahead = 3_500
-        for _ in range(20):
-            assert await identify(people, plain) == id
-        assert source.readings == 2  # an absent registry is not asked for each request
-        with pytest.raises(RegistryUnavailable):
-            await identify(people, guess(1))
-        clock.ahead = 3_700
-        with pytest.raises(RegistryUnavailable):
-            await identify(people, plain)
-        source.away = False
-        clock.ahead = 3_710
+async def test_while_the_registry_is_away_known_keys_are_good_for_an_hour(source: Source, clock: Clock) -> None:
+    people, plain = make_people(source), source.new()
+    id = await identify(people, plain)
+    source.away = True
+    clock.ahead = 3_500
+    for _ in range(20):
         assert await identify(people, plain) == id
+    assert source.readings == 2  # an absent registry is not asked for each request
+    with pytest.raises(RegistryUnavailable):
+        await identify(people, guess(1))
+    clock.ahead = 3_700
+    with pytest.raises(RegistryUnavailable):
+        await identify(people, plain)
+    source.away = False
+    clock.ahead = 3_710
+    assert await identify(people, plain) == id
 
-    asyncio.run(check())
 
-
-def test_a_client_that_leaves_stops_no_reading_for_others(source: Source) -> None:
-    async def check() -> None:
-        people, plain = make_people(source), source.new()
-        leaving = asyncio.create_task(identify(people, guess(1)))
-        staying = asyncio.create_task(identify(people, plain))
-        await asyncio.sleep(0)
-        leaving.cancel()
-        assert await staying == plain.split("_")[1]
-
-    asyncio.run(check())
+async def test_a_client_that_leaves_stops_no_reading_for_others(source: Source) -> None:
+    people, plain = make_people(source), source.new()
+    leaving = asyncio.create_task(identify(people, guess(1)))
+    staying = asyncio.create_task(identify(people, plain))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert await staying == plain.split("_")[1]
 
 
 @pytest.mark.parametrize(
@@ -250,9 +225,9 @@ def test_a_client_that_leaves_stops_no_reading_for_others(source: Source) -> Non
         {"authorization": "Bearer x", "x-api-key": "x"}, {"x-api-key": guess(1)}, {},
     ],
 )  # fmt: skip
-def test_each_request_without_a_valid_key_is_counted(source: Source, headers: dict[str, str]) -> None:
+async def test_each_request_without_a_valid_key_is_counted(source: Source, headers: dict[str, str]) -> None:
     def refuse() -> None:
         raise RateLimited("too many")
 
     with pytest.raises(RateLimited):
-        asyncio.run(ask(make_people(source, refuse), headers))
+        await ask(make_people(source, refuse), headers)

@@ -13,11 +13,6 @@ from tests.worker.moving import OTHER
 
 
 @pytest.fixture(scope="session")
-def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_tiny_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="session")
 def other_base(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A base of other weights and another dimension."""
     return write_tiny_base(tmp_path_factory.mktemp("other"), seed=7, name=OTHER, dimension=48)
