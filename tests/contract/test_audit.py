@@ -94,7 +94,8 @@ def test_every_route_that_changes_something_is_in_the_log_with_who_and_what(serv
         assert entry["targets"].items() >= targets.items(), name
         walked.add(name)
     changing = {name for name in NAMES if name.partition(" ")[0] not in ("GET", "HEAD")} - READING
-    # These need a move to its end, versions out of reach, and a file (`tests.worker.test_language_file` looks there)
+    # These need a move to its end, versions out of reach, and a file: `tests.service.test_base_commands`,
+    # `tests.service.test_admin` and `tests.worker.test_language_file` look there
     left_out = {"POST /v1/admin/base/undo", "POST /v1/admin/prune", "POST /v1/languages/import"}
     assert changing - walked == left_out
     assert [each for each in list_acts(service, limit="100") if each["act"] in READING] == []

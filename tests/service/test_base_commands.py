@@ -84,5 +84,7 @@ def test_the_commands_tell_what_serves_and_lead_back_and_forth(tmp_path: Path) -
         assert get_base(service) == 0
         newest = service.admin.get("/v1/admin/releases").json()["items"][0]
         assert (newest["change"]["restored"], newest["change"]["to"], newest["reason"]) == (2, "first", "worse")
+        (act,) = service.admin.get("/v1/admin/audit?act=POST+/v1/admin/base/undo").json()["items"]
+        assert act["actor"] == "admin" and f"release {newest['number']}" in act["targets"]
         run(service, "base", "undo", "--yes")
         assert get_base(service) == release.base
