@@ -31,8 +31,7 @@ from tests.patience import PATIENCE, insist
 
 
 def test_what_was_sealed_is_adopted_and_the_memory_of_the_tail_is_free(world: World) -> None:
-    live = world.serve()
-    put(live, *range(10))
+    live = put(world.serve(), *range(10))
     before = ask(live)
     assert (live.current.picture_set.tail.count, live.current.picture_set.waiting) == (10, 10)
     world.seal()
@@ -46,8 +45,7 @@ def test_what_was_sealed_is_adopted_and_the_memory_of_the_tail_is_free(world: Wo
 def test_segments_that_are_open_are_not_opened_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     live, read = world.serve(), list[str]()
     put(live, *range(10))
-    world.seal()
-    live.refresh()
+    world.seal(live)
     put(live, 11)
     live.delete_picture("p3")
     world.seal()
@@ -67,8 +65,7 @@ def test_segments_that_are_open_are_not_opened_again(world: World, monkeypatch: 
 def test_a_picture_put_or_deleted_while_a_state_is_adopted_is_kept(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live = world.serve()
-    put(live, *range(6))
+    live = put(world.serve(), *range(6))
     world.seal()
 
     def change_meanwhile() -> None:
@@ -84,8 +81,7 @@ def test_a_picture_put_or_deleted_while_a_state_is_adopted_is_kept(
 
 def test_searches_go_on_and_are_right_while_states_are_sealed_and_adopted(world: World) -> None:
     """Each answer is that of one state: pictures of the first half stay where they are in every ranking."""
-    live = world.serve()
-    put(live, *range(12))
+    live = put(world.serve(), *range(12))
     whole = {hit[0]: hit[1] for hit in score_pictures(live, 3)}
     wrong, searches = list[object](), [0, 0]
 
@@ -116,13 +112,11 @@ def test_searches_go_on_and_are_right_while_states_are_sealed_and_adopted(world:
 
 
 def test_late_tells_when_no_worker_seals(world: World) -> None:
-    live = world.serve(seal_at=2)
-    put(live, *range(8))
+    live = put(world.serve(seal_at=2), *range(8))
     assert live.overdue_count == 0
     put(live, 8)
     assert live.overdue_count == 9
-    world.seal()
-    live.refresh()
+    world.seal(live)
     assert live.overdue_count == 0
 
 
@@ -130,8 +124,7 @@ def test_a_state_that_was_retired_while_it_was_opened_costs_no_answer(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This process was slow: two newer states exist, and the files of the one it reads are gone."""
-    live = world.serve()
-    put(live, *range(6))
+    live = put(world.serve(), *range(6))
     world.seal()
 
     def overtake() -> None:
@@ -233,10 +226,8 @@ def test_without_a_worker_an_api_seals_and_gives_the_duty_back(world: World) -> 
 
 
 def test_a_set_that_a_worker_begins_anew_is_served_as_it_was_until_it_is_sealed(world: World) -> None:
-    live = world.serve(seal_first=FIRST)
-    put(live, *range(12))
-    world.seal()
-    live.refresh()
+    live = put(world.serve(seal_first=FIRST), *range(12))
+    world.seal(live)
     before, opened = ask(live), live.current.picture_set
     world.sets.register(world.pictures(), world.state(), NOTHING_SEALED)
     take_sealing_duty(world)
@@ -252,8 +243,7 @@ def test_a_set_that_a_worker_begins_anew_is_served_as_it_was_until_it_is_sealed(
 
 
 def test_what_is_damaged_is_made_again_when_no_worker_seals(world: World) -> None:
-    live = world.serve()
-    put(live, *range(6))
+    live = put(world.serve(), *range(6))
     world.seal()
     for folder in world.list_segments("pictures"):
         flip(folder / "rows.safetensors")

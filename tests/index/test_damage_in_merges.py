@@ -47,8 +47,7 @@ def test_damage_is_not_merged_but_made_again(world: World, caplog: pytest.LogCap
 
 def test_damage_in_a_segment_that_is_only_purged_is_made_again(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """One with few dead rows, alone of its size, which no sealing before it merges."""
-    live = world.serve()
-    put(live, *range(10))
+    live = put(world.serve(), *range(10))
     world.seal()
     live.delete_picture("p1")
     world.serve()
@@ -70,10 +69,8 @@ def list_pictures(world: World) -> set[str]:
 
 def test_the_service_that_had_the_damaged_files_open_serves_what_was_made_again(world: World) -> None:
     """Also where that has the same name: the registry's state names the same segments, in other files."""
-    live = world.serve()
-    put(live, *range(8))
-    world.seal()
-    live.refresh()
+    live = put(world.serve(), *range(8))
+    world.seal(live)
     before = ask(live)
     damage_file(world)
     assert ask(live) != before and live.verify()

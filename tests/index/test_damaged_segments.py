@@ -35,8 +35,7 @@ def cut(file: Path) -> None:
 
 def seal_twelve(world: World) -> Path:
     """Seal twelve pictures, with one deleted and one replaced since; return the folder of the larger segment."""
-    live = world.serve()
-    put(live, *range(8))
+    live = put(world.serve(), *range(8))
     world.seal()
     put(live, *range(8, 12))
     live.delete_picture("p1")
@@ -87,8 +86,7 @@ def test_the_only_segment_of_a_set_is_made_again_with_the_same_name(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing new has to be registered then, and yet what was read from the tables is to go from memory."""
-    live = world.serve()
-    put(live, *range(8))
+    live = put(world.serve(), *range(8))
     world.seal()
     before, state = ask(live), world.state()
     (folder,) = world.list_segments("pictures")
@@ -273,8 +271,7 @@ def test_a_set_that_cannot_be_sealed_does_not_keep_the_others_from_it(
 
 @pytest.mark.parametrize("times", [1, 99], ids=["once", "all the time"])
 def test_a_segment_that_cannot_be_opened_now_stays(world: World, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-    live = world.serve()
-    put(live, 1, 2)
+    live = put(world.serve(), 1, 2)
     world.seal()
     put(live, 3)
     (folder,) = world.list_segments("pictures")

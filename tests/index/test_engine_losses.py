@@ -143,8 +143,7 @@ def test_an_engine_that_is_ahead_of_a_restored_registry_is_sealed_again(tmp_path
     file = str(tmp_path / "milvus.db")
     index = f"milvus+{server_manager_instance.start_and_get_uri(file)}"
     world = World(tmp_path, index=index)
-    live = world.serve()
-    put(live, *range(6))
+    live = put(world.serve(), *range(6))
     world.seal()
     files = (tmp_path / "registry.db", tmp_path / "backup.db")
     with closing(sqlite3.connect(files[0])) as source, closing(sqlite3.connect(files[1])) as backup:
@@ -226,8 +225,7 @@ def test_a_service_starts_without_milvus_counts_captions_and_searches_when_it_is
     world.close()
     server_manager_instance.release_server(file)
     world = World(tmp_path, index=f"milvus+{address}")
-    live = world.serve()
-    put(live, 3)
+    live = put(world.serve(), 3)
     with pytest.raises(IndexUnavailable):
         find_pictures(live, 3)
     live.refresh()

@@ -41,22 +41,19 @@ def count_rows(world: World, *states: SealedState) -> int:
 
 
 def test_rows_that_no_state_names_are_in_no_answer_also_when_they_come_late(world: World) -> None:
-    live = world.serve()
-    put(live, 1, 2)
+    live = put(world.serve(), 1, 2)
     source = PictureSource.create(world.encoder, world.gallery)
     overtaken = EngineSealer(get_engine(world), world.root, most_rows=1_000)
     base = world.open_set(source)
     changed = apply_changes({source.identity: base}, {source.identity: source}, world.gallery)[source.identity]
     early = extract_state(overtaken.seal_tail(changed))  # applied, not registered: as if it had been killed now
-    world.seal()
-    live.refresh()
+    world.seal(live)
     before = ask(live)
     late = extract_state(overtaken.seal_tail(changed))  # a paused indexer wakes up
     assert world.sets.register(source.identity, SealedState(base.state, 0), late) is None
     assert ask(live) == before == ask(world.serve())
     live.delete_picture("p2")
-    world.seal()
-    live.refresh()
+    world.seal(live)
     assert find_pictures(live, 2) == ["p1"] and count_rows(world, early, late) == 4
     world.age()
     assert sweep(world.sets) == 2
@@ -66,8 +63,7 @@ def test_rows_that_no_state_names_are_in_no_answer_also_when_they_come_late(worl
 
 
 def test_rows_that_no_kept_state_sees_are_removed(world: World) -> None:
-    live = world.serve()
-    put(live, *range(6))
+    live = put(world.serve(), *range(6))
     world.seal()
     first = world.state()
     live.delete_picture("p1")

@@ -112,8 +112,7 @@ def test_equal_scores_are_ordered_by_entry(world: World) -> None:
 
 
 def test_rows_texts_and_count_are_those_of_the_gallery(world: World) -> None:
-    live = world.serve()
-    put(live, *range(4))
+    live = put(world.serve(), *range(4))
     world.seal()
     world.put("p1", 1, {"en": ["a picture “quoted\" with 'both'", "ein\nBild ü"]})
     live.delete_picture("p2")
@@ -127,8 +126,7 @@ def test_rows_texts_and_count_are_those_of_the_gallery(world: World) -> None:
         (stored,) = world.gallery.find_picture_vectors(["p3"], world.encoder.image_fingerprint).values()
         assert live.current.find_picture_vector("p3").tobytes() == stored.tobytes()
         if not sealed:
-            world.seal()
-            live.refresh()
+            world.seal(live)
             assert live.current.captions["en"].tail.count == 0
 
 
@@ -168,8 +166,7 @@ def test_an_indexer_that_is_killed_changes_no_answer_and_the_next_one_finishes(w
         kill_at(world, SEAL, point, index)
         live.refresh()
         assert ask(live) == before == ask(world.serve())
-        world.seal()
-        live.refresh()
+        world.seal(live)
         assert ask(live) == before
     world.age()
     sweep(world.sets)

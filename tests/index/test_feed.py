@@ -83,8 +83,7 @@ def test_a_process_that_missed_deletions_takes_a_picture_and_finds_it(world: Wor
 
 
 def test_a_snapshot_that_was_opened_before_the_pruning_is_published_without_what_went(world: World) -> None:
-    live = world.serve()
-    put(live, *range(6))
+    live = put(world.serve(), *range(6))
     world.seal()
     candidate = live.open(world.registry.releases.get_serving())
     delete_pictures(world, 1)

@@ -71,8 +71,7 @@ def test_small_segments_are_merged_however_small(world: World) -> None:
 
 
 def test_a_segment_with_many_dead_rows_is_written_again_without_them(world: World) -> None:
-    live = world.serve()
-    put(live, *range(20))
+    live = put(world.serve(), *range(20))
     world.seal()
     (whole,) = world.state().segments
     for seed in range(5):
@@ -101,8 +100,7 @@ def test_only_two_states_of_a_set_are_kept_with_their_segments(world: World) -> 
 
 
 def test_only_sets_of_which_enough_has_changed_are_sealed_those_that_changed_most_first(world: World) -> None:
-    live = world.serve()
-    put(live, *range(3))
+    live = put(world.serve(), *range(3))
     assert world.make_indexer(seal_at=4).list_due() == [] and world.seal(seal_at=4) == 0
     world.make_indexer().seal(world.pictures())
     put(live, 3)
@@ -146,16 +144,14 @@ def test_pictures_that_nobody_encoded_yet_are_not_sealed_as_if_there_were_none(
 
 
 def test_what_is_put_while_a_segment_is_written_is_in_answers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    live = world.serve()
-    put(live, 1, 2)
+    live = put(world.serve(), 1, 2)
 
     def put_meanwhile() -> None:
         put(live, 3)
         live.delete_picture("p2")
 
     interrupt(monkeypatch, segment, "write", put_meanwhile, 1)
-    world.seal()
-    live.refresh()
+    world.seal(live)
     for each in (live, world.serve()):
         assert score_pictures(each, 3) == world.rank(3) and each.current.picture_set.count == 2
         assert list_captions(each, "p3") == {"en": ["picture 3", "drawing 3"]}
@@ -220,8 +216,7 @@ def test_indexers_of_several_processes_lose_nothing(world: World) -> None:
             assert score_pictures(live, 5) == world.rank(5)
     for future in running:
         assert future.exception() is None or isinstance(future.exception(), IndexFileCorrupt | RegistryUnavailable)
-    world.seal()
-    live.refresh()
+    world.seal(live)
     for each in (live, world.serve()):
         assert score_pictures(each, 5) == world.rank(5) and each.current.degraded == ()
 

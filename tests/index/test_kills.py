@@ -76,8 +76,7 @@ def test_an_indexer_that_was_killed_changed_no_answer_and_the_next_one_finishes(
     assert ask(live) == ask(world.serve()) == before
     has_only_named_segments(world)
     assert ask(world.serve()) == before
-    world.seal()
-    live.refresh()
+    world.seal(live)
     assert ask(live) == ask(world.serve()) == before
     assert live.current.picture_set.tail.count == 0 and live.verify() == [] and live.current.degraded == ()
     has_only_named_segments(world)

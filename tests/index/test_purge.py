@@ -41,10 +41,8 @@ def list_sealed(world: World, identity: Identity) -> set[str]:
 
 
 def test_what_was_deleted_goes_from_every_set_and_answers_stay(world: World) -> None:
-    live = world.serve()
-    put(live, *range(5))
-    world.seal()
-    live.refresh()
+    live = put(world.serve(), *range(5))
+    world.seal(live)
     live.delete_picture("p1")
     before = ask(live)
     english = next(each for each in world.sets.list_newest() if each.kind == "captions")
@@ -64,8 +62,7 @@ def test_what_was_deleted_goes_from_every_set_and_answers_stay(world: World) -> 
 
 def test_a_set_that_nobody_uses_loses_what_was_deleted_and_then_itself(world: World) -> None:
     """As that of a version that is being made; when the feed has forgotten a deletion, it can be used no more."""
-    live = world.serve()
-    put(live, *range(4))
+    live = put(world.serve(), *range(4))
     world.seal()
     lease, version = world.add_version("cy", {f"p{seed}": f"llun {seed}" for seed in range(4)})
     world.encode("cy", version.number)

@@ -5,9 +5,8 @@ from random import Random
 
 import pytest
 
-from index.ranking import DEEPEST_RANK, Fusion, PictureHit, fuse_rankings
+from index.ranking import Fusion, PictureHit, fuse_rankings
 from index.word_search import WordHit
-from store.errors import PageTooDeep
 
 
 def make_hits(*pictures: str, match: Sequence[float | None] = ()) -> list[PictureHit]:
@@ -121,9 +120,3 @@ def test_what_has_all_words_keeps_its_chance_where_nothing_is_found_by_meaning()
     for weights in ((0.0, 1.0), (1.0, 1.0)):
         hits = Fusion(lambda _: [], words, weights, lambda _: {}, True, 0.5).list_hits_after(9, None)
         assert [(hit.picture, hit.match) for hit in hits] == [("x", 0.95), ("y", None)]
-
-
-def test_no_page_goes_deeper_than_the_deepest_rank() -> None:
-    last = make_hits("a")[0]._replace(rank=DEEPEST_RANK)
-    with pytest.raises(PageTooDeep):
-        Fusion(lambda near: [], [], (1.0, 1.0), lambda _: {}).list_hits_after(2, last)

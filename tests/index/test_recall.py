@@ -21,10 +21,8 @@ from tests.patience import PATIENCE
 
 
 def test_what_an_exact_search_finds_is_all(world: World) -> None:
-    live = world.serve()
-    put(live, *range(20))
-    world.seal()
-    live.refresh()
+    live = put(world.serve(), *range(20))
+    world.seal(live)
     put(live, *range(40, 50))
     found = live.measure_recall()
     assert found is not None and (found.share, found.captions) == (1.0, True)
@@ -50,8 +48,7 @@ def test_what_is_known_is_measured_again_when_something_else_is_sealed(
     put(live, *range(40, 50))
     assert live.measure_recall(anew=False) is first is not None
     assert len(counted) == 3
-    world.seal()
-    live.refresh()
+    world.seal(live)
     assert live.measure_recall(anew=False) != first and len(counted) == 4  # with captions of all thirty
     assert live.measure_recall() is not None and len(counted) == 5
 
@@ -60,8 +57,7 @@ def test_nobody_waits_for_who_measures(world: World, monkeypatch: pytest.MonkeyP
     live, real = world.serve(), recall.measure
     put(live, *range(20))
     known = live.measure_recall()
-    world.seal()
-    live.refresh()
+    world.seal(live)
     beside: list[recall.Recall | None] = []
 
     def measure_slowly(pictures: VectorSet, gallery: Gallery) -> recall.Recall | None:
@@ -76,10 +72,8 @@ def test_nobody_waits_for_who_measures(world: World, monkeypatch: pytest.MonkeyP
 
 def test_how_deep_searches_go_is_told_beside_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ivf, "SCAN_LIMIT", 15)
-    live = world.serve()
-    put(live, *range(60))
-    world.seal()
-    live.refresh()
+    live = put(world.serve(), *range(60))
+    world.seal(live)
     found = live.measure_recall()
     assert found is not None and found.unit == "lists" and found.depth is not None and found.depth >= 1
     line = Checkup(Settings(home=world.home)).check("recall")

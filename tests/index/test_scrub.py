@@ -37,10 +37,8 @@ def run_scrub(world: World, **options: Any) -> list[Damage]:
 
 
 def fill_world(world: World) -> None:
-    live = world.serve()
-    put(live, *range(6))
-    world.seal()
-    live.refresh()
+    live = put(world.serve(), *range(6))
+    world.seal(live)
 
 
 def find_english(world: World) -> Identity:
@@ -83,11 +81,9 @@ def test_it_waits_for_whoever_seals_and_tells_if_that_lasts(world: World, monkey
 def test_a_damaged_vector_of_the_registry_is_never_sealed_and_is_mended(
     world: World, sealed: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    live = world.serve()
-    put(live, *range(6))
+    live = put(world.serve(), *range(6))
     if sealed:
-        world.seal()
-        live.refresh()
+        world.seal(live)
     before, good = ask(live), read_vectors(world)
     with world.registry.begin() as session:
         rows: list[Any] = [*session.scalars(select(PictureVectorRow)), *session.scalars(select(CaptionVectorRow))]
@@ -162,8 +158,7 @@ def test_what_cannot_be_mended_is_told_until_it_is(world: World, caplog: pytest.
 
 @pytest.mark.parametrize("sealed", [True, False])
 def test_a_caption_that_changed_comes_back_from_a_segment_or_is_told(world: World, sealed: bool) -> None:
-    live = world.serve()
-    put(live, *range(6))
+    put(world.serve(), *range(6))
     if sealed:
         world.seal()
     with world.registry.begin() as session:

@@ -141,8 +141,7 @@ def test_what_was_pruned_and_is_about_to_be_removed_is_not_damaged(world: World)
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 @pytest.mark.parametrize("sealed", [True, False])
 def test_a_caption_that_is_no_text_any_more_comes_back(world: World, database: str, sealed: bool) -> None:
-    live = world.serve()
-    put(live, *range(6))
+    live = put(world.serve(), *range(6))
     put_picture(live, "other", 7, {"en": [r"C:\pictures"]})
     if sealed:
         world.seal()

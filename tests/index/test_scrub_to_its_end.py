@@ -171,8 +171,7 @@ def test_a_dataset_whose_expansion_ends_meanwhile_is_not_damaged(world: World, m
 def test_a_row_that_is_mended_meanwhile_is_neither_told_nor_touched(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live = world.serve()
-    put(live, 1)
+    put(world.serve(), 1)
     with world.registry.begin() as session:
         good = session.scalars(select(PictureVectorRow.vector)).one()
         session.execute(update(PictureVectorRow).values(vector=b"damaged"))

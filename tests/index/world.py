@@ -143,9 +143,12 @@ class World:
         """Make the indexer of a worker, which has no model."""
         return Indexer(VectorSets(self.gallery, self.engine), **options)
 
-    def seal(self, **options: Any) -> int:
-        """Seal as the worker does when it is its turn; by default as soon as anything changed."""
-        return self.make_indexer(**{"seal_at": 1, **options}).run()
+    def seal(self, *followers: LiveIndex, **options: Any) -> int:
+        """Seal as the worker does when it is its turn; by default as soon as anything changed. These take it over."""
+        sealed = self.make_indexer(**{"seal_at": 1, **options}).run()
+        for live in followers:
+            live.refresh()
+        return sealed
 
     def pictures(self) -> Identity:
         """Return the identity of the set of pictures."""
@@ -302,10 +305,11 @@ def put_picture(live: LiveIndex, id: str, seed: int, captions: Mapping[str, Sequ
     return put
 
 
-def put(live: LiveIndex, *seeds: int) -> None:
-    """Put pictures with two English captions each."""
+def put(live: LiveIndex, *seeds: int) -> LiveIndex:
+    """Put pictures with two English captions each; return the index."""
     for seed in seeds:
         put_picture(live, f"p{seed}", seed, {"en": [f"picture {seed}", f"drawing {seed}"]})
+    return live
 
 
 def ask(live: LiveIndex) -> tuple[Any, ...]:

@@ -200,17 +200,6 @@ def test_hits_carry_their_captions_by_language(service: Service) -> None:
     assert items["p9"]["captions"] == {"en": ["a blue car on the road"]}
 
 
-def test_pages_join_to_the_whole_answer(service: Service) -> None:
-    whole = service.search("cat").json()["items"]
-    items, cursor = [], None
-    for _ in range(3):
-        page = service.search("cat", limit=1, **({"cursor": cursor} if cursor else {})).json()
-        items += page["items"]
-        cursor = page["next_cursor"]
-    assert items == whole
-    assert cursor is None
-
-
 def test_a_cursor_is_refused_for_another_query(service: Service) -> None:
     cursor = service.search("cat", limit=1).json()["next_cursor"]
     assert_problem(service.search("dog", limit=1, cursor=cursor), 422, "invalid_cursor")

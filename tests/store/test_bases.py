@@ -5,12 +5,10 @@ import pytest
 from model.backend import find_recorded_encoding
 from store.bases import Encoding
 from store.errors import (
-    AliasMoved,
     BaseMismatch,
     BaseMoved,
     ExpansionCancelled,
     ExpansionInProgress,
-    NoEarlierBase,
     RollbackNotPossible,
     VersionPruned,
 )
@@ -88,27 +86,6 @@ def test_a_rollback_stays_with_its_base(registry: Registry) -> None:
     assert (plan.from_version, plan.to_version) == (third, release.languages["a"])
     steps = (1, 3, release.languages["a"])
     assert registry.releases.find_visible("a", steps[-1]) == {registry.versions.get(step).expansion for step in steps}
-
-
-def test_undo_serves_what_served_before_and_a_second_one_leads_back(registry: Registry) -> None:
-    with pytest.raises(NoEarlierBase):
-        registry.bases.plan_undo()
-    for tag in "ab":
-        teach(registry, tag)
-    before = registry.releases.get_serving()
-    after = move_base(registry)
-    registry.releases.roll_back("b", actor="t", reason="")
-    learned = teach(registry, "c")
-    planned = registry.bases.plan_undo()
-    assert (planned.restored, planned.lost, planned.returned, planned.changed) == (3, ["c"], ["b"], ["a"])
-    with pytest.raises(AliasMoved):
-        registry.bases.undo(actor="t", reason="", expected=after.number)
-    done = registry.bases.undo(actor="t", reason="worse")
-    serving = registry.releases.get_serving()
-    assert (serving.number, serving.shared, serving.languages) == (done.release, before.shared, before.languages)
-    assert registry.releases.plan_rollback("b").to_version is None
-    registry.bases.undo(actor="t", reason="")
-    assert registry.releases.get_serving().languages == {"en": 3, "a": after.languages["a"], "c": learned}
 
 
 def test_undo_of_an_encoding_keeps_every_language_as_it_is(registry: Registry) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from store.errors import AliasMoved, VersionPruned
+from store.errors import VersionPruned
 from store.registry import Registry
 from store.retention import LEAST
 from tests.patience import insist
@@ -46,18 +46,6 @@ def test_what_no_release_in_reach_names_goes_and_history_stays(registry: Registr
     assert prune(registry) == [3], "as long as its files are there"
     registry.retention.note_version_removed(3)
     assert prune(registry) == [] and registry.versions.get(3).folder is None
-
-
-def test_a_release_that_names_a_pruned_version_cannot_be_restored(registry: Registry) -> None:
-    teach(registry, "a")
-    roll_back(registry, "a")
-    teach(registry, "b")
-    teach(registry, "b")
-    assert prune(registry) == [1]
-    with pytest.raises(VersionPruned) as refusal:
-        registry.releases.restore(2, expected=5, actor="t", reason="")
-    assert refusal.value.extra == {"versions": [1]}
-    assert registry.releases.restore(4, expected=5, actor="t", reason="").languages == {"en": 0, "b": 2}
 
 
 def test_each_rollback_from_a_release_in_reach_works_and_a_deeper_one_is_refused(registry: Registry) -> None:
@@ -201,14 +189,6 @@ def test_while_all_vectors_are_made_anew_nothing_goes(registry: Registry) -> Non
     assert prune(registry) == []
     registry.expansions.cancel(registry.expansions.list(1)[0].id)
     assert prune(registry) == [1]
-
-
-def test_another_release_than_the_one_that_was_seen_prunes_nothing(registry: Registry) -> None:
-    teach(registry, "a")
-    for act in (registry.retention.plan, registry.retention.prune):
-        with pytest.raises(AliasMoved):
-            act(expected=1)
-    assert registry.retention.plan(expected=2).release == 2
 
 
 @pytest.mark.row("R5")
