@@ -241,11 +241,16 @@ def run_drill() -> dict[str, float]:
 
 
 def check_hardening() -> None:
-    """Assert that the API can write nowhere but to its data, has no capability, and is not root."""
-    for place, status in (("/data", 0), ("/tmp", 0), ("/", 1), ("/app", 1)):
-        touch = ["podman", "exec", "pictoglot-api-1", "touch", f"{place}/probe"]
+    """Assert that containers can write nowhere but to their data, and the API has no capability and is not root."""
+    places = {
+        "api": {"/data": 0, "/tmp": 0, "/": 1, "/app": 1},
+        "postgres": {"/usr": 1},
+        "redis": {"/data": 0, "/usr": 1},
+    }
+    for service, place, status in ((name, *each) for name, tried in places.items() for each in tried.items()):
+        touch = ["podman", "exec", f"pictoglot-{service}-1", "touch", f"{place}/probe"]
         done = subprocess.run(touch, capture_output=True, check=False)
-        assert done.returncode == status, (place, done.stderr)
+        assert done.returncode == status, (service, place, done.stderr)
     lines = _call("podman", "exec", "pictoglot-api-1", "cat", "/proc/1/status").split("\n")
     assert {"CapBnd:\t0000000000000000", "NoNewPrivs:\t1"} <= {*lines}
     assert _call("podman", "exec", "pictoglot-api-1", "id", "-u").strip() == "10001"
