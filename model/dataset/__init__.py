@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from model.dataset.dictionary import Choice, DictionaryReport, load_things
+from model.dataset.dictionary import Choice, DictionaryReport, load_things, swap_entry
 from model.dataset.explanations import (
     describe_fault,
     explain_left_out,
@@ -29,6 +29,7 @@ from model.dataset.rows import (
     put_on_sides,
     read_row,
     split_rows,
+    swap_sides,
 )
 from model.dataset.tables import NO_ROW, refuse
 from model.languages import ENGLISH, is_in_script
@@ -114,26 +115,25 @@ def read(
     find_ids: Callable[[Iterable[str]], Mapping[str, str]] = lambda _: {},
     pivot: str | None = None,
     things: Path | None = None,
+    swap: bool = False,
 ) -> Dataset:
     """Return every usable row of the file and the report; `language` selects rows of a file of many languages (XM3600).
 
     With `pivot` the file is a dictionary of `language`, whose glosses are in that one; `things` is the base's list of
-    English words for what it knows the look of, if it has one. `find_ids` returns the ids of those pictures that are
-    named otherwise: rows have the ids, so that one picture under two names is on one side of the split. Raises
-    `DatasetInvalid` for a file that is no dataset, and `UnsupportedMedia`.
+    English words for what it knows the look of, if it has one. With `swap`, captions and the texts beside them, or
+    words and glosses, change places first. `find_ids` returns the ids of pictures that are named otherwise: rows have
+    these, so that one picture is on one side of the split. Raises `DatasetInvalid`, and `UnsupportedMedia`.
     """
     if language is not None and pivot is not None:
         known = load_things(things) if things is not None and pivot == ENGLISH else None
-        return _read_dictionary(path, Choice(language, pivot, known))
+        return _read_dictionary(path, Choice(language, pivot, known), swap)
     name, source = read_records(path, language=language)
-    lines: dict[str, list[int]] = defaultdict(list)
-    candidates: list[Row] = []
-    total = 0
+    lines, candidates, total = defaultdict[str, list[int]](list), list[Row](), 0
     for total, record in enumerate(source, 1):
         if total > MAX_ROWS:
             refuse("too_many_rows", f"a dataset may have at most {MAX_ROWS:,} rows; teach it in parts", record.line)
         try:
-            candidates.append(read_row(record))
+            candidates.append(swap_sides(read_row(record)) if swap else read_row(record))
         except UnusableRow as fault:
             lines[str(fault)].append(record.line)
     if total == 0:
@@ -156,16 +156,16 @@ def read(
     return Dataset(rows, report)
 
 
-def _read_dictionary(path: Path, choice: Choice) -> Dataset:
-    lines: dict[str, list[int]] = defaultdict(list)
-    total = 0
+def _read_dictionary(path: Path, choice: Choice, swap: bool) -> Dataset:
+    lines, total = defaultdict[str, list[int]](list), 0
     for total, entry in enumerate(read_entries(path), 1):
         if total > MAX_ROWS:
             refuse("too_many_rows", f"at most {MAX_ROWS:,} entries are read; teach the dictionary in parts", entry.line)
         try:
             if isinstance(entry, RowFault):
                 raise UnusableRow(entry.kind)
-            choice.add(entry)
+            for each in swap_entry(entry) if swap else (entry,):
+                choice.add(each)
         except UnusableRow as fault:
             lines[str(fault)].append(entry.line)
     candidates, chosen = choice.take()

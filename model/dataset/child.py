@@ -7,7 +7,7 @@ Knows only how reports, doubts, refusals and questions about the gallery travel:
 import json
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +16,7 @@ import psutil
 from model import dataset
 from model.dataset import MIN_ROWS, Dataset, join, restrict
 from model.dataset.doubts import Guess, OwnGuess, find_doubts, guess_nothing, show_rows
-from model.dataset.rows import PictureLookup, find_ids_of_files, swap_sides, write_rows
+from model.dataset.rows import PictureLookup, find_ids_of_files, write_rows
 from model.languages import can_read
 from model.processes import Child, GuardedPool, read_frame, serve, write_frame
 from store.errors import DatasetInvalid, FieldError, PictoglotError
@@ -46,7 +46,7 @@ class Submission:
     least: int = MIN_ROWS
     may_wait: bool = False
     waiting: Path | None = None
-    swap: bool = False  # captions and the texts beside them
+    swap: bool = False  # captions and the texts beside them, or words and glosses
     pivot: str | None = None
     things: Path | None = None
 
@@ -163,12 +163,11 @@ def _check_rows(
         find_ids=lambda names: find_ids_of_files(names, find_known),
         pivot=submission.pivot,
         things=submission.things,
+        swap=submission.swap,
     )
     if submission.without_missing:
         named = list(dict.fromkeys(row.picture for row in data.rows if row.picture is not None))
         data = restrict(data, frozenset(find_known(named)))
-    if submission.swap:
-        data = replace(data, rows=tuple(map(swap_sides, data.rows)))
     sent = data.rows
     if submission.waiting is not None:
         data = join([_read_waiting(submission.waiting, find_known, is_served), data])

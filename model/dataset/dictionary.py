@@ -8,7 +8,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -233,6 +233,13 @@ def _read_texts(entry: Entry) -> tuple[str, list[str], list[str]]:
         raise UnusableRow(f"word_{error.code}") from error
     forms = [] if entry.forms is None else _read_list(entry.forms, "forms_invalid")
     return entry.word[:_READ_CHARACTERS], _read_list(entry.glosses, "glosses_invalid"), forms
+
+
+def swap_entry(entry: Entry) -> Iterator[Entry]:
+    """Yield an entry for each gloss, whose only gloss is the word; raises `UnusableRow` as for any other."""
+    text, glosses, _ = _read_texts(entry)
+    words = [word for gloss in glosses for word in _BETWEEN_SENSES.split(gloss) if word.strip()]
+    yield from (replace(entry, word=word, glosses=[text], forms=None) for word in words or [""])
 
 
 def _read_list(value: object, fault: str) -> list[str]:

@@ -34,6 +34,16 @@ def test_a_dry_run_says_what_is_taken_and_why_the_rest_is_not(service: Service) 
     assert teach(service, make_dictionary(), dry_run="true", assess="true").status_code == 200
 
 
+def test_swapped_sides_are_cleaned_each_as_what_it_becomes(service: Service) -> None:
+    rows = [{"word": f"the red house {n}; a home {n}", "glosses": [f"to ruz {n}|an ti {n}"]} for n in range(80)]
+    answer = teach(service, "".join(json.dumps(row) + "\n" for row in rows).encode(), "br", swap="true", dry_run="true")
+    assert answer.status_code == 200, answer.text
+    assert [(row["caption"], row["text"]) for row in answer.json()["sample"][:4]] == [
+        *(("to ruz 0", "red house 0"), ("to ruz 0", "home 0")),
+        *(("an ti 0", "red house 0"), ("an ti 0", "home 0")),
+    ]
+
+
 REFUSED: dict[str, tuple[bytes, dict[str, str], str]] = {
     "one gloss for everything": (make_dictionary(500, "apple"), {}, "dataset_doubted"),
     "no lists": (b'{"word": "afal", "glosses": "apple"}\n' * 80, {}, "dataset_invalid"),
