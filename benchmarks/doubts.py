@@ -86,11 +86,15 @@ def main(work: Annotated[Path, typer.Option(help="Where packages are kept")] = P
         if doubts := ask(pairs[:MOST], tag, detector):
             doubted += 1
             show(f"doubted: {name}, {min(len(pairs), MOST)} rows: {doubts[0].code}: {doubts[0].detail}")
-    again = 0
+    again, unturned = 0, 0
     for name, (tag, pairs) in files.items():
         half = len(pairs) // 2
+        taught = detector.replace_counts(tag, count_ngrams([caption for caption, _ in pairs[:half]]))
+        swapped = ask([(text, caption) for caption, text in pairs[half:][:MOST]], tag, taught)
+        if [doubt.code for doubt in swapped] != ["columns_swapped"]:
+            unturned += 1
+            show(f"swapped, taught before by {name}: {', '.join(each.code for each in swapped) or 'no doubt'}")
         for source, more in [(name, pairs[half:]), *((f"stamps {tag}", files.get(f"stamps {tag}", ("", []))[1]),)]:
-            taught = detector.replace_counts(tag, count_ngrams([caption for caption, _ in pairs[:half]]))
             if source.partition(" ")[0] != "list" and len(more) >= LEAST and (doubts := ask(more[:MOST], tag, taught)):
                 again += 1
                 show(f"doubted, taught before by {name}: {source}: {doubts[0].code}: {doubts[0].detail}")
@@ -104,6 +108,7 @@ def main(work: Annotated[Path, typer.Option(help="Where packages are kept")] = P
             served += not doubts
     count = len({tag for tag, _ in files.values()})
     show(f"{again} doubted that join what was taught before")
+    show(f"{unturned} of {len(files)} swapped files that join what was taught before are not said to be swapped")
     show(f"{served} of {asked} mistakes served without a question")
     show(f"{doubted} of {len(files)} right files in {count} languages doubted")
 

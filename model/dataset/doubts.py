@@ -91,11 +91,12 @@ def find_doubts(rows: Sequence[Row], tag: str, guess: Guess) -> list[Doubt]:
     pairs, other = [pair for pair in pairs if pair[1].language == beside[0][0]], beside[0][0]
     others = [(row, pivot.text) for row, pivot in pairs]
     texts = _judge(others, other, guess)
-    if captions and captions.language == _simplify(other) and texts and _judge(others, tag, guess) is None:
-        names = find_names(tag).name, find_names(other).name
-        said = f"the columns seem to be swapped: what should be {names[0]} is {names[1]}"
-        return [Doubt("columns_swapped", said, tuple(show_rows([row for row, _ in pairs])))]
     doubts = [*_describe_other(captions, tag, "captions"), *_describe_other(texts, other, "texts beside them")]
+    if doubts and len(pairs) >= _LEAST_ROWS and _judge(others, tag, guess) is None:
+        if _judge([(row, row.caption) for row, _ in pairs], other, guess) is None:  # swapped, both read well
+            names = find_names(tag).name, find_names(other).name
+            said = f"the columns seem to be swapped: what should be {names[0]} is {names[1]}"
+            return [Doubt("columns_swapped", said, tuple(show_rows([row for row, _ in pairs])))]
     return doubts or _describe_relation(pairs)
 
 
