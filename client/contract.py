@@ -258,6 +258,10 @@ class Doubt(TypedDict):
     detail: str
     rows: list[ShownRow]
     """The first five for which it is so."""
+    expected: NotRequired[str | None]
+    """The language that texts should be in, where they seem not to be."""
+    found: NotRequired[str | None]
+    """The one that they seem to be in; null: none that is known."""
 
 
 class DryRun(TypedDict):

@@ -236,6 +236,10 @@ export interface Doubt {
   detail: string;
   /** The first five for which it is so. */
   rows: Array<ShownRow>;
+  /** The language that texts should be in, where they seem not to be. */
+  expected?: string | null;
+  /** The one that they seem to be in; null: none that is known. */
+  found?: string | null;
 }
 
 /** What a dataset holds, of which nothing is taught now: it was a dry run, or there are too few rows. */

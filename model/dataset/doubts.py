@@ -46,11 +46,16 @@ class ShownRow:
 
 @dataclass(frozen=True)
 class Doubt:
-    """What may be wrong with a dataset, in a sentence, and the first rows for which it is so."""
+    """What may be wrong with a dataset, in a sentence, and the first rows for which it is so.
+
+    Of texts that should be in the language `expected`, `found` is the one that they seem to be in, None if none known.
+    """
 
     code: Code
     detail: str
     rows: tuple[ShownRow, ...]
+    expected: str | None = None
+    found: str | None = None
 
 
 class OwnGuess(NamedTuple):
@@ -89,15 +94,18 @@ def find_doubts(rows: Sequence[Row], tag: str, guess: Guess) -> list[Doubt]:
     if not beside:
         return _describe_other(captions, tag, "captions")
     pairs, other = [pair for pair in pairs if pair[1].language == beside[0][0]], beside[0][0]
-    others = [(row, pivot.text) for row, pivot in pairs]
-    texts = _judge(others, other, guess)
+    texts = _judge([(row, pivot.text) for row, pivot in pairs], other, guess)
     doubts = [*_describe_other(captions, tag, "captions"), *_describe_other(texts, other, "texts beside them")]
-    if doubts and len(pairs) >= _LEAST_ROWS and _judge(others, tag, guess) is None:
-        if _judge([(row, row.caption) for row, _ in pairs], other, guess) is None:  # swapped, both read well
-            names = find_names(tag).name, find_names(other).name
-            said = f"the columns seem to be swapped: what should be {names[0]} is {names[1]}"
-            return [Doubt("columns_swapped", said, tuple(show_rows([row for row, _ in pairs])))]
+    if doubts and len(pairs) >= _LEAST_ROWS and _reads_well_swapped(pairs, tag, other, guess):
+        names = find_names(tag).name, find_names(other).name
+        said = f"the columns seem to be swapped: what should be {names[0]} is {names[1]}"
+        return [Doubt("columns_swapped", said, tuple(show_rows([row for row, _ in pairs])), tag, other)]
     return doubts or _describe_relation(pairs)
+
+
+def _reads_well_swapped(pairs: Pairs, tag: str, other: str, guess: Guess) -> bool:
+    sides = [(tag, [(row, pivot.text) for row, pivot in pairs]), (other, [(row, row.caption) for row, _ in pairs])]
+    return all(_judge(texts, language, guess) is None for language, texts in sides)
 
 
 def _describe_relation(pairs: Pairs) -> list[Doubt]:
@@ -125,7 +133,7 @@ def _describe_other(verdict: _Verdict | None, tag: str, which: str) -> list[Doub
         if verdict.language
         else f"the {which} look little like the {name} that was taught before"
     )
-    return [Doubt("other_language", said, tuple(show_rows(verdict.rows)))]
+    return [Doubt("other_language", said, tuple(show_rows(verdict.rows)), tag, verdict.language)]
 
 
 def _judge(texts: Sequence[tuple[Row, str]], tag: str, guess: Guess) -> _Verdict | None:

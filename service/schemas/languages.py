@@ -138,6 +138,8 @@ class Doubt(Response):
     code: Literal["columns_swapped", "other_language", "pairs_unrelated"]
     detail: str
     rows: list[ShownRow] = Field(description="The first five for which it is so.")
+    expected: str | None = Field(None, description="The language that texts should be in, where they seem not to be.")
+    found: str | None = Field(None, description="The one that they seem to be in; null: none that is known.")
 
 
 class ExpansionError(Response):

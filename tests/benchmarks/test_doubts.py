@@ -8,12 +8,13 @@ import pytest
 from benchmarks.doubts import ask
 from model.detection import Detector, count_ngrams
 
-ENGLISH_WORDS = (
+THINGS = (
     "apple arm bird boat book bread bridge cat chair child church cloud cow cup dog door ear egg eye field fish flower "
     "foot garden hand hat head hill horse house island key king knife lake leaf light milk moon mouse mountain nose "
     "path rain river road roof rose sand sea sheep ship shoe sky snow spoon star stone street sun table tooth tree "
     "wall water wheel wind window wolf wood"
-).split()
+)
+ENGLISH_WORDS = THINGS.split()
 DRAW = random.Random(0)
 SYLLABLES = [first + vowel for first in "bdgklmnprstv" for vowel in ("a", "e", "o", "u")]
 INVENTED = ["".join(DRAW.choices(SYLLABLES, k=3)) for _ in range(400)]

@@ -59,3 +59,29 @@ def test_what_is_typed_waits_and_swapped_columns_are_turned_by_one_press(page: P
     (newest, *_) = service.context.registry.expansions.list()
     lines = (service.context.settings.home / str(newest.dataset_path)).read_text()
     assert '{"caption": "ar c\'hi bras", "english": "the big dog"}' in lines and '"kazh"' in lines
+
+
+def test_doubts_are_in_the_language_of_the_page(chromium: Browser, service: Service) -> None:
+    rows = [(f"ar {noun} {kind}", f"the {quality} {thing}") for noun, thing in NOUNS for kind, quality in ADJECTIVES]
+    files = {
+        "br": (
+            [(english, breton) for breton, english in rows],
+            "Die Spalten scheinen vertauscht zu sein: Was Bretonisch sein sollte, ist Englisch.",
+        ),
+        "cy": ([(english, english) for _, english in rows], "Was Walisisch sein sollte, sieht nach Englisch aus."),
+        "ru": (rows, "Spalten vertauscht"),
+    }
+    context = chromium.new_context(base_url=service.url, locale="de-AT")
+    context.add_init_script(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
+    page = context.new_page()
+    for tag, (pairs, said) in files.items():
+        page.goto(f"/#teach?language={tag}")
+        table = "caption,english\n" + "".join(f"{caption},{english}\n" for caption, english in pairs)
+        page.click("#teach-ways >> text=Datei")
+        page.set_input_files("#teach-file", {"name": "x.csv", "mimeType": "text/csv", "buffer": table.encode()})
+        page.click("#teach-form button[type=submit]")
+        expect(page.locator(".sorry:visible p").first).to_contain_text(said)
+        expect(page.locator("#teach-swap")).to_have_count(int(tag != "cy"))
+        if tag != "ru":
+            expect(page.locator(".sorry:visible [lang=en]")).to_have_count(0)
+    context.close()

@@ -148,6 +148,7 @@ function refused(problem, fields) {
   busy(false); // before the focus: a field that is wrong gets it
   if (!doubts && [400, 413, 415, 422].includes(problem.status)) wrong(sorry(problem));
   else fill(byId("teach-trouble"), doubts ? null : sorry(problem));
+  if (problem.code === "dataset_language_mismatch" && !fields.swap) byId("teach-trouble").append(make("div", { class: "actions" }, turn(fields)));
 }
 
 function busy(is) {
@@ -166,23 +167,29 @@ const pairs = (sample) => make("ul", { class: "pairs" }, sample.map(({ caption, 
 /** What may be wrong with the rows, each with those for which it is so. */
 function doubted(doubts) {
   const says = {
-    columns_swapped: () => t("The columns seem to be swapped."),
-    other_language: () => t("Some of this seems to be in another language."),
-    pairs_unrelated: ([first]) => t("The pairs do not seem to belong together: row {line} says {caption} = {text}.", first),
+    columns_swapped: (names) => t("The columns seem to be swapped: what should be {expected} is {found}.", names),
+    other_language: (names) => (names.found ? t("What should be {expected} looks like {found}.", names) : t("What should be {expected} looks little like what was taught of it before.", names)),
+    pairs_unrelated: (_, [first]) => t("The pairs do not seem to belong together: row {line} says {caption} = {text}.", first),
   };
-  return make("div", { class: "sorry" }, doubts.map(({ code, detail, rows }) => [make("p", {}, says[code]?.(rows) ?? detail), pairs(rows), code === "pairs_unrelated" ? null : make("p", { class: "fine", lang: "en" }, `${detail[0].toUpperCase()}${detail.slice(1)}.`)]));
+  const names = ({ expected, found }) => ({ expected: expected && named(expected).name, found: found && named(found).name });
+  return make("div", { class: "sorry" }, doubts.map((doubt) => [make("p", {}, says[doubt.code](names(doubt), doubt.rows)), pairs(doubt.rows)]));
 }
+
+/** What sends the rows to be taught; `more` is what a person decided about them. */
+function begin({ dry_run: checked, ...fields }, more) {
+  return () => submit({ force: chosen("force"), ...fields, ...more }, t("Sending the rows"));
+}
+
+const turn = (fields) => make("button", { type: "button", class: "main", id: "teach-swap", onclick: begin(fields, { swap: "true" }) }, t("Swap the columns and teach"));
 
 /** What a person decides about the rows: that they are right, or that their columns are swapped. */
 function decide(doubts, fields, words = t("Yes, teach it")) {
-  const { dry_run: checked, ...rest } = fields;
-  const begin = (more) => () => submit({ force: chosen("force"), ...rest, ...more }, t("Sending the rows"));
   const swapped = doubts.some(({ code }) => code === "columns_swapped");
   return make(
     "div",
     { class: "actions" },
-    swapped ? make("button", { type: "button", class: "main", id: "teach-swap", onclick: begin({ swap: "true" }) }, t("Swap the columns and teach")) : null,
-    doubts.length ? make("button", { type: "button", id: "teach-confirm", onclick: begin({ confirmed: "true" }) }, t("It is right: teach it")) : make("button", { type: "button", class: "main", id: "teach-start", onclick: begin({}) }, words),
+    swapped ? turn(fields) : null,
+    doubts.length ? make("button", { type: "button", id: "teach-confirm", onclick: begin(fields, { confirmed: "true" }) }, t("It is right: teach it")) : make("button", { type: "button", class: "main", id: "teach-start", onclick: begin(fields) }, words),
   );
 }
 
