@@ -96,14 +96,14 @@ def find_doubts(rows: Sequence[Row], tag: str, guess: Guess) -> list[Doubt]:
     pairs, other = [pair for pair in pairs if pair[1].language == beside[0][0]], beside[0][0]
     texts = _judge([(row, pivot.text) for row, pivot in pairs], other, guess)
     doubts = [*_describe_other(captions, tag, "captions"), *_describe_other(texts, other, "texts beside them")]
-    if doubts and len(pairs) >= _LEAST_ROWS and _reads_well_swapped(pairs, tag, other, guess):
+    if doubts and len(pairs) >= _LEAST_ROWS and _is_swapped(pairs, tag, other, guess):
         names = find_names(tag).name, find_names(other).name
         said = f"the columns seem to be swapped: what should be {names[0]} is {names[1]}"
         return [Doubt("columns_swapped", said, tuple(show_rows([row for row, _ in pairs])), tag, other)]
     return doubts or _describe_relation(pairs)
 
 
-def _reads_well_swapped(pairs: Pairs, tag: str, other: str, guess: Guess) -> bool:
+def _is_swapped(pairs: Pairs, tag: str, other: str, guess: Guess) -> bool:
     sides = [(tag, [(row, pivot.text) for row, pivot in pairs]), (other, [(row, row.caption) for row, _ in pairs])]
     return all(_judge(texts, language, guess) is None for language, texts in sides)
 
