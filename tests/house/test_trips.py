@@ -23,8 +23,8 @@ from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, attempt_at, pairs
 from worker.child import run
 
-# (files, moves) today, those of a language with some room for what other threads do meanwhile on a busy machine: whoever
-# lowers one lowers it here. Aims: 22 and 45, 30 files, 62.
+# (files, moves) today, those of a language with some room for what other threads do meanwhile on a busy machine:
+# whoever lowers one lowers it here. Aims: 22 and 45, 30 files, 62.
 MOST = {"search": (24, 84), "upload": (34, 140), "language": (80, 560)}
 
 
