@@ -94,13 +94,16 @@ def trips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trip]:
         trip = recorder.follow(lambda: request().raise_for_status())
         trips[name] = min(trips.get(name, trip), trip, key=lambda each: len(each.files))
 
-    with start_profile() as recorder, running(home / "home", encoder, watch_seconds=60) as service:
-        for once in range(4):  # what happens only at the first request, or beside one of them, does not count
-            ask("upload", lambda: service.put(f"p{once}", en=[f"apple {once}"]))  # noqa: B023 - called at once
-            ask("search", lambda: service.search(f"a red apple {once}"))  # noqa: B023
-        lines = "".join(f'{{"caption": "{row["caption"]}", "english": "{row["english"]}"}}\n' for row in pairs("cy"))
-        form = {"data": {"language": "cy"}, "files": {"dataset": ("cy.jsonl", lines.encode())}}
-        ask("language", lambda: service.admin.post("/v1/languages", **form))  # type: ignore[arg-type]
+    with start_profile() as recorder:
+        with running(home / "home", encoder, watch_seconds=60) as service:
+            for once in range(4):  # what happens only at the first request, or beside one of them, does not count
+                ask("upload", lambda: service.put(f"p{once}", en=[f"apple {once}"]))  # noqa: B023 - called at once
+                ask("search", lambda: service.search(f"a red apple {once}"))  # noqa: B023
+            lines = "".join(
+                f'{{"caption": "{row["caption"]}", "english": "{row["english"]}"}}\n' for row in pairs("cy")
+            )
+            form = {"data": {"language": "cy"}, "files": {"dataset": ("cy.jsonl", lines.encode())}}
+            ask("language", lambda: service.admin.post("/v1/languages", **form))  # type: ignore[arg-type]
         expansion = site.submit(pairs("cy"), epochs=1)
         taught = recorder.follow(lambda: run(attempt_at(site, expansion)))
     assert site.registry.expansions.get(expansion).state == "succeeded"
