@@ -205,7 +205,7 @@ def test_a_language_is_saved_as_a_file_and_brought_in_after_a_look_into_it(page:
     page.click("text=Look into the file")
     expect(page.locator("#import-report")).to_contain_text("Arabic, taught for the base")
     expect(page.locator("#import-report")).to_contain_text("It is signed with this key.")
-    expect(page.locator("#import-report .signer")).to_have_text(re.compile(r"^RW[A-Za-z0-9+/]{54}$"))  # as minisign writes it
+    expect(page.locator("#import-report .signer")).to_have_text(re.compile(r"^RW[A-Za-z0-9+/]{54}$"))
     assert site.http.get("/v1/languages").json()["release"] == before, "a look changes nothing"
     page.get_by_role("button", name="Bring in Arabic").click()
     entry = page.locator("#languages-running li[data-expansion]")
