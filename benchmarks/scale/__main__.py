@@ -184,9 +184,10 @@ def measure_starts(home: Path, made: Made, changes: int) -> dict[str, Any]:
     _console.print("Starting processes.")
     alone = ("opened", str(home), str(made.dimension))
     first = json.loads(_process(*alone).communicate()[0])
-    beside = _process(*alone, "--wait", "20")
+    beside = _process(*alone, "--wait", "3600")
     figures = json.loads(beside.stdout.readline()) if beside.stdout else {}
     second = json.loads(_process(*alone).communicate()[0])
+    beside.terminate()  # until then what both have mapped is nobody's own
     beside.communicate()
     return {
         "start_seconds": first["seconds"],
