@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from rich.progress import track
+from rich.progress import Progress
 from safetensors.torch import load_file, save
 
 from benchmarks.emoji36 import lexicon as names
@@ -161,10 +161,11 @@ def encode_pictures(
     key = sha256(f"{encoder.image_fingerprint} {name} {lines}".encode()).hexdigest()[:16]
     path = folder / f"{name}-{key}.safetensors"
     if not path.is_file():
-        parts = [
-            encoder.encode_pictures([picture(each) for each in shown[start : start + _CHUNK]])
-            for start in track(range(0, len(shown), _CHUNK), f"encoding {name}")
-        ]
+        with Progress() as progress:  # its thread ends with the block, whatever is raised in it
+            parts = [
+                encoder.encode_pictures([picture(each) for each in shown[start : start + _CHUNK]])
+                for start in progress.track(range(0, len(shown), _CHUNK), description=f"encoding {name}")
+            ]
         files.write_bytes(path, save({"vectors": torch.from_numpy(np.concatenate(parts))}))
     vectors: Vectors = load_file(path)["vectors"].numpy()
     return vectors
