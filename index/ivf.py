@@ -72,12 +72,12 @@ class ListsOfRows:
     """The list of an IVF index that each row is in; read when it is first asked for."""
 
     def __init__(self, index: Any) -> None:
-        self._index, self._is_mapped = index, False
+        self._index, self.is_mapped = index, False
 
     def map_pages(self) -> None:
         """Read a byte of each page of the lists, once; a scan has none."""
-        lists: Any = None if self._is_mapped else getattr(self._index, "invlists", None)
-        self._is_mapped = True
+        lists: Any = None if self.is_mapped else getattr(self._index, "invlists", None)
+        self.is_mapped = True
         for number in range(self._index.nlist if lists else 0):
             if size := lists.list_size(number):
                 faiss.rev_swig_ptr(lists.get_codes(number), size * lists.code_size)[:: mmap.PAGESIZE].max()

@@ -146,20 +146,45 @@ def measure_pages(gallery: Gallery, count: int) -> dict[str, float]:
 @contextmanager
 def watch_stalls(live: LiveIndex, queries: Vectors) -> Iterator[dict[str, float]]:
     """Search again and again while the block runs; afterwards the yielded dict has the longest one in ms."""
-    ended, measured = Event(), {"longest_stall_ms": 0.0, "searches": 0.0}
+    measured = {"longest_stall_ms": 0.0, "searches": 0.0}
 
     def ask() -> None:
-        while not ended.is_set():
-            query = queries[int(measured["searches"]) % len(queries)]
-            took = measure_call(live.current.search_pictures, query, 10)
-            measured["longest_stall_ms"] = max(measured["longest_stall_ms"], took)
-            measured["searches"] += 1
-            time.sleep(_PAUSE)
+        query = queries[int(measured["searches"]) % len(queries)]
+        took = measure_call(live.current.search_pictures, query, 10)
+        measured["longest_stall_ms"] = max(measured["longest_stall_ms"], took)
+        measured["searches"] += 1
 
-    thread = Thread(target=ask)
+    with _repeat_beside(ask, _PAUSE):
+        yield measured
+
+
+@contextmanager
+def watch_memory() -> Iterator[dict[str, float]]:
+    """Watch the memory that only this process has, no mapped files; the yielded dict has the most of it, in MB."""
+    measured = {"peak_mb": 0.0}
+
+    def look() -> None:
+        lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+        measured["peak_mb"] = max(measured["peak_mb"], int(lines["RssAnon"].split()[0]) * 1024 / 1e6)
+
+    with _repeat_beside(look, 0.2):
+        yield measured
+
+
+@contextmanager
+def _repeat_beside(act: Callable[[], None], pause: float) -> Iterator[None]:
+    """Do something again and again in a thread while the block runs, with so many seconds between."""
+    ended = Event()
+
+    def repeat() -> None:
+        act()
+        while not ended.wait(pause):
+            act()
+
+    thread = Thread(target=repeat)
     thread.start()
     try:
-        yield measured
+        yield
     finally:
         ended.set()
         thread.join()
@@ -207,22 +232,3 @@ def measure_folder(folder: Path) -> int:
 def count_cores() -> int:
     """Return cores that this process may use."""
     return len(os.sched_getaffinity(0))
-
-
-@contextmanager
-def watch_memory() -> Iterator[dict[str, float]]:
-    """Watch the memory that only this process has, no mapped files; the yielded dict has the most of it, in MB."""
-    ended, measured = Event(), {"peak_mb": 0.0}
-
-    def look() -> None:
-        while not ended.wait(0.2):
-            lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
-            measured["peak_mb"] = max(measured["peak_mb"], int(lines["RssAnon"].split()[0]) * 1024 / 1e6)
-
-    thread = Thread(target=look)
-    thread.start()
-    try:
-        yield measured
-    finally:
-        ended.set()
-        thread.join()

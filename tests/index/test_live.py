@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from index import ivf
 from index.records import Patch
+from index.segment import Segment
 from model.detection import Detector, count_ngrams
 from model.table import View
 from store.errors import LanguageNotFound, PageTooDeep, PictureNotFound
@@ -26,6 +28,7 @@ from tests.index.world import (
     run_beside,
     score_pictures,
 )
+from tests.patience import PATIENCE
 
 DUTCH = ["een rode appel op de tafel", "twee honden spelen in de sneeuw", "de bus rijdt door de stad"]
 
@@ -49,6 +52,19 @@ def test_a_page_goes_on_behind_the_last_one_whatever_was_put_or_deleted(world: W
     for twin in range(6):  # identical to the query: all rank first
         put_picture(live, f"twin{twin}", 3)
     assert list_behind() == [(names[4], 9), (names[5], 10), (names[6], 11)]
+
+
+def test_the_pages_of_an_index_are_mapped_when_it_is_served(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ivf, "SCAN_LIMIT", 15)
+    live = put(world.serve(), *range(20))
+    world.seal(live)
+    for served in (live, world.serve()):  # sealed meanwhile, and from the start
+        (part,) = served.current.picture_set.parts
+        assert isinstance(part, Segment) and not part.exact
+        until = time.monotonic() + PATIENCE
+        while not part.lists.is_mapped and time.monotonic() < until:
+            time.sleep(0.01)
+        assert part.lists.is_mapped
 
 
 def test_pictures_put_before_a_page_do_not_make_its_search_deeper_than_allowed(
