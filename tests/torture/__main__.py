@@ -1,4 +1,9 @@
-"""`python -m tests.torture`: a history from a seed, for some minutes; on failure the smallest one that was found."""
+"""`python -m tests.torture`: a history from a seed, for some minutes; on failure the smallest one that was found.
+
+Torture is requests and faults against real processes, checked against a model in plain Python. It knows the service as
+a stranger does: HTTP, the command line, signals, files, and the settings of docs/settings.md. It imports nothing of
+`model`, `index`, `service` and `worker`, so that it survives a rebuild of everything inside.
+"""
 
 import argparse
 import json

@@ -1,1 +1,0 @@
-"""Thousands of generated inputs; `make fuzz`. Each is answered, or refused with a documented code."""
