@@ -1,7 +1,8 @@
 """FAISS indexes over the rows of one segment: an exact scan for small ones, IVF with 8-bit codes for larger ones.
 
 Written once by whoever seals the segment, then mapped into memory. The centroids are trained with NumPy, whose matrix
-products are several times faster than those of the library inside FAISS on processors that it does not know.
+products are several times faster than those of the library inside FAISS on processors that it does not know, and along
+the axes on which the rows differ most: a quarter of the work, with the same recall.
 """
 
 import errno
@@ -26,8 +27,11 @@ Curve = list[tuple[int, float]]  # lists searched, and the recall that this give
 RECALL = 0.97  # share of the ten nearest that an approximate index is searched for
 SCAN_LIMIT = 8_192  # rows up to which a scan takes less time than the search of an IVF index saves
 _LISTS_PER_ROOT = 6  # lists = this x the square root of the rows: with 4, several times as many rows are compared
-_SAMPLE = 32  # rows per list to train the centroids; more, or more rounds, raise recall less than more lists do
-_ROUNDS = 6  # of k-means
+_ROWS_PER_LIST = 150  # at most, in the mean: of ten million rows, three times as many made 37 % of the lists necessary
+_SAMPLE = 16  # rows per list to train the centroids; more, or more rounds, raise recall less than more lists do
+_ROUNDS = 4  # of k-means
+_AXES = 128  # on which rows and centroids are compared while the lists are made; with 64, recall falls
+_RANGES = 64 * 1024  # rows from which the axes and the range of each dimension are known
 _CHUNK = 16_384  # rows in memory as float32 at a time
 _PRODUCTS = 1 << 26  # of rows and centroids at a time: 256 MiB
 _GATHERED = 2_048  # rows that are copied at a time: of ten thousand together, the memory alone takes as long
@@ -201,45 +205,77 @@ def _make_empty_scan(dimension: int) -> Any:
 
 def _build_ivf(vectors: Halves) -> Any:
     count, dimension = vectors.shape
-    lists = min(_LISTS_PER_ROOT * isqrt(count), count)
-    sample = _sample(vectors, lists * _SAMPLE)
-    centroids = _train_centroids(sample, lists)
+    lists = min(max(_LISTS_PER_ROOT * isqrt(count), count // _ROWS_PER_LIST), count)
+    some = _sample(vectors, _RANGES)
+    nearest, centroids = _assign(vectors, lists, np.linalg.eigh(some.T @ some)[1][:, -_AXES:])
     quantiser = _build_scan(centroids.astype(np.float16))  # a search reads all: as halves, in half the time and as well
     kind = faiss.ScalarQuantizer.QT_8bit
     index = faiss.IndexIVFScalarQuantizer(quantiser, dimension, lists, kind, faiss.METRIC_INNER_PRODUCT)
-    index.train(_sample(vectors, 64 * 1024))  # only the range of each dimension: the lists are there
-    step = min(_CHUNK, max(1, _PRODUCTS // lists))
-    for start in range(0, count, step):
-        rows = vectors[start : start + step].astype(np.float32)
-        ids = np.arange(start, start + len(rows), dtype=np.int64)
-        nearest = (rows @ centroids.T).argmax(axis=1).astype(np.int64)
-        index.add_core(len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(ids), faiss.swig_ptr(nearest))
+    index.train(some)  # only the range of each dimension: the lists are there
+    for number, size in enumerate(np.bincount(nearest, minlength=lists).tolist()):
+        index.invlists.resize(number, size)  # room for its rows: a list that grows takes up to twice as much
+        index.invlists.resize(number, 0)
+    for start in range(0, count, _CHUNK):
+        rows = vectors[start : start + _CHUNK].astype(np.float32)
+        ids, own = np.arange(start, start + len(rows), dtype=np.int64), nearest[start : start + len(rows)]
+        index.add_core(len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(ids), faiss.swig_ptr(own))
     return index
 
 
 def _sample(vectors: Halves, size: int) -> Matrix:
     """Take at most `size` rows, spread evenly, as float32."""
-    rows = np.unique(np.linspace(0, len(vectors) - 1, min(size, len(vectors))).astype(np.int64))
-    return vectors[rows].astype(np.float32)
+    return vectors[_spread(len(vectors), size)].astype(np.float32)
 
 
-def _train_centroids(sample: Matrix, lists: int) -> Matrix:
-    """Train by spherical k-means: (lists, dimension), of unit length. The same sample gives the same centroids."""
+def _spread(count: int, size: int) -> NDArray[np.int64]:
+    """Spread at most `size` numbers evenly below `count`."""
+    return np.unique(np.linspace(0, count - 1, min(size, count)).astype(np.int64))
+
+
+def _assign(vectors: Halves, lists: int, axes: Matrix) -> tuple[NDArray[np.int64], Matrix]:
+    """Find the list of each row (n,), compared along `axes` (dimension, a), and the mean of each list, of unit length.
+
+    The same rows give the same lists.
+    """
+    step = min(_CHUNK, max(1, _PRODUCTS // lists))
+    chosen = _spread(len(vectors), lists * _SAMPLE)
+    parts = [vectors[chosen[start : start + step]].astype(np.float32) @ axes for start in range(0, len(chosen), step)]
+    trained = _train_centroids(np.concatenate(parts), lists, step)
+    nearest, sums = np.empty(len(vectors), dtype=np.int64), np.zeros((lists, vectors.shape[1]), dtype=np.float32)
+    for start in range(0, len(vectors), step):
+        rows = vectors[start : start + step].astype(np.float32)
+        own = nearest[start : start + step] = (rows @ axes @ trained.T).argmax(axis=1)
+        _add_to_lists(sums, rows, own)
+    return nearest, _normalise(sums)
+
+
+def _train_centroids(sample: Matrix, lists: int, step: int) -> Matrix:
+    """Train by spherical k-means, so many rows at a time: (lists, a), of unit length."""
     draw = np.random.default_rng(0)
-    centroids, step = sample[draw.permutation(len(sample))[:lists]].copy(), min(_CHUNK, max(1, _PRODUCTS // lists))
+    centroids = _normalise(sample[draw.permutation(len(sample))[:lists]])
     for _ in range(_ROUNDS):
         sums, sizes = np.zeros_like(centroids), np.zeros(lists, dtype=np.int64)
         for start in range(0, len(sample), step):
             rows = sample[start : start + step]
             nearest = (rows @ centroids.T).argmax(axis=1)
-            order = np.argsort(nearest, kind="stable")
-            found, first = np.unique(nearest[order], return_index=True)
-            sums[found] += np.add.reduceat(rows[order], first, axis=0)
+            _add_to_lists(sums, rows, nearest)
             sizes += np.bincount(nearest, minlength=lists)
         empty = sizes == 0
         sums[empty] = sample[draw.integers(0, len(sample), int(empty.sum()))]
-        centroids = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
-    return np.ascontiguousarray(centroids, dtype=np.float32)
+        centroids = _normalise(sums)
+    return centroids
+
+
+def _add_to_lists(sums: Matrix, rows: Matrix, nearest: NDArray[np.int64]) -> None:
+    """Add each row to the sum of its list."""
+    order = np.argsort(nearest, kind="stable")
+    found, first = np.unique(nearest[order], return_index=True)
+    sums[found] += np.add.reduceat(rows[order], first, axis=0)
+
+
+def _normalise(rows: Matrix) -> Matrix:
+    lengths = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return np.ascontiguousarray(rows / lengths, dtype=np.float32)
 
 
 def _measure_recall(index: Any, vectors: Halves, queries: Matrix) -> dict[str, Curve]:
