@@ -215,9 +215,10 @@ def _build_ivf(vectors: Halves) -> Any:
     differences = np.ascontiguousarray(some - centroids[nearest[numbers]])
     index.sq.train(differences)  # the range of each dimension: the lists are there
     index.is_trained = True
+    empty: Any = index.invlists
     for number, size in enumerate(np.bincount(nearest, minlength=lists).tolist()):
-        index.invlists.resize(number, size)  # room for its rows: a list that grows takes up to twice as much
-        index.invlists.resize(number, 0)
+        empty.resize(number, size)  # room for its rows: a list that grows takes up to twice as much
+        empty.resize(number, 0)
     for start in range(0, count, _CHUNK):
         rows = vectors[start : start + _CHUNK].astype(np.float32)
         ids, own = np.arange(start, start + len(rows), dtype=np.int64), nearest[start : start + len(rows)]
