@@ -206,7 +206,7 @@ def _make_empty_scan(dimension: int) -> Any:
 def _build_ivf(vectors: Halves) -> Any:
     count, dimension = vectors.shape
     lists = min(max(_LISTS_PER_ROOT * isqrt(count), count // _ROWS_PER_LIST), count)
-    numbers = _spread(count, _RANGES)
+    numbers = _choose_rows(count, _RANGES)
     some = vectors[numbers].astype(np.float32)
     nearest, centroids = _assign(vectors, lists, np.linalg.eigh(some.T @ some)[1][:, -_AXES:])
     quantiser = _build_scan(centroids.astype(np.float16))  # a search reads all: as halves, in half the time and as well
@@ -226,13 +226,8 @@ def _build_ivf(vectors: Halves) -> Any:
     return index
 
 
-def _sample(vectors: Halves, size: int) -> Matrix:
-    """Take at most `size` rows, spread evenly, as float32."""
-    return vectors[_spread(len(vectors), size)].astype(np.float32)
-
-
-def _spread(count: int, size: int) -> NDArray[np.int64]:
-    """Spread at most `size` numbers evenly below `count`."""
+def _choose_rows(count: int, size: int) -> NDArray[np.int64]:
+    """Choose at most `size` of so many rows, spread evenly."""
     return np.unique(np.linspace(0, count - 1, min(size, count)).astype(np.int64))
 
 
@@ -242,7 +237,7 @@ def _assign(vectors: Halves, lists: int, axes: Matrix) -> tuple[NDArray[np.int64
     The same rows give the same lists.
     """
     step = min(_CHUNK, max(1, _PRODUCTS // lists))
-    chosen = _spread(len(vectors), lists * _SAMPLE)
+    chosen = _choose_rows(len(vectors), lists * _SAMPLE)
     parts = [vectors[chosen[start : start + step]].astype(np.float32) @ axes for start in range(0, len(chosen), step)]
     trained = _train_centroids(np.concatenate(parts), lists, step)
     nearest, sums = np.empty(len(vectors), dtype=np.int64), np.zeros((lists, vectors.shape[1]), dtype=np.float32)
@@ -250,13 +245,13 @@ def _assign(vectors: Halves, lists: int, axes: Matrix) -> tuple[NDArray[np.int64
         rows = vectors[start : start + step].astype(np.float32)
         own = nearest[start : start + step] = (rows @ axes @ trained.T).argmax(axis=1)
         _add_to_lists(sums, rows, own)
-    return nearest, _normalise(sums)
+    return nearest, _normalize(sums)
 
 
 def _train_centroids(sample: Matrix, lists: int, step: int) -> Matrix:
     """Train by spherical k-means, so many rows at a time: (lists, a), of unit length."""
     draw = np.random.default_rng(0)
-    centroids = _normalise(sample[draw.permutation(len(sample))[:lists]])
+    centroids = _normalize(sample[draw.permutation(len(sample))[:lists]])
     for _ in range(_ROUNDS):
         sums, sizes = np.zeros_like(centroids), np.zeros(lists, dtype=np.int64)
         for start in range(0, len(sample), step):
@@ -266,7 +261,7 @@ def _train_centroids(sample: Matrix, lists: int, step: int) -> Matrix:
             sizes += np.bincount(nearest, minlength=lists)
         empty = sizes == 0
         sums[empty] = sample[draw.integers(0, len(sample), int(empty.sum()))]
-        centroids = _normalise(sums)
+        centroids = _normalize(sums)
     return centroids
 
 
@@ -277,7 +272,8 @@ def _add_to_lists(sums: Matrix, rows: Matrix, nearest: NDArray[np.int64]) -> Non
     sums[found] += np.add.reduceat(rows[order], first, axis=0)
 
 
-def _normalise(rows: Matrix) -> Matrix:
+def _normalize(rows: Matrix) -> Matrix:
+    """Bring each row to unit length."""
     lengths = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     return np.ascontiguousarray(rows / lengths, dtype=np.float32)
 
@@ -333,8 +329,6 @@ def _find_highest(vectors: Halves, queries: Matrix, k: int) -> NDArray[np.float3
 
 def generate_queries(vectors: Halves, share: float = 0.3) -> Matrix:
     """Generate queries as texts are, with this cosine to one picture and far from all; (q, dimension), unit length."""
-    rows = _sample(vectors, QUERIES)
+    rows = vectors[_choose_rows(len(vectors), QUERIES)].astype(np.float32)
     noise = np.random.default_rng(0).standard_normal(rows.shape).astype(np.float32)
-    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
-    queries: Sequence[Vector] | Matrix = share * rows + np.sqrt(1 - share**2, dtype=np.float32) * noise
-    return np.ascontiguousarray(queries / np.linalg.norm(queries, axis=1, keepdims=True), dtype=np.float32)
+    return _normalize(share * rows + np.sqrt(1 - share**2, dtype=np.float32) * _normalize(noise))
