@@ -17,6 +17,9 @@ LANGUAGES = ("ar", "de", "es", "fr", "hi", "pt", "sw")
 _CALL = re.compile(r"""\bt\(\s*("(?:[^"\\\n]|\\.)*")""")
 _COMMENT = re.compile(r"/\*.*?\*/|(?<![:\"'])//[^\n]*", re.DOTALL)
 _STRING = re.compile(r"""(\bt\(\s*)?("(?:[^"\\\n]|\\.)*"|`(?:[^`\\]|\\.)*`)""")
+_CHILD = re.compile(
+    r"""(?<!"code", \{)\}, "([a-z]{3,}(?: [a-z]+)*)"(?=[,)])"""
+)  # what an element holds, also a single word
 _HOLE = re.compile(r"\$\{(?:[^{}]|\{[^{}]*\})*\}")
 _WORDS = re.compile(r"^[A-Z][a-z]+(?:[ .,:;!?…]|$)|[a-z]{2,},? [a-z]{2,},? [a-z]{2,}")
 _TOLD = ("aria-label", "placeholder", "title", "label")
@@ -39,9 +42,10 @@ def list_texts() -> list[str]:
 
 def list_unmarked(text: str) -> list[str]:
     """List what a module seems to say without looking it up: sentences, and words that begin with a capital."""
-    found = [each[1:-1] for call, each in _STRING.findall(_COMMENT.sub("", text)) if not call]
+    code = _COMMENT.sub("", text)
+    found = [each[1:-1] for call, each in _STRING.findall(code) if not call]
     plain = [(each, _HOLE.sub("it", each)) for each in found]
-    return [each for each, words in plain if _WORDS.search(words) and not _NAMES.match(words)]
+    return [each for each, words in plain if _WORDS.search(words) and not _NAMES.match(words)] + _CHILD.findall(code)
 
 
 def read_texts(tag: str) -> dict[str, str]:

@@ -140,6 +140,7 @@ def test_progress_is_said_in_words_and_the_result_names_what_is_missed_and_what_
     expect(entry.locator(".missed bdi")).to_have_text(missed)
     expect(entry).to_contain_text("Every other language still answers as before.")
     expect(entry.locator("details")).to_contain_text("R@1")
+    expect(entry).not_to_contain_text("shared table")  # that is for administrators
     if missed:
         entry.locator(".missed a").first.click()
         expect(page.locator("#teach-lines")).to_have_value(f"{missed[0]} = ")

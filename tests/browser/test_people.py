@@ -9,7 +9,7 @@ import pytest
 from oidc_provider_mock import User, run_server_in_thread
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.service.harness import ADMIN_KEY, Service, running
+from tests.service.harness import ADMIN_KEY, Service, picture, running
 
 GROUPS = {"keepers": {"scope": "admin"}, "readers": {"scope": "search"}}
 PEOPLE = [
@@ -33,7 +33,11 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with (
         run_server_in_thread(user_claims=PEOPLE, require_nonce=True) as issuer,
         running(
-            home, oidc_issuer=f"http://localhost:{issuer.server_port}", groups=json.dumps(GROUPS), **address
+            home,
+            oidc_issuer=f"http://localhost:{issuer.server_port}",
+            groups=json.dumps(GROUPS),
+            keep_originals=True,
+            **address,
         ) as service,
     ):
         for number in range(3):
@@ -93,6 +97,10 @@ def test_who_may_only_search_sees_no_administration(browser: BrowserContext) -> 
     page.click("#menu-button")
     expect(page.locator("#caller")).to_have_text("You are Ben")
     expect(page.locator("#administration-link")).to_be_hidden()
+    page.goto("/#picture/picture-0")
+    with page.expect_download() as saving:
+        page.get_by_role("button", name="Original").click()
+    assert saving.value.path().read_bytes() == picture(sum(b"picture-0"))
     page.goto("/#keys")
     expect(page.locator("#key-why")).to_have_text("This needs more rights than you have here.")
 

@@ -60,9 +60,11 @@ def drop(page: Page, *contents: bytes) -> None:
 def test_dropped_pictures_are_described_and_added_and_each_refusal_is_said(page: Page, site: Site) -> None:
     reader = site.http.post("/v1/admin/keys", json={"scope": "search", "label": "a reader"}).json()["key"]
     page.evaluate("key => sessionStorage.setItem('pictoglot.key', key)", reader)  # it may not write
-    drop(page, draw_png(1), b"no picture", draw_png(2))
+    large = io.BytesIO()
+    Image.new("L", (8100, 8100)).save(large, "JPEG")
+    drop(page, draw_png(1), b"no picture", draw_png(2), large.getvalue())
     entries = page.locator("#add-list > li")
-    expect(entries).to_have_count(3)
+    expect(entries).to_have_count(4)
     words = entries.nth(0).locator(".words")
     words.fill("grains of sand")
     entries.nth(0).get_by_role("button", name="Add a caption").click()
@@ -77,11 +79,14 @@ def test_dropped_pictures_are_described_and_added_and_each_refusal_is_said(page:
     page.click("#add-start")
     expect(page.locator("#key-why")).to_have_text("This needs more rights than you have here.")
     give_key(page)
-    expect(page.locator("#add-summary")).to_contain_text("2 pictures added, 1 refused.")
+    expect(page.locator("#add-summary")).to_contain_text("2 pictures added, 2 refused.")
+    expect(entries.nth(3).locator(".became")).to_contain_text(
+        "At most 64 megapixels are taken (PICTOGLOT_PICTURE_PIXELS)."
+    )
     expect(entries.nth(1).locator(".became")).to_have_text(
         "refused: This file is not a picture in a format that is read here: JPEG, PNG, WebP, AVIF, TIFF or HEIC."
     )
-    expect(page.locator("#add-start")).to_have_text("Try 1 refused picture again")
+    expect(page.locator("#add-start")).to_have_text("Try 2 refused pictures again")
     items = site.http.get("/v1/pictures", params={"collection": "Grandma's Levrioù"}).json()["items"]
     assert [item["tags"] for item in items] == [["noise", "of two kinds", "sand"]] * 2
     assert items[0]["captions"] == {"en": ["grains of sand"], "ar": ["حبات رمل"]}

@@ -61,6 +61,10 @@ def test_figures_scale_and_confusion_are_those_of_the_json_and_lines_are_visible
     box, dot = scale.bounding_box(), row.locator(".dot.after").bounding_box()
     assert box and dot
     assert (dot["x"] + dot["width"] / 2 - box["x"]) / box["width"] == pytest.approx(english["after"]["R@1"], abs=0.02)
+    page.evaluate("document.documentElement.dir = 'rtl'")  # its dots stay where they are
+    ends = page.evaluate("[...document.querySelector('.ends').children].map((end) => end.getBoundingClientRect().x)")
+    assert ends == sorted(ends)
+    page.evaluate("document.documentElement.dir = 'ltr'")
 
     detected = measured["detected"]
     rows = page.locator(".confusion tbody tr")

@@ -289,6 +289,11 @@ def test_one_picture_has_an_address_neighbours_and_a_way_back_to_its_place(page:
     expect(page).to_have_url(f"{site.url}/#picture/{third}")
     page.keyboard.press("ArrowLeft")
     expect(page).to_have_url(f"{site.url}/#picture/{second}")
+    for kind, x in (("pointerdown", 300), ("pointerup", 200)):  # a finger that moves to the left
+        page.locator(".stage").dispatch_event(kind, {"pointerType": "touch", "clientX": x, "clientY": 200})
+    expect(page).to_have_url(f"{site.url}/#picture/{third}")
+    page.keyboard.press("ArrowLeft")
+    expect(page).to_have_url(f"{site.url}/#picture/{second}")
     page.go_back()  # once, however many were looked at
     expect(page.locator("dialog")).to_have_count(0)
     assert page.url == before
@@ -296,6 +301,7 @@ def test_one_picture_has_an_address_neighbours_and_a_way_back_to_its_place(page:
     page.goto("about:blank")
     page.goto(f"/#picture/{third}")
     expect(page.locator(".lightbox .facts")).to_contain_text(str(third))
+    expect(page.get_by_role("button", name="Original")).to_have_count(0)  # it is not kept here
     page.keyboard.press("Escape")
     expect(page.locator("#results figure").first).to_be_visible()
 

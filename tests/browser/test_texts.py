@@ -68,10 +68,13 @@ def test_another_language_is_chosen_by_hand_and_kept(chromium: Browser, service:
     with open_page(chromium, service, "en-GB") as page:
         page.click("#menu-button")
         expect(page.locator("#page-language option")).to_have_count(9)
+        expect(page.locator("#unchecked")).to_be_hidden()
         page.select_option("#page-language", "hi")
         expect(page.locator("nav a").first).to_have_text("खोजें")
         page.reload()
         expect(page.locator("html")).to_have_attribute("lang", "hi")
+        page.click("#menu-button")
+        expect(page.locator("#unchecked")).to_contain_text("मातृभाषी")
 
 
 def test_without_texts_storage_or_a_readable_address_the_page_is_there_in_english(
@@ -103,6 +106,14 @@ def test_a_page_whose_scripts_never_come_is_seen_after_a_while(chromium: Browser
     context.close()
 
 
+def test_where_nothing_has_a_chance_nonsense_is_not_said_to_be_found(chromium: Browser, service: Service) -> None:
+    with open_page(chromium, service, "en-GB") as page:
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.evaluate("location.hash = '#search?q=tax+return&language=en'")
+        expect(page.locator("#reading")).to_contain_text("Whether these show it cannot be told here")
+        assert page.locator("#results figure").first.evaluate("each => each.getBoundingClientRect().top") <= 220
+
+
 def test_messages_have_the_plurals_of_their_language(chromium: Browser, service: Service) -> None:
     said = """async () => {
         const { t } = await import("/static/text.js");
@@ -111,6 +122,9 @@ def test_messages_have_the_plurals_of_their_language(chromium: Browser, service:
     }"""
     with open_page(chromium, service, "de") as page:
         assert page.evaluate(said)[0:5:4] == ["1 Bild wurde gelöscht.", "1.000 Bilder wurden gelöscht."]
+        assert page.evaluate("import('/static/dom.js').then(({ points }) => [0.123, -0.0201, 0].map(points))") == [
+            *("+12,3", "−2,0", "±0,0")
+        ]
     with open_page(chromium, service, "ar") as page:
         assert len(set(page.evaluate(said))) == 5
     with open_page(chromium, service, "en") as page:

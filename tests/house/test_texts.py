@@ -29,6 +29,7 @@ def test_every_text_is_looked_up() -> None:
 
 def test_a_text_that_is_not_looked_up_is_found() -> None:
     assert list_unmarked('make("p", {}, "Delete it")') == ["Delete it"]
+    assert list_unmarked('make("span", { class: "tag" }, "serving")') == ["serving"]
     assert list_unmarked("make(`there are ${count} of them`)") == ["there are ${count} of them"]
     assert list_unmarked('t("Delete it"); // Not this\nkey === "ArrowUp"; make("p", { class: "fine hint" })') == []
 

@@ -96,10 +96,10 @@ export async function found(asked, request, signal) {
   else wall.clear(none(asked));
 }
 
-/** A sentence where a taught language has no chances yet, and no words were found either: nonsense looks like anything else. */
-function unsure({ items, language }, { picture, file }) {
+/** A sentence where nothing has a chance, and no words were found either: nonsense looks like anything else. */
+function unsure({ items }, { picture, file }) {
   const isClear = !items.length || items.some(({ match, words }) => typeof match === "number" || words > 0);
-  return isClear || picture || file || !known(language?.used)?.taught ? [] : [make("span", { class: "note" }, t("Whether these show it cannot be told here: they are what comes nearest."))];
+  return isClear || picture || file ? [] : [make("span", { class: "doubt" }, " · ", t("Whether these show it cannot be told here: they are what comes nearest."))];
 }
 
 function none(asked) {

@@ -78,8 +78,18 @@ const SENTENCES = {
 };
 
 // Of a whole file; its code is as above.
+const BROKEN = t("This file is damaged, or not whole. Save it once more.");
+const LARGE = t("This is too large to be read at once. Teach it in parts.");
 const KINDS = {
   wrong_columns: t("The first row of the table names its columns: write English above the meanings, and the name of your language above the words."),
+  no_rows: t("There is no row in the file: write one pair in each line."),
+  not_utf8: t("The letters of this file cannot be read. Save it as “CSV UTF-8”, or as Excel's or LibreOffice's own file."),
+  spreadsheet_corrupt: t("This table is damaged, or locked by a password. Save it once more, without one."),
+  gzip_corrupt: BROKEN,
+  parquet_corrupt: BROKEN,
+  too_many_rows: LARGE,
+  line_too_long: LARGE,
+  decompressed_too_large: LARGE,
 };
 
 // What is wrong with a row of a dataset: it follows "3 rows".
@@ -108,7 +118,7 @@ export const faultWords = (code) => FAULTS[code] ?? FAULTS[code.slice(code.index
 /** An error response; `message` is a sentence for a person. */
 export class Problem extends Error {
   constructor(problem) {
-    super(SENTENCES[problem.code] ? [KINDS[problem.kind] ?? SENTENCES[problem.code], suggested(problem)].join(" ").trim() : sentence(problem));
+    super(SENTENCES[problem.code] ? [KINDS[problem.kind] ?? SENTENCES[problem.code], limit(problem), suggested(problem)].filter(Boolean).join(" ") : sentence(problem));
     Object.assign(this, { code: problem.code, status: problem.status, request: problem.request_id, problem });
     this.advice = problem.code?.startsWith("dataset_") ? problem.detail : null; // the server's own words, in English
   }
@@ -136,6 +146,14 @@ export function listed(locations, count = 0) {
   const more = Math.max(count, locations.length) - shown.length;
   const list = more ? t("{list} and {more} more", { list: text, more }) : text;
   return lines ? t("{count, plural, one {line {list}} other {lines {list}}}", { count: shown.length, list }) : list;
+}
+
+/** How much the server takes at most, and the setting that says so, where the refusal is for that. */
+function limit({ detail }) {
+  const [, size, unit, setting] = /at most ([\d.]+) (MB|megapixels)(?: \((PICTOGLOT_\w+)\))?/.exec(detail ?? "") ?? [];
+  const most = { size: Number(size), setting: setting ? ` (\`${setting}\`)` : "" };
+  if (unit === "MB") return t("At most {size} MB are taken{setting}.", most);
+  return unit ? t("At most {size} megapixels are taken{setting}.", most) : "";
 }
 
 /** What the server takes for meant, of what it does not know. */

@@ -1,6 +1,6 @@
 // Captions as they are shown: those of one picture, and those that fit a picture that is searched with.
 
-import { make } from "/static/dom.js";
+import { decimal, make } from "/static/dom.js";
 import { learned, named, native, nativeName, served } from "/static/languages.js";
 import { sorry, waiting } from "/static/parts.js";
 import { t } from "/static/text.js";
@@ -59,7 +59,7 @@ function block(tag, items) {
     "section",
     { "data-language": tag },
     make("h3", { dir: direction }, native(tag), taught(tag) ? null : make("span", { class: "tag", title: t("The base reads this language untaught, as well as it can") }, t("not taught"))),
-    make("ol", { dir: direction, lang: tag }, items.map((item) => make("li", {}, make("span", {}, item.caption), make("span", { class: "score fine", dir: "ltr" }, item.score.toFixed(3))))),
+    make("ol", { dir: direction, lang: tag }, items.map((item) => make("li", {}, make("span", {}, item.caption), make("span", { class: "score fine", dir: "ltr" }, decimal(item.score, 3))))),
   );
 }
 

@@ -34,13 +34,13 @@ export function fill(element, ...children) {
 export const sentence = (text) => text.split("`").map((part, place) => (place % 2 ? make("code", {}, part) : part));
 
 export const whole = (number) => new Intl.NumberFormat(locale).format(number);
-export const percent = (share) => (share * 100).toFixed(1);
+export const decimal = (number, digits = 1) => new Intl.NumberFormat(locale, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(number);
+export const percent = (share) => decimal(share * 100);
 
 /** A difference in percentage points, with its sign. */
 export function points(difference) {
-  const shown = (difference * 100).toFixed(1);
-  if (Number(shown) === 0) return "±0.0";
-  return difference < 0 ? `−${shown.slice(1)}` : `+${shown}`;
+  const size = Math.abs(difference * 100);
+  return `${size < 0.05 ? "±" : difference < 0 ? "−" : "+"}${decimal(size)}`;
 }
 
 /** `July 2019`, of a date or of `2019-07`. */
@@ -63,7 +63,7 @@ export function duration(seconds) {
 
 export function bytes(count) {
   if (count < 1e6) return `${Math.max(1, Math.round(count / 1e3))} kB`;
-  return count < 1e9 ? `${(count / 1e6).toFixed(1)} MB` : `${(count / 1e9).toFixed(1)} GB`;
+  return count < 1e9 ? `${decimal(count / 1e6)} MB` : `${decimal(count / 1e9)} GB`;
 }
 
 /** Content that may be wider than the window: it scrolls, also with the keyboard, and fades where more of it follows. */

@@ -1,7 +1,7 @@
 // Duplicates: groups of pictures that are almost the same, and deleting some of them. The address keeps what is looked at.
 
 import { ask } from "/static/api.js";
-import { byId, fill, make, time } from "/static/dom.js";
+import { byId, decimal, fill, make, time } from "/static/dom.js";
 import { offerBack } from "/static/choosing.js";
 import { remove } from "/static/edit.js";
 import { figure, leave } from "/static/gallery.js";
@@ -31,8 +31,8 @@ export async function drawDuplicates(query) {
 }
 
 function controls({ least, collection }, names) {
-  const shown = make("output", {}, Number(least).toFixed(3));
-  const score = make("input", { type: "range", min: "0.8", max: "1", step: "0.005", value: least, "aria-label": t("Lowest score of two pictures that are almost the same"), oninput: () => (shown.textContent = Number(score.value).toFixed(3)), onchange: () => go() });
+  const shown = make("output", {}, decimal(least, 3));
+  const score = make("input", { type: "range", min: "0.8", max: "1", step: "0.005", value: least, "aria-label": t("Lowest score of two pictures that are almost the same"), oninput: () => (shown.textContent = decimal(score.value, 3)), onchange: () => go() });
   const picker = make("select", { "aria-label": t("Collection"), onchange: () => go() }, make("option", { value: "" }, t("All collections")), names.map((name) => make("option", { value: name }, name)));
   picker.value = collection;
   const go = () => (location.hash = `#duplicates?${new URLSearchParams({ min_score: score.value, ...(picker.value ? { collection: picker.value } : {}) })}`);

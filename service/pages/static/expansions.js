@@ -119,7 +119,7 @@ function outcome(item, technical) {
   return [
     listMissed(item),
     technical || item.kind === "rebuild" ? null : [tries(item), make("p", { class: "fine" }, t("Every other language still answers as before."))],
-    details(item),
+    details(item, technical),
   ];
 }
 
@@ -161,7 +161,7 @@ function tries({ language, report }) {
 }
 
 /** Figures, and what they were measured with. */
-function details(item) {
+function details(item, technical) {
   const { gain, joined, replaced, against, t2i, shared, moved = shared?.moved } = item.report ?? {};
   const recall = t2i?.["R@1"];
   const words = [
@@ -170,7 +170,7 @@ function details(item) {
     typeof recall === "number" ? `${waysOf(against).to} R@1 ${percent(recall)} %` : null,
     joined?.rows ? t("with {rows, plural, one {# caption} other {# captions}} of {datasets, plural, one {# earlier dataset} other {# earlier datasets}}", joined) : null,
     replaced ? t("replaces {datasets, plural, one {# earlier dataset} other {# earlier datasets}}", replaced) : null,
-    moved ? t("now the shared table") : moved === false ? t("the shared table was not changed") : null,
+    !technical ? null : moved ? t("now the shared table") : moved === false ? t("the shared table was not changed") : null,
     gain?.forced ? t("It serves because that was forced.") : null,
   ];
   return make(

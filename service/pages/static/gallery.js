@@ -2,7 +2,7 @@
 
 import { show, thumbnail } from "/static/api.js";
 import { bestCaption, nameOf } from "/static/captions.js";
-import { byId, make, withModifier } from "/static/dom.js";
+import { byId, decimal, make, withModifier } from "/static/dom.js";
 import { named } from "/static/languages.js";
 import { t } from "/static/text.js";
 import { shape } from "/static/wall.js";
@@ -50,7 +50,7 @@ export function figure(item, language, more = null) {
 function scores({ score, meaning, words, match }) {
   const cosine = typeof words === "number" ? null : meaning ?? score;
   const shown = [
-    typeof match === "number" ? make("span", { title: t("chance that this is what was meant") }, t("match {percent} %", { percent: Math.round(match * 100) })) : typeof cosine === "number" ? make("span", { title: t("cosine similarity") }, cosine.toFixed(3)) : null,
+    typeof match === "number" ? make("span", { title: t("chance that this is what was meant") }, t("match {percent} %", { percent: Math.round(match * 100) })) : typeof cosine === "number" ? make("span", { title: t("cosine similarity") }, decimal(cosine, 3)) : null,
     typeof words === "number" ? make("span", { title: t("share of the words, by their weight") }, t("words {percent} %", { percent: Math.round(words * 100) })) : null,
   ].filter(Boolean);
   return shown.length ? make("p", { class: "score fine" }, shown.map((part, place) => [place ? " · " : "", part])) : null;

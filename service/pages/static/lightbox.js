@@ -149,7 +149,7 @@ function facts(item) {
       make("a", { class: "button main", href: `#search?${new URLSearchParams({ picture: item.id })}` }, t("More like this")),
       make("button", { type: "button", onclick: change }, t("Edit …")),
       make("button", { type: "button", onclick: take }, t("Delete")),
-      make("button", { type: "button", class: "quiet", onclick: (event) => original(item, event.target) }, t("Original"))),
+      item.original ? make("button", { type: "button", class: "quiet", onclick: (event) => original(item, event.target) }, t("Original")) : null),
     make("dl", { class: "facts" }, rest.map(([key, value]) => [make("dt", {}, key), make("dd", {}, value)])),
   ];
 }
@@ -230,7 +230,7 @@ function gone(id) {
   open(next, now.language, true);
 }
 
-/** Save the bytes as they were sent, where they were kept. */
+/** Save the bytes as they were sent. */
 async function original(item, button) {
   try {
     const blob = await (await send(`${pathOf(item.id)}/original`)).blob();
@@ -238,6 +238,6 @@ async function original(item, button) {
     link.click();
     URL.revokeObjectURL(link.href);
   } catch (problem) {
-    button.replaceWith(make("p", { class: "fine", role: "status" }, problem.code === "original_not_kept" ? t("The original was not kept: this is a reduced copy.") : problem.message));
+    button.replaceWith(make("p", { class: "fine", role: "status" }, problem.message));
   }
 }

@@ -24,7 +24,7 @@ import { drawReleases } from "/static/releases.js";
 import * as search from "/static/search.js";
 import { caller, isPerson, look, noteWayBack, returnFromSignIn, signOut } from "/static/session.js";
 import * as teach from "/static/teach.js";
-import { locale, offer, speak, t } from "/static/text.js";
+import { OWN, locale, offer, speak, t } from "/static/text.js";
 
 const PARTS = { search: search.follow, add: add.drawAdd, duplicates: drawDuplicates, languages: overview.drawLanguages, caption: caption.drawCaption, proposals: drawProposals, teach: teach.drawTeach, releases: drawReleases, keys: keys.drawKeys, audit: audit.drawAudit, administration: drawAdministration };
 const TABS = { caption: "languages", proposals: "languages", teach: "languages" }; // under which tab a part stands
@@ -171,6 +171,7 @@ function prepareMenu() {
     if (picker.length) return;
     picker.append(...Object.entries(await offer()).map(([tag, name]) => make("option", { value: tag, lang: tag }, name)));
     picker.value = locale;
+    byId("unchecked").hidden = locale === "en" || !(locale in OWN);
   });
   picker.addEventListener("change", () => speak(picker.value));
   byId("key-button").addEventListener("click", async () => {

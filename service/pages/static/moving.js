@@ -1,7 +1,7 @@
 // Moving to another base and back, each behind a dialog that says what it takes and what changes.
 
 import { ask, askOnce } from "/static/api.js";
-import { byId, fill, make, percent } from "/static/dom.js";
+import { byId, bytes, fill, make, percent } from "/static/dom.js";
 import { named } from "/static/languages.js";
 import { dialog, sorry } from "/static/parts.js";
 import { t } from "/static/text.js";
@@ -67,7 +67,7 @@ function takes(plan, close) {
     "div",
     {},
     make("p", {}, again),
-    make("p", { class: "fine" }, t("It takes about {needed} of disk; {free} are free.", { needed: megabytes(plan.needed), free: megabytes(plan.free) })),
+    make("p", { class: "fine" }, t("It takes about {needed} of disk; {free} are free.", { needed: bytes(plan.needed), free: bytes(plan.free) })),
     make("label", { class: "check" }, force, t("Move even if a language loses more than it may")),
     choice(t("Move"), () => close({ force: force.checked }), close),
   );
@@ -112,6 +112,4 @@ function choice(words, agree, close) {
     make("button", { type: "button", autofocus: true, onclick: () => close(null) }, t("Cancel")),
   );
 }
-
-const megabytes = (bytes) => `${Math.round(bytes / 1e6).toLocaleString("en")} MB`;
 const nameOf = (tag) => named(tag).name;

@@ -141,6 +141,6 @@ function recallLabel(report, direction) {
   const recall = report?.[direction];
   if (!recall || typeof recall["R@1"] !== "number") return t("not measured");
   const parts = Object.entries(recall).filter(([, value]) => typeof value === "number");
-  return t("{value} of {pairs, plural, one {# pair} other {# pairs}}", { value: parts.map(([name, value]) => `${name} ${(value * 100).toFixed(1)}`).join(", "), pairs: report.pairs ?? 0 });
+  return t("{value} of {pairs, plural, one {# pair} other {# pairs}}", { value: parts.map(([name, value]) => `${name} ${percent(value)}`).join(", "), pairs: report.pairs ?? 0 });
 }
 

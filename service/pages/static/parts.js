@@ -3,7 +3,7 @@
 import { make, sentence } from "/static/dom.js";
 import { key, onKeyNeeded } from "/static/api.js";
 import { caller, noteWayBack, remember } from "/static/session.js";
-import { t } from "/static/text.js";
+import { locale, t } from "/static/text.js";
 
 export const waiting = (what) => make("p", { class: "waiting", role: "status" }, `${what} …`);
 
@@ -22,11 +22,12 @@ export const apart = (name) => t("No language got worse: with {name} in the shar
 /** An error as a sentence, with its places and the request id that is in the server's log. */
 export function sorry(problem) {
   const places = problem.places ?? [];
+  const advice = problem.advice && make("p", { class: "fine", lang: "en" }, sentence(problem.advice[0].toUpperCase() + problem.advice.slice(1)));
   return make(
     "div",
     { class: "sorry" },
     make("p", {}, sentence(problem.message)),
-    problem.advice ? make("p", { class: "fine", lang: "en" }, sentence(problem.advice[0].toUpperCase() + problem.advice.slice(1))) : null,
+    advice && locale !== "en" ? make("details", { class: "fine" }, make("summary", {}, t("Details")), advice) : advice,
     places.length ? make("ul", {}, places.map((place) => make("li", {}, sentence(place)))) : null,
     problem.request ? make("p", { class: "fine" }, `${problem.code} · ${problem.request}`) : null,
   );

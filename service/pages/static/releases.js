@@ -35,7 +35,7 @@ function entry(release, current, again) {
     make(
       "div",
       {},
-      make("p", { class: "what" }, what(release), serving ? make("span", { class: "tag" }, "serving") : null),
+      make("p", { class: "what" }, what(release), serving ? make("span", { class: "tag" }, t("serving")) : null),
       make("p", { class: "routes" }, routes(release)),
       make("p", { class: "fine" }, time(release.created_at), ` · ${release.actor}`, release.reason ? ` · ${release.change?.kind === "promote" ? release.reason : `“${release.reason}”`}` : null, release.pruned.length ? [" · ", t("files pruned: cannot be restored")] : null),
     ),
@@ -44,9 +44,9 @@ function entry(release, current, again) {
 }
 
 function what({ change = {}, number }) {
-  const language = change.language ? native(change.language) : "a language";
+  const language = change.language ? native(change.language) : t("a language");
   const to = change.to_version ?? null;
-  const forced = change.forced ? make("span", { class: "tag", title: change.forced }, "forced") : null;
+  const forced = change.forced ? make("span", { class: "tag", title: change.forced }, t("forced")) : null;
   if (change.kind === "promote") return [t("{language} learned as version {to}", { language, to }), forced];
   if (change.kind === "rebuild") return [t("Shared table taught again")];
   if (change.kind === "rollback") return [to === null ? t("{language} removed", { language }) : t("{language} rolled back to version {to}", { language, to })];
@@ -60,5 +60,5 @@ function what({ change = {}, number }) {
 function routes(release) {
   const list = Object.entries(release.languages).sort((a, b) => a[1] - b[1]);
   const names = list.map(([tag, version]) => make("span", { class: "route" }, native(tag), make("span", { class: "number" }, String(version))));
-  return [names, make("span", { class: "route" }, "shared", make("span", { class: "number" }, String(release.shared)))];
+  return [names, make("span", { class: "route" }, t("shared"), make("span", { class: "number" }, String(release.shared)))];
 }

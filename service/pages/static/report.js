@@ -1,7 +1,7 @@
 // The report of one version: loads it and lays out figures and plots. Computes no score.
 
 import { ask, faultWords } from "/static/api.js";
-import { bar, byId, fill, make, percent, sentence, time, whole } from "/static/dom.js";
+import { bar, byId, decimal, fill, make, percent, sentence, time, whole } from "/static/dom.js";
 import { learned, named, native, refresh } from "/static/languages.js";
 import { apart, askKey, sorry, waiting, waysOf } from "/static/parts.js";
 import { chainPlot, confusionTable, matchTable, movesTable } from "/static/plots.js";
@@ -72,16 +72,16 @@ function figures(answer) {
     { class: "figures" },
     figure(`${ways.to} R@1`, share(report.t2i["R@1"]), candidates(report)),
     figure(`${ways.back} R@1`, share(report.i2t["R@1"]), ""),
-    figure(unit === "per_word" ? t("Tokens per word") : t("Tokens per character"), decimal(fertility[unit]), typeof theirs === "number" ? t("English {value}", { value: decimal(theirs) }) : ""),
+    figure(unit === "per_word" ? t("Tokens per word") : t("Tokens per character"), exact(fertility[unit]), typeof theirs === "number" ? t("English {value}", { value: exact(theirs) }) : ""),
     figure(t("Truncated captions"), share(report.truncated), t("too long for the model")),
     figure(t("Average accuracy"), share(AA), apart(t("shared table, {count, plural, one {# language} other {# languages}}", { count: languages.length }))),
-    figure(t("Forgetting"), typeof F === "number" ? decimal(F * 100, 1) : "–", apart(t("points below the best of each"))),
+    figure(t("Forgetting"), typeof F === "number" ? exact(F * 100, 1) : "–", apart(t("points below the best of each"))),
   );
 }
 
 const figure = (name, value, hint) => make("div", {}, make("dt", {}, name), make("dd", {}, make("span", { class: "big" }, value), make("span", { class: "hint" }, hint)));
 const share = (value) => (typeof value === "number" ? `${percent(value)} %` : "–");
-const decimal = (value, digits = 2) => (typeof value === "number" ? value.toFixed(digits).replace("-", "−") : "–");
+const exact = (value, digits = 2) => (typeof value === "number" ? decimal(value, digits).replace("-", "−") : "–");
 
 function candidates({ pairs, candidates: count = 0 }) {
   return pairs ? t("{pairs, plural, one {# caption} other {# captions}} among {count, plural, one {# candidate} other {# candidates}}", { pairs, count }) : t("not measured");
@@ -152,7 +152,7 @@ function match({ match: figures, name }) {
       t("Each hit has the chance that it is what the text means."),
       " ",
       figures.texts ? [t("No held-out caption has a picture here, so it is estimated from English ones, and from how far {texts, plural, one {# held-out text} other {# held-out texts}} in {name} are from what they mean.", { texts: figures.texts, name }), " "] : "",
-      t("On {among}, first hits are off by {error} points on average, of which {chance} would be by chance alone.", { among, error: decimal(figures.error * 100, 1), chance: decimal(figures.by_chance * 100, 1) }),
+      t("On {among}, first hits are off by {error} points on average, of which {chance} would be by chance alone.", { among, error: exact(figures.error * 100, 1), chance: exact(figures.by_chance * 100, 1) }),
       " ",
       t("With a least chance of 50 % a search keeps {kept} of the right first hits; when what is meant is not in the gallery, {absent} of searches find nothing.", { kept: share(figures.kept), absent: share(figures.absent) }),
     ],

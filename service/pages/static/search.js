@@ -3,7 +3,7 @@
 import { nothingAsked, read, write } from "/static/address.js";
 import { browse, found, own, searching } from "/static/answers.js";
 import { ask, show, thumbnail } from "/static/api.js";
-import { byId, fill, make } from "/static/dom.js";
+import { byId, decimal, fill, make } from "/static/dom.js";
 import * as filters from "/static/filters.js";
 import { captionsOf } from "/static/captions.js";
 import { fillPicker, learned, named, served } from "/static/languages.js";
@@ -116,7 +116,7 @@ function chosenTag() {
 
 function tellScore() {
   const least = Number(byId("min-score").value);
-  byId("min-score-shown").textContent = least > 0 ? least.toFixed(2) : t("none");
+  byId("min-score-shown").textContent = least > 0 ? decimal(least, 2) : t("none");
 }
 
 const byText = () => searching(t("Searching"), (signal) => found(asked, (fields) => ({ json: { ...own(asked), ...fields } }), signal));

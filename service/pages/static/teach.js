@@ -161,15 +161,17 @@ function kept({ waiting: { rows, needed } }) {
   return make("p", { class: "told" }, t("{rows, plural, one {# row is kept} other {# rows are kept}} of the {needed} that teaching {name} needs. The next rows join them, and teaching starts by itself.", { rows, needed, name: named(tag).name }));
 }
 
+const own = (caption) => make("bdi", { lang: tag }, caption);
+
 /** The first rows, as “kazh | cat”. */
-const pairs = (sample) => make("ul", { class: "pairs" }, sample.map(({ caption, text }) => make("li", {}, make("bdi", { lang: tag }, caption), " | ", make("bdi", {}, text ?? t("a picture")))));
+const pairs = (sample) => make("ul", { class: "pairs" }, sample.map(({ caption, text }) => make("li", {}, own(caption), " | ", make("bdi", {}, text ?? t("a picture")))));
 
 /** What may be wrong with the rows, each with those for which it is so. */
 function doubted(doubts) {
   const says = {
     columns_swapped: (names) => t("The columns seem to be swapped: what should be {expected} is {found}.", names),
     other_language: (names) => (names.found ? t("What should be {expected} looks like {found}.", names) : t("What should be {expected} looks little like what was taught of it before.", names)),
-    pairs_unrelated: (_, [first]) => t("The pairs do not seem to belong together: row {line} says {caption} = {text}.", first),
+    pairs_unrelated: (_, [first]) => t("The pairs do not seem to belong together: row {line} says {caption} = {text}.", { line: first.line, caption: own(first.caption), text: make("bdi", {}, first.text) }),
   };
   const names = ({ expected, found }) => ({ expected: expected && named(expected).name, found: found && named(found).name });
   return make("div", { class: "sorry" }, doubts.map((doubt) => [make("p", {}, says[doubt.code](names(doubt), doubt.rows)), pairs(doubt.rows)]));

@@ -2,7 +2,7 @@
 
 import { keep, recall } from "/static/storage.js";
 
-const OWN = { en: "English", de: "Deutsch", es: "Español", fr: "Français", pt: "Português", sw: "Kiswahili", ar: "العربية", hi: "हिन्दी" };
+export const OWN = { en: "English", de: "Deutsch", es: "Español", fr: "Français", pt: "Português", sw: "Kiswahili", ar: "العربية", hi: "हिन्दी" };
 const CHOICE = "pictoglot.language"; // in localStorage: one choice for all tabs
 const PATIENCE = 5000; // ms for each of two answers: then the page is shown in English, by base.css at the latest
 const TOLD = ["aria-label", "placeholder", "title", "label"]; // attributes that are read out or shown
