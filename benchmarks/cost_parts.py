@@ -26,8 +26,8 @@ from model import training, version_files
 from model.base import Base
 from model.encoder import Encoder
 from model.objectives import Corpus, make_objectives
-from model.student import make_bfloat16_tower
 from model.table import Table, View, pad
+from model.towers import make_bfloat16_tower
 from model.training import LearnSettings
 from model.version_files import VersionContent
 

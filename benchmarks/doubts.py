@@ -19,8 +19,8 @@ from benchmarks.stamps.data import fetch, read_stamps
 from benchmarks.stamps.dictionaries import read_pairs
 from model.dataset.doubts import ENOUGH, Doubt, OwnGuess, find_doubts
 from model.dataset.rows import Pivot, Row
-from model.detection import Detector, count_ngrams
 from model.languages import ENGLISH
+from model.lexicon import Detector, count_ngrams
 from model.tokenizer import list_english_words
 
 Pairs = list[tuple[str, str]]

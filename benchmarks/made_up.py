@@ -15,14 +15,13 @@ import torch
 from open_clip.transformer import TextTransformer
 
 from model.base import Base
-from model.detection import count_ngrams
 from model.encoder import Encoder
-from model.growth import Merge
+from model.lexicon import count_ngrams
 from model.objectives import Corpus
 from model.pictures import Frame
 from model.reading import make_reading
 from model.table import TokenRows, View
-from model.tokenizer import BEGIN, CLIP_TOKENS, END, Tokenizer, build_clip_vocabulary
+from model.tokenizer import BEGIN, CLIP_TOKENS, END, Merge, Tokenizer, build_clip_vocabulary
 from model.towers import compute_text_features
 
 _WORDS_A_CAPTION = 10

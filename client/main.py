@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .commands import admin, export, gallery, language_file, languages, learn, mcp, search, terms, versions
+from .client import INTERRUPTED, read_version, say
+from .commands import admin, export, languages, learn, mcp, pictures, versions
 from .importing.command import import_pictures
-from .output import INTERRUPTED, read_version, say
 
 app = typer.Typer(
     help="A picture search that learns languages. Commands that ask a running service talk to PICTOGLOT_URL "
@@ -19,14 +19,14 @@ app = typer.Typer(
 )
 _PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Pictures": {
-        "search": search.search, "duplicates": search.list_duplicates, "import": import_pictures,
+        "search": pictures.search, "duplicates": pictures.list_duplicates, "import": import_pictures,
         "export": export.export,
     },
     "Languages": {
         "languages": languages.list_languages, "words": languages.list_words,
         "learn": learn.learn, "assess": learn.assess,
         "expansions": languages.list_expansions, "versions": versions.list_versions, "releases": versions.list_releases,
-        "rollback": versions.roll_back, "terms": terms.show_terms,
+        "rollback": versions.roll_back, "terms": versions.show_terms,
         "withdraw": versions.withdraw, "prune": versions.prune, "audit": admin.list_acts,
     },
 }  # fmt: skip
@@ -34,8 +34,8 @@ for panel, commands in _PANELS.items():
     for name, command in commands.items():
         app.command(name, rich_help_panel=panel)(command)
 app.command("mcp", rich_help_panel="Pictures")(mcp.serve)
-app.add_typer(gallery.pictures, name="pictures", rich_help_panel="Pictures")
-app.add_typer(language_file.language, name="language", rich_help_panel="Languages")
+app.add_typer(pictures.pictures, name="pictures", rich_help_panel="Pictures")
+app.add_typer(learn.language, name="language", rich_help_panel="Languages")
 for name, group in {"keys": admin.keys, "base": admin.base}.items():
     app.add_typer(group, name=name, rich_help_panel="Service")
 for entry in metadata.entry_points(group="pictoglot.commands"):  # those of a service that is installed as well

@@ -26,18 +26,16 @@ from uuid import uuid4
 from sqlalchemy import func, inspect, make_url, select
 from sqlalchemy.orm import Session
 
-from index.copier import HOME, Copier, place_file
+from index.copier import HOME, Copier, dump_registry, find_sqlite_files, has_registry, load_registry, place_file
 from index.picture_files import name_files
 from index.set_states import is_run, select_newest
 from store import files
 from store.data_root import EXPANSIONS, SIGNING_KEY, DataRoot
-from store.deleted import DeletedPictureRow
-from store.dump import dump_registry, find_sqlite_files, has_registry, load_registry
 from store.errors import BackupFailed, CorruptFolder, StorageFull, StoreUnavailable
 from store.files import MANIFEST, TEMPORARY
 from store.migrations import NEWEST, read_revision
+from store.reach import DeletedPictureRow, get_serving
 from store.registry import open_registry
-from store.serving import get_serving
 from store.settings import CommonSettings
 from store.tables import BaseRow, CaptionRow, DiscardedContentRow, ExpansionRow, PictureRow, VectorSetRow, VersionRow
 from store.versions import find_roots

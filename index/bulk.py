@@ -13,8 +13,8 @@ from index.gallery import Gallery, delete_rows, reclaim, write_row
 from index.records import Collections, GalleryPicture, Record, find_pictures
 from index.vectors import Vector
 from store.audit import record_act
-from store.deleted import DeletedPictureRow
 from store.errors import FieldError, InvalidInput
+from store.reach import DeletedPictureRow
 from store.tables import DiscardedContentRow, PictureRow
 
 MOST = 1_000  # pictures of one change, which is one transaction: other writers wait for it

@@ -1,34 +1,146 @@
-"""The files of a data root in a backup: linked or copied, each with its sha256, whoever removes files meanwhile.
+"""What a backup copies: the registry as one file, and the files of a data root, whoever removes files meanwhile.
 
-A file that cannot change any more is linked, where data root and backup are on one file system. Others, and all of them
-elsewhere, are copied once, and linked to the backup before while they stay the same. Each day some of these links are
-read and compared.
+The registry's file holds one moment: it is SQLite's own, or an archive of `pg_dump`. Of the data root, a file that
+cannot change any more is linked, where data root and backup are on one file system. Others, and all of them elsewhere,
+are copied once, and linked to the backup before while they stay the same; each has its sha256. Each day some of these
+links are read and compared.
 """
 
 import os
+import re
 import shutil
+import sqlite3
+import subprocess
 import time
 import zlib
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from sqlalchemy import make_url
+from sqlalchemy import URL, create_engine, make_url, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
 
 from index.picture_files import FOLDER as PICTURES
 from store import files
 from store.data_root import DataRoot
-from store.errors import CorruptFolder
-from store.files import TEMPORARY
+from store.errors import BackupFailed, CorruptFolder
+from store.files import TEMPORARY, write_pieces
+from store.migrations import read_revision
+from store.registry import Registry
 from store.settings import CommonSettings
 
+_CHUNK = 1 << 20  # bytes read at a time
+# What belongs to a server and its people stays there; comments on extensions are their owners' alone.
+_PORTABLE = ("--no-owner", "--no-privileges")
 HOME = "home"  # the files of the data root, in a backup
 LEFT_OUT = ("verified", "compiled", "teacher", "uploads")  # folders of the data root that are made again
 _UNCHANGED = (PICTURES, "segments", "versions")  # folders whose files are never written to again
 _DAYS = 14  # as many as backups are kept
 _SQLITE = ("", "-wal", "-shm", "-journal")
+
+
+def dump_registry(registry: Registry, session: Session, file: Path) -> None:
+    """Write the registry to `file` as the open transaction of `session` sees it.
+
+    Raises BackupFailed where `pg_dump` is missing, older than the server or fails.
+    """
+    if registry.is_local:
+        driver: Any = session.connection().connection.driver_connection
+        with closing(sqlite3.connect(file)) as copy:
+            driver.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")  # one file: no log beside it
+        return
+    server = int(session.scalars(text("SHOW server_version_num")).one()) // 10_000
+    snapshot = session.scalars(text("SELECT pg_export_snapshot()")).one()
+    options = ("--format=custom", f"--snapshot={snapshot}", "--no-comments", f"--file={file}")
+    _run("pg_dump", registry.engine.url, server, *options)
+
+
+def load_registry(url: str, file: Path) -> None:
+    """Make the registry at `url`, where none is, from a file of `dump_registry`, wholly or not at all.
+
+    Raises BackupFailed as `dump_registry`, with `pg_restore`.
+    """
+    address = make_url(url)
+    if _is_file(address):
+        with file.open("rb") as stream:
+            write_pieces(Path(str(address.database)), iter(lambda: stream.read(_CHUNK), b""))
+    else:
+        _run("pg_restore", address, 0, "--exit-on-error", "--single-transaction", str(file))
+
+
+def has_registry(url: str) -> bool:
+    """Return whether there is a registry at `url`, and make none. Raises RegistryUnavailable, RegistryOutdated."""
+    address = make_url(url)
+    if _is_file(address) and not Path(str(address.database)).exists():
+        return False
+    with closing(Registry(url)) as registry, registry.read() as session:
+        return read_revision(session.connection()) is not None
+
+
+def find_sqlite_files(url: str) -> list[Path]:
+    """Find the file that SQLite would open at `url`, and logs of it, which it would play back onto another."""
+    path = str(make_url(url).database)
+    return [file for end in ("", "-wal", "-shm", "-journal") if (file := Path(path + end)).exists()]
+
+
+@contextmanager
+def make_database(url: str) -> Iterator[str]:
+    """Make an empty database on the PostgreSQL server of `url`, yield its URL, and drop it. Raises BackupFailed."""
+    address, name = make_url(url).set(drivername="postgresql+psycopg"), f"pictoglot_verify_{uuid4().hex[:12]}"
+    engine = create_engine(address, isolation_level="AUTOCOMMIT", poolclass=NullPool, hide_parameters=True)
+    try:
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+    except DBAPIError as error:
+        raise BackupFailed(
+            "To open the backup, the user of PICTOGLOT_DATABASE_URL must be allowed to make a database "
+            f"(ALTER ROLE … CREATEDB): {_tell_first_line(str(error.orig))}"
+        ) from error
+    try:
+        yield address.set(database=name).render_as_string(hide_password=False)
+    finally:
+        with engine.connect() as connection:
+            connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+
+
+def _is_file(address: URL) -> bool:
+    return address.get_backend_name() == "sqlite"
+
+
+def _run(name: str, url: URL, server: int, *options: str) -> None:
+    """Run a program of PostgreSQL on a database; the password does not show among the processes."""
+    program = _find_program(name, server)
+    secrets = {key: url.query[key] for key in ("password", "sslpassword") if key in url.query}
+    query = {key: value for key, value in url.query.items() if key not in secrets}
+    database = URL.create("postgresql", url.username, None, url.host, url.port, url.database, query)
+    password = url.password or secrets.get("password")
+    variables = {"PGPASSWORD": str(password)} if password else {}
+    command = [program, *_PORTABLE, f"--dbname={database.render_as_string()}", *options]
+    done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BackupFailed(f"{name} failed: {_tell_first_line(done.stderr) or f'status {done.returncode}'}")
+
+
+def _find_program(name: str, server: int) -> str:
+    program = shutil.which(name)
+    wanted = f"install PostgreSQL's client programs{f' of release {server} or later' if server else ''}"
+    if program is None:
+        raise BackupFailed(f"{name} is not on PATH: {wanted}")
+    output = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+    release = int(found[0]) if (found := re.findall(r"\d+", output)) else 0
+    if release < server:
+        raise BackupFailed(f"{name} on PATH is of release {release}, and the server of {server}: {wanted}")
+    return program
+
+
+def _tell_first_line(said: str) -> str:
+    return said.strip().partition("\n")[0].removesuffix(".")
 
 
 @dataclass

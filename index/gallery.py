@@ -51,8 +51,8 @@ from model.pictures import Picture
 from store.audit import CURRENT, Act, record_act
 from store.clock import now
 from store.data_root import DataRoot
-from store.deleted import DeletedPictureRow
 from store.errors import PictoglotError, PictureNotFound, StoreUnavailable
+from store.reach import DeletedPictureRow
 from store.registry import Registry
 from store.tables import DiscardedContentRow, GalleryChangeRow, PictureRow, PictureVectorRow
 

@@ -29,9 +29,9 @@ from store import files
 from store.data_root import EXPANSIONS, DataRoot, discard_working_files
 from store.errors import EngineMismatch, IndexUnavailable, StoreUnavailable
 from store.files import pass_fault_point
+from store.keys import sign
+from store.reach import KEEP, PruningPlan
 from store.registry import Registry
-from store.retention import KEEP, PruningPlan
-from store.signing import sign
 from store.tables import CaptionRow, ExpansionRow, PictureRow, VersionRow
 from store.versions import Version
 from store.withdrawals import WithdrawalRow

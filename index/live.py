@@ -67,10 +67,6 @@ class LiveIndex:
             raise IndexUnavailable("no verified snapshot is being served yet")
         return snapshot
 
-    def require_serving(self) -> None:
-        """Raise `IndexUnavailable` while no snapshot is served."""
-        _ = self.current
-
     def start(self) -> bool:
         """Serve the release that the alias `serving` names, or else the newest earlier one that can be verified.
 

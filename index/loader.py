@@ -17,8 +17,8 @@ from index.sets import VectorSets
 from index.snapshot import FormerLanguage, Snapshot
 from index.sources import FeedPruned, PictureSource, Source, add_lost_rows, apply_changes, make_source
 from index.vectors import Identity, Vector, VectorSet
-from model.detection import Detector, count_ngrams
 from model.encoder import Encoder, Views
+from model.lexicon import Detector, count_ngrams
 from model.match import Calibration, Curves, take_first
 from model.processes import name_owner
 from model.table import View

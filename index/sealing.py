@@ -9,12 +9,12 @@ from math import floor, log
 
 import numpy as np
 
-from index import ivf, segment, segment_files
+from index import ivf, segment
 from index.engine import ROWS_IN_A_RUN, RUN_BITS, Engine, EnginePart, EngineView, get_run, pack_ids, unpack_ids
 from index.gallery import Gallery
 from index.segment import SEGMENTS, Segment
+from index.segment_files import StoredRows, pack_dead
 from index.set_states import PartRecord, SealedState
-from index.stored_rows import StoredRows
 from index.vectors import Entry, Identity, Matrix, MemoryTail, Part, VectorRows, VectorSet
 from store import files
 from store.data_root import DataRoot
@@ -44,7 +44,7 @@ def extract_state(vector_set: VectorSet) -> SealedState:
     parts = [part for part in vector_set.parts if isinstance(part, Segment)]
     dead = {part.record.id: ~part.alive for part in parts if part.alive is not None and not part.alive.all()}
     records = tuple(part.record for part in parts)
-    return SealedState(vector_set.state, vector_set.change, records, segment_files.pack_dead(dead))
+    return SealedState(vector_set.state, vector_set.change, records, pack_dead(dead))
 
 
 class SegmentSealer:

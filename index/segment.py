@@ -19,10 +19,19 @@ import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
-from index import ivf, segment_files
+from index import ivf
 from index.ivf import Curve
+from index.segment_files import (
+    Names,
+    StoredRows,
+    forget_verified,
+    hash_picture,
+    list_inodes,
+    read_rows,
+    stage_segment,
+    verify_files,
+)
 from index.set_states import PartRecord
-from index.stored_rows import Names, StoredRows, hash_picture, read_rows
 from index.vectors import Candidates, Entry, Halves, Identity, Matrix, Vector, VectorKeys, VectorRows
 from store import files
 from store.data_root import DataRoot
@@ -140,7 +149,7 @@ class Segment:
 
     def is_on_disk(self, root: DataRoot) -> bool:
         """Whether the files on this machine are those that were opened: damaged ones are written again."""
-        return self._files == segment_files.list_inodes(root.locate(f"{SEGMENTS}/{self.record.id}"))
+        return self._files == list_inodes(root.locate(f"{SEGMENTS}/{self.record.id}"))
 
     def find_living_rows(self) -> NDArray[np.int64]:
         """Return the numbers of all living rows."""
@@ -224,7 +233,7 @@ def write(
         copied = 4 if scan or len(keys) <= ivf.SCAN_LIMIT else 3  # bytes: the halves twice, or a code of one beside
         needed = len(keys) * (copied * identity.dimension + _BYTES_A_ROW)
         files.require_free(folder, needed + len(sealed.names.names))
-    with segment_files.stage_segment(root, f"{SEGMENTS}/{id}") as staged:
+    with stage_segment(root, f"{SEGMENTS}/{id}") as staged:
         sealed.write(staged / _ROWS)
         vectors = read_rows(staged / _ROWS)["vectors"]
         asked = ivf.generate_queries(vectors) if queries is None or not len(queries) else queries
@@ -243,9 +252,9 @@ def read(root: DataRoot, record: PartRecord, identity: Identity, recall: float =
     fit together), `StoreUnavailable`.
     """
     folder = root.open(f"{SEGMENTS}/{record.id}", record.manifest_sha256, IndexFileCorrupt)
-    inodes = segment_files.list_inodes(folder)
+    inodes = list_inodes(folder)
     try:
-        manifest = segment_files.verify_files(root, f"{SEGMENTS}/{record.id}", record.manifest_sha256)
+        manifest = verify_files(root, f"{SEGMENTS}/{record.id}", record.manifest_sha256)
         same = all(manifest.get(key) == value for key, value in asdict(identity).items())
         if manifest.get("format") != FORMAT or not same:
             raise IndexVersionMismatch("the segment was made by another model, or has another format")
@@ -279,7 +288,7 @@ def is_intact(root: DataRoot, record: PartRecord, on_read: files.OnRead | None =
     """Whether every byte of a segment on this machine is as registered; if not, it is hashed whenever it is opened."""
     name = f"{SEGMENTS}/{record.id}"
     if not files.is_intact(root.locate(name), record.manifest_sha256, on_read):
-        segment_files.forget_verified(root, name)
+        forget_verified(root, name)
         return False
     return True
 
@@ -313,5 +322,5 @@ def remove(root: DataRoot, id: str) -> None:
 
 def set_aside(root: DataRoot, id: str) -> Path | None:
     """Rename a segment's folder, so that it can be deleted later: to delete gigabytes takes seconds."""
-    segment_files.forget_verified(root, f"{SEGMENTS}/{id}")
+    forget_verified(root, f"{SEGMENTS}/{id}")
     return files.set_aside(root.locate(f"{SEGMENTS}/{id}"))

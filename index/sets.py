@@ -14,11 +14,12 @@ from itertools import chain
 from sqlalchemy import ColumnElement, delete, func, insert, select
 from sqlalchemy.orm import Session
 
-from index import segment, segment_files
+from index import segment
 from index.engine import Engine, EnginePart, unpack_ids
 from index.gallery import Gallery
 from index.ivf import RECALL
 from index.segment import SEGMENTS, Segment
+from index.segment_files import unpack_dead
 from index.set_states import (
     FAISS,
     IDENTITY,
@@ -155,7 +156,7 @@ class VectorSets:
         opened = VectorSet(identity, state.number, state.upto_change, (), tail, remote=self.engine is not None)
         if self.engine is not None:
             return replace(opened, parts=self.make_engine_parts(identity, state)), []
-        dead, parts, lost, problems = segment_files.unpack_dead(state), list[Part](), list[PartRecord](), list[str]()
+        dead, parts, lost, problems = unpack_dead(state), list[Part](), list[PartRecord](), list[str]()
         for record in state.segments:
             try:
                 part = (known or {}).get(record.id)

@@ -14,8 +14,7 @@ from PIL import Image
 
 from model import version_files
 from model.base import Base
-from model.detection import count_ngrams
-from model.lexicon import Lexicon
+from model.lexicon import Lexicon, count_ngrams
 from model.pictures import Frame
 from model.table import Table, View, pad
 from model.tokenizer import list_english_words

@@ -2,32 +2,39 @@
 
 It is a version's folder in an archive, with the test that the language was measured by. Merges of other languages are
 in it where its own tokens need them, and none of their rows.
+
+The archive is a zip, whose bytes are compared with their checksum before anything of them is parsed: its comment, 64
+digits at the end, the sha256 of all before them. Whoever made it may wish us ill: its directory has to be small, its
+names are known, each has a limit, and everything is read in pieces.
 """
 
 import gzip
+import hashlib
 import json
+import os
+import shutil
+import struct
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from model import version_files
-from model.detection import MOST_NGRAMS
 from model.encoder import VersionFolder
-from model.growth import find_needed_merges
-from model.lexicon import MOST_WORDS
+from model.lexicon import MOST_NGRAMS, MOST_WORDS
 from model.table import TokenRows, View
-from model.tokenizer import Tokenizer
+from model.tokenizer import Tokenizer, find_needed_merges
 from model.version_files import LEXICON, NGRAMS, PROOF, ROWS, TOKENIZER, VersionContent
-from store import archives, files
+from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, LanguageFileChanged, LanguageFileInvalid, LanguageOfOtherBase, VersionCorrupt
-from store.signing import find_signer, sign_file
+from store.keys import find_signer, sign_file
 
 KIND = "pictoglot language 1"
 TEST = "test.json.gz"
@@ -42,6 +49,12 @@ _MOST_TEXT = 16 << 20  # bytes of a part that is no table, unpacked
 _MOST_MANIFEST, _MOST_SIGNATURE, _HEADER = 1 << 20, 4 << 10, 4 << 10
 _BLOCK = 4_096  # rows that are looked at together
 _TESTS = ("english", "pivots", "words")  # what its captions are ranked against; pictures do not travel
+_DIGEST = 64  # bytes
+_END = struct.Struct("<4s4H2LH")  # the end of a zip's directory, which stands before the comment
+_LOCATOR = 20  # bytes of what may stand before that in a zip with 64-bit sizes: it would lead to another directory
+_MOST_DIRECTORY = 4_096  # bytes
+_CHUNK = 1 << 20
+_PACKED = (ZIP_STORED, ZIP_DEFLATED)  # the others are unpacked without a limit
 
 
 @dataclass(frozen=True)
@@ -79,7 +92,7 @@ def write_file(
     if signed_by is not None:
         signature = sign_file(signed_by, parts / files.MANIFEST, f"{KIND}, {facts['language']}:")
         (parts / _SIGNATURE).write_text(signature, encoding="utf-8")
-    archives.write(path, parts)
+    write_archive(path, parts)
 
 
 def open_file(path: Path, folder: Path, base: tuple[str, str], width: int) -> LanguageFile:
@@ -91,7 +104,7 @@ def open_file(path: Path, folder: Path, base: tuple[str, str], width: int) -> La
     table = _HEADER + _MOST_ROWS * (4 * width + 8)
     names = [f"{prefix}{name}" for prefix in ("", PROOF) for name in _OWN]
     limits = {name: table if name.endswith(ROWS) else _MOST_TEXT for name in (*names, TOKENIZER, TEST)}
-    archives.unpack(path, folder, {**limits, files.MANIFEST: _MOST_MANIFEST, _SIGNATURE: _MOST_SIGNATURE})
+    unpack_archive(path, folder, {**limits, files.MANIFEST: _MOST_MANIFEST, _SIGNATURE: _MOST_SIGNATURE})
     signer, signature = None, folder / _SIGNATURE
     try:
         if signature.exists():
@@ -254,3 +267,77 @@ def _require_texts(texts: Sequence[Any], most: int) -> list[str]:
         raise ValueError("texts")
     "".join(texts).encode()
     return [*texts]
+
+
+def write_archive(path: Path, folder: Path) -> None:
+    """Write the files of a folder as an archive at `path`; the same files give the same bytes."""
+    with ZipFile(path, "w", ZIP_DEFLATED) as archive:
+        archive.comment = b"0" * _DIGEST
+        for file in sorted(folder.iterdir()):
+            entry = ZipInfo(file.name)  # of 1980
+            entry.compress_type = ZIP_DEFLATED
+            with file.open("rb") as source, archive.open(entry, "w") as target:
+                shutil.copyfileobj(source, target, _CHUNK)
+    digest = _hash(path)
+    with path.open("r+b") as stream:
+        stream.seek(-_DIGEST, os.SEEK_END)
+        stream.write(digest)
+
+
+def unpack_archive(path: Path, folder: Path, limits: Mapping[str, int]) -> None:
+    """Unpack an archive into a new folder; `limits` are the names that it may have, with the most bytes of each.
+
+    Raises LanguageFileInvalid, LanguageFileChanged where it differs from its checksum, and StorageFull.
+    """
+    _check_end(path, len(limits))
+    files.make_folder(folder)
+    try:
+        with ZipFile(path) as archive:
+            entries = archive.infolist()
+            names = [entry.filename for entry in entries]
+            if len({*names}) < len(names) or not limits.keys() >= {*names}:
+                raise LanguageFileInvalid("the file holds what does not belong into it")
+            if any(entry.header_offset >= path.stat().st_size for entry in entries):
+                raise LanguageFileInvalid("the directory of the file is not as it should be")
+            if any(entry.file_size > limits[entry.filename] for entry in entries):
+                raise LanguageFileInvalid("a part of the file is too large")
+            if any(entry.compress_type not in _PACKED for entry in entries):
+                raise LanguageFileInvalid("the file is packed in a way that is not read here")
+            files.require_free(folder, sum(entry.file_size for entry in entries))
+            for entry in entries:
+                with archive.open(entry) as source, (folder / entry.filename).open("xb") as target:
+                    shutil.copyfileobj(source, target, _CHUNK)  # no more than its size, whatever it unpacks to
+                if (folder / entry.filename).stat().st_size != entry.file_size:
+                    raise LanguageFileInvalid("a part of the file is cut off")
+    # RuntimeError: of encryption, or a version, that is unknown here
+    except (BadZipFile, RuntimeError, zlib.error, EOFError, ValueError, struct.error) as error:
+        raise LanguageFileInvalid("the file cannot be unpacked") from error
+
+
+def _check_end(path: Path, most: int) -> None:
+    """Compare the bytes with their checksum, then see that the directory is small."""
+    end = b""
+    with path.open("rb") as stream:
+        if (size := path.stat().st_size) >= _LOCATOR + _END.size + _DIGEST:
+            stream.seek(size - _LOCATOR - _END.size - _DIGEST)
+            end = stream.read()
+    if end[_LOCATOR : _LOCATOR + 4] != b"PK\5\6" or end[_LOCATOR + 20 : _LOCATOR + 22] != b"\x40\0":
+        raise LanguageFileInvalid("the file is of another kind, or cut off")
+    if end[-_DIGEST:] != _hash(path):
+        raise LanguageFileChanged("the file was changed after it was made: its bytes differ from their checksum")
+    _, disk, first, here, count, directory, start, _ = _END.unpack_from(end, _LOCATOR)
+    at_end = start + directory + _END.size + _DIGEST == size
+    if end.startswith(b"PK\6\7") or disk or first or here != count or count > most or not at_end:
+        raise LanguageFileInvalid("the directory of the file is not as it should be")
+    if directory > _MOST_DIRECTORY:
+        raise LanguageFileInvalid("the directory of the file is too large")
+
+
+def _hash(path: Path) -> bytes:
+    """Return the sha256 of all but the checksum, in hex."""
+    digest, rest = hashlib.sha256(), path.stat().st_size - _DIGEST
+    with path.open("rb") as stream:
+        while chunk := stream.read(min(rest, _CHUNK)):
+            digest.update(chunk)
+            rest -= len(chunk)
+    return digest.hexdigest().encode()

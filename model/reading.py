@@ -14,11 +14,10 @@ import regex
 from open_clip.tokenizer import get_clean_fn
 from tokenizers import Tokenizer as Engine
 
-from model.growth import Word
 from model.languages import ENGLISH, MANY, canonicalize
-from model.segmentation import build_pattern
 from model.table import Reading
-from model.tokenizer import CLIP_TOKENS, LONGEST, SHORTEST_KNOWN, Reader
+from model.text import build_pattern
+from model.tokenizer import CLIP_TOKENS, LONGEST, SHORTEST_KNOWN, Reader, Word
 from store.errors import BaseNotFound, BaseNotSupported, CaptionsUnreadable, LanguageTagInvalid, TokenizerUnfit
 
 CLEANINGS = ("lower", "whitespace", "canonicalize")  # names that open_clip has for what it does to a text first

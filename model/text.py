@@ -1,4 +1,4 @@
-"""Texts: how they are cleaned, and the words by which pictures are found, the same for every database and script.
+"""Texts: how they are cleaned, where their words are, and by which terms pictures are found, whatever the database.
 
 Zero-width joiners and variation selectors stay in a cleaned text: they carry meaning in Persian, Hindi and emoji.
 
@@ -9,12 +9,18 @@ by their pairs. Terms hold letters, digits, marks and symbols beyond ASCII only,
 
 Of a language with one of Snowball's stemmers, terms of one stem are forms of each other; of others, those whose first
 letters are the same and that differ in a few at their ends.
+
+Words of scripts without spaces are learned from what stands alone in a corpus: merges learned from such text would join
+the end of one word to the start of the next, and a new sentence would be cut into pieces that were never trained. A run
+of letters that stands alone somewhere (a short caption, or between spaces and punctuation) is treated as a word
+wherever it occurs in longer runs.
 """
 
 import hashlib
 import re
 import unicodedata
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from itertools import chain, islice, pairwise
@@ -24,9 +30,17 @@ from typing import Any
 import regex
 import snowballstemmer
 
-from model.segmentation import UNSPACED
 from store.errors import EmptyText, InvalidInput, TextInvalidUnicode, TextTooLong
 
+_LOGOGRAPHIC = r"\p{Han}\p{Hiragana}\p{Katakana}"
+_SYLLABIC = r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}\p{Tai_Tham}\p{New_Tai_Lue}\p{Tai_Viet}\p{Javanese}"
+UNSPACED = _LOGOGRAPHIC + _SYLLABIC  # for a set in a pattern of `regex`
+# letters and marks of these scripts, and the joiners and prolongation marks between them
+_RUN = regex.compile(rf"[{_LOGOGRAPHIC}{_SYLLABIC}](?:[{_LOGOGRAPHIC}{_SYLLABIC}\p{{M}}\u30fc\u3005\u200c\u200d])*")
+_SHORT = regex.compile(rf"[{_LOGOGRAPHIC}\u30fc\u3005]{{2,3}}")  # two of these can be a word; elsewhere it takes four
+_LEAST_RUN, _LONGEST_RUN = 4, 24  # characters; what is longer is a sentence
+_PHRASE = 12  # characters up to which a run that never occurs in a longer one counts as a word as well
+_MOST_RUNS = 4_000  # words a language: a text of 30 characters is cut in well under a millisecond
 MAX_ID_BYTES = 1_024  # of a picture's id: a path, and still an entry of a PostgreSQL index together with its collection
 MAX_NAME = 128  # code points
 MAX_CODE_POINTS = 1_000  # after cleaning; CLIP reads 77 tokens, so this is generous in every script
@@ -258,3 +272,55 @@ def _count_shared(word: str, other: str) -> int:
     return next(
         (at for at, pair in enumerate(zip(word, other, strict=False)) if len({*pair}) > 1), min(len(word), len(other))
     )
+
+
+def find_standalone_words(corpus: Iterable[str]) -> tuple[str, ...]:
+    """Find runs of unspaced scripts that stand alone in `corpus`: short ones, and those that longer runs contain too.
+
+    At most 4,000, the most frequent first. Compounds are left out: runs of which at least half is covered by shorter
+    ones, read from the left, longest first.
+    """
+    runs = {run for text in corpus for run in _RUN.findall(text)}
+    candidates = {run for run in runs if _LEAST_RUN <= len(run) <= _LONGEST_RUN or _SHORT.fullmatch(run)}
+    uses: Counter[str] = Counter()
+    compounds: set[str] = set()
+    for run in runs:
+        inside = _find_inside(run, candidates)
+        uses.update(inside)
+        if 2 * sum(map(len, inside)) >= len(run):
+            compounds.add(run)
+    words = sorted(
+        (word for word in candidates - compounds if uses[word] or len(word) <= _PHRASE),
+        key=lambda word: (-uses[word], word),
+    )
+    return tuple(words[:_MOST_RUNS])
+
+
+def build_pattern(words: Iterable[str]) -> str:
+    """Return a regular expression that finds the longest of `words`; words of one first letter share its test."""
+    rests: dict[str, list[str]] = {}
+    for word in sorted(words, key=lambda word: (-len(word), word)):
+        rests.setdefault(word[0], []).append(re.escape(word[1:]))
+    return "|".join(f"{re.escape(first)}(?:{'|'.join(rest)})" for first, rest in sorted(rests.items()))
+
+
+def is_spaced(texts: Iterable[str]) -> bool:
+    """Return whether most letters of `texts` are of scripts that put spaces between words."""
+    letters = unspaced = 0
+    for text in texts:
+        letters += sum(map(str.isalpha, text))
+        unspaced += sum(map(len, _RUN.findall(text)))
+    return 2 * unspaced <= letters
+
+
+def _find_inside(run: str, candidates: set[str]) -> list[str]:
+    """Return the candidates shorter than `run` that it holds, read from the left, longest first."""
+    words: list[str] = []
+    place = 0
+    while place < len(run):
+        lengths = range(min(_LONGEST_RUN, len(run) - place, len(run) - 1), 1, -1)
+        word = next((run[place : place + n] for n in lengths if run[place : place + n] in candidates), "")
+        if word:
+            words.append(word)
+        place += len(word) or 1
+    return words

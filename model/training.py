@@ -17,14 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model import checkpoint, detection, teir
+from model import checkpoint, teir
 from model.encoder import Encoder
 from model.languages import can_read
-from model.lexicon import collect_words
+from model.lexicon import collect_words, count_ngrams
 from model.objectives import NO_PICTURE, Corpus, CorpusTokens, Objective, make_objectives, tokenize_corpus
-from model.student import make_bfloat16_tower
 from model.table import NO_ROW, TokenRows, View, pad
-from model.towers import can_multiply_bfloat16
+from model.towers import can_multiply_bfloat16, make_bfloat16_tower
 from model.version_files import VersionContent
 from store.errors import TrainingDiverged
 
@@ -368,7 +367,7 @@ class Trainer:
             self.tokenizer.words[len(self.parent.tokenizer.words) :],
             self.collect_rows(),
             self.tokenizer.sha256,
-            detection.count_ngrams(self.corpus.captions),
+            count_ngrams(self.corpus.captions),
             # a base that reads the language already knows more words of it than were taught
             () if can_read(self.encoder.languages, self.corpus.language) else collect_words(self.corpus.captions),
         )

@@ -14,9 +14,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from model.growth import Merge
 from model.table import TokenRows
-from model.tokenizer import Tokenizer
+from model.tokenizer import Merge, Tokenizer
 from store import files
 from store.errors import CorruptFolder, VersionCorrupt
 

@@ -107,7 +107,7 @@ class GuardedRoute(APIRoute):
                 return await handler(request)
             _check_parameters(request, self.dependant)
             if guard.body in _SEARCHES:
-                context.live.require_serving()
+                _ = context.live.current  # raises `IndexUnavailable` while nothing is served
             async with AsyncExitStack() as stack:
                 await read(request, context, stack)
                 return await handler(request)

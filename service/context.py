@@ -35,7 +35,7 @@ from service.oidc import Provider
 from service.people import People, Principal
 from service.problems import format_size
 from service.requests import JSON, RequestTiming
-from service.schemas.terms import LanguageTerms, TermsInBrief
+from service.schemas.speakers import LanguageTerms, TermsInBrief
 from service.settings import Settings
 from service.words import UnknownWordCounter, WordAsker
 from store.data_root import DataRoot

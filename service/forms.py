@@ -15,9 +15,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
-from service import values
 from service.problems import BodyTooLarge, InvalidEncoding, MalformedMultipart, format_location, format_size, refuse
 from service.requests import parse_json
+from service.schemas import common as values
 from service.settings import Settings
 from store import files
 from store.data_root import DataRoot
@@ -156,7 +156,8 @@ async def _read(request: Request, boundary: bytes, parts: "_PartCollector", file
     if not boundary:
         raise MalformedMultipart("the Content-Type has no boundary")
     try:
-        parser = MultipartParser(boundary, parts.list_callbacks(), max_header_size=MAX_PART_HEADER)  # type: ignore[arg-type]
+        callbacks: Any = {name: getattr(parts, name) for name in dir(parts) if name.startswith("on_")}
+        parser = MultipartParser(boundary, callbacks, max_header_size=MAX_PART_HEADER)
         async for chunk in request.stream():
             parser.write(chunk)
             if file is not None and len(parts.pending) >= _FLUSH:
@@ -223,9 +224,6 @@ class _PartCollector:
         self._files = self._fields = self._file_bytes = self._field_bytes = 0
         self._header, self._value, self._disposition = b"", b"", b""
         self._name, self._in_file = "", False
-
-    def list_callbacks(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in dir(self) if name.startswith("on_")}
 
     def take(self) -> bytes:
         """Return the bytes of the part that arrived since the last call."""

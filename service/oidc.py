@@ -45,7 +45,9 @@ class Provider:
         """
         request.scope["session"] = {}
         with _explain():
-            await self._check_issuer()
+            issuer = str((await self._client.load_server_metadata())["issuer"])
+            if issuer.rstrip("/") != self._settings.oidc_issuer.rstrip("/"):
+                raise ValueError("another issuer answers at PICTOGLOT_OIDC_ISSUER")
             answer: Response = await self._client.authorize_redirect(request, self._return_to)
         return answer, base64.urlsafe_b64encode(json.dumps(request.session).encode()).decode()
 
@@ -96,11 +98,6 @@ class Provider:
                 **({} if settings.oidc_client_secret else {"token_endpoint_auth_method": "none"}),
             },
         )
-
-    async def _check_issuer(self) -> None:
-        issuer = str((await self._client.load_server_metadata())["issuer"])
-        if issuer.rstrip("/") != self._settings.oidc_issuer.rstrip("/"):
-            raise ValueError("another issuer answers at PICTOGLOT_OIDC_ISSUER")
 
 
 @contextmanager

@@ -59,7 +59,8 @@ def _build_document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title="pictoglot", version=VERSION, description=_DESCRIPTION, routes=app.routes)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for model in _EXTRA:
-        schemas.update(_list_schemas(model))
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= {**schema.pop("$defs", {}), model.__name__: schema}
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -102,9 +103,3 @@ def _describe_form(content: dict[str, Any], form: Form, schemas: dict[str, Any])
     required = [*([] if form.instead else [form.file]), *(key for key in schema.get("required", ()) if key in fields)]
     schemas[name] = {**schema, "title": name, "properties": {form.file: file, **fields}, "required": required}
     content[MULTIPART] = {"schema": {"$ref": f"#/components/schemas/{name}"}}
-
-
-def _list_schemas(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
-    """List the schema of `model`, and of the models that it refers to, by name."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {**schema.pop("$defs", {}), model.__name__: schema}

@@ -29,8 +29,7 @@ from service.problems import (
 from service.requests import READING
 from service.settings import EVERYBODY, Settings
 from store.errors import InsufficientScope, RegistryUnavailable
-from store.keys import ApiKey, Scope, parse_key_id
-from store.sessions import Session
+from store.keys import ApiKey, Scope, Session, parse_key_id
 
 ADMIN = "admin"  # the id of the key of the settings, which no other key has
 PROXY_SECRET_HEADER = "X-Proxy-Secret"

@@ -38,7 +38,7 @@ from service.problems import (
     make_invalid_request,
     make_problem_response,
 )
-from store import traces
+from store import logs
 from store.errors import FieldError, InvalidFilter, InvalidInput, PictoglotError, Unavailable
 
 if TYPE_CHECKING:
@@ -96,9 +96,9 @@ class RequestMiddleware:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         # no spans of the page's files, nor of who looks after the service each second
-        if traces.tracer is None or not scope["path"].startswith("/v1/"):
+        if logs.tracer is None or not scope["path"].startswith("/v1/"):
             return await self._answer(scope, receive, send)
-        with traces.open_span(scope["method"], Headers(scope=scope), is_server=True) as span:
+        with logs.open_span(scope["method"], Headers(scope=scope), is_server=True) as span:
             await self._answer(scope, receive, send, span)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, span: "Span | None" = None) -> None:
@@ -167,9 +167,9 @@ class RequestMiddleware:
             span.update_name(f"{method} {route}")
             attributes = {"http.request.method": method, "http.route": route, "http.response.status_code": status}
             span.set_attributes({**attributes, "pictoglot.request_id": request_id})
-            traces.add_parts(timing.seconds)
+            logs.add_parts(timing.seconds)
             if status >= 500:
-                traces.fail(span, str(status))
+                logs.fail(span, str(status))
         if not _log.isEnabledFor(logging.INFO):
             return
         principal = scope["state"].get("principal")

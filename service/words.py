@@ -10,20 +10,27 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from index.coverage import ChosenWord, NearestWords, find_nearest_words, find_taught_stems
+from index.coverage import (
+    ChosenWord,
+    NearestWords,
+    Vocabulary,
+    find_nearest_words,
+    find_stem,
+    find_taught_stems,
+    weigh_common_words,
+)
 from index.gallery import Gallery
 from index.records import Collections, read_last_change
 from model.dataset import MIN_ROWS
 from model.encoder import Encoder
 from model.table import View
 from model.text import clean
-from model.vocabulary import Vocabulary, find_stem, weigh_common_words
 from service.forms import FileOnDisk
 from service.requests import locate_error
 from service.schemas.speakers import Answer
-from store.answers import WordAnswerRow
 from store.errors import PictoglotError, Unavailable
 from store.registry import Registry
+from store.speakers import WordAnswerRow
 
 _SECONDS = 10.0  # that one request encodes words and looks at pictures
 _CACHED = 8  # galleries, as keys see them, whose nearest words are kept: some hundred kilobytes each

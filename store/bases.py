@@ -17,6 +17,7 @@ from store.database import RegistryPart
 from store.errors import ExpansionCancelled, NoEarlierBase
 from store.expansions import refuse_active_kind
 from store.leases import Lease, require_lease
+from store.reach import get_serving
 from store.releases import (
     Release,
     find_newest_encoding,
@@ -25,7 +26,6 @@ from store.releases import (
     publish_restored,
     serve_encoding,
 )
-from store.serving import get_serving
 from store.tables import RUNNING, BaseRow, EncodingRow, ExpansionRow, ReleaseRow, VersionRow
 from store.versions import BUILT_IN_LANGUAGE, find_next_number, refuse_pruned
 

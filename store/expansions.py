@@ -15,11 +15,11 @@ from typing import Any, Literal
 from sqlalchemy import Double, and_, case, delete, func, or_, select, type_coerce, update
 from sqlalchemy.orm import Session
 
-from store.answers import WaitingRow
 from store.audit import record_act
 from store.clock import LONGEST_LEASE, has_ended, now
 from store.errors import Conflict, ExpansionFinished, ExpansionInProgress, ExpansionNotFound, IdempotencyKeyReused
 from store.leases import UNLEASED, Leases
+from store.speakers import WaitingRow, find_number, set_terms
 from store.tables import (
     CANCELLED,
     QUEUED,
@@ -32,7 +32,6 @@ from store.tables import (
     ReleaseRow,
     VersionRow,
 )
-from store.terms import find_number, set_terms
 from store.versions import BUILT_IN_LANGUAGE
 
 ExpansionKind = Literal["learn", "assess", "import", "rebuild", "base"]

@@ -7,21 +7,20 @@ from contextlib import contextmanager
 from sqlalchemy import delete, false, select, text
 from sqlalchemy.orm import Session
 
-from store.answers import UnknownWords, WaitingRows, WordAnswers
 from store.audit import Audit, write_acts
 from store.bases import Bases, Encodings, add_base, find_base
 from store.database import Database
-from store.deleted import DeletedPictureRow  # noqa: F401  one of the tables
 from store.errors import BaseMismatch
 from store.expansions import Expansions
+from store.keys import Sessions
 from store.leases import Duties
 from store.migrations import NEWEST, read_revision, upgrade
-from store.proposals import CaptionProposals
+from store.reach import (
+    Retention,
+)
 from store.releases import Release, Releases
-from store.retention import Retention
-from store.sessions import Sessions
+from store.speakers import CaptionProposals, LanguageTerms, UnknownWords, WaitingRows, WordAnswers
 from store.tables import SERVING, AliasRow, BaseRow, DutyRow, ReleaseRow, VersionRow
-from store.terms import LanguageTerms
 from store.versions import BUILT_IN_LANGUAGE, FIRST, Versions
 from store.withdrawals import Withdrawals
 

@@ -8,13 +8,13 @@ from typing import Any
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from store.answers import WaitingRow
 from store.audit import CURRENT, Act, record_act
 from store.database import RegistryPart
 from store.errors import BaseMoved, ExpansionCancelled, ReleaseNotFound
 from store.expansions import IdempotencyKey, enqueue, find_earlier_request, record_request
 from store.leases import require_lease
-from store.serving import RollbackPlan, find_history, get_serving, has_nothing_rolled_back, plan_rollback
+from store.reach import RollbackPlan, find_history, get_serving, has_nothing_rolled_back, plan_rollback
+from store.speakers import WaitingRow
 from store.tables import SERVING, AliasRow, EncodingRow, ExpansionRow, ReleaseRow, VersionRow
 from store.versions import BUILT_IN_LANGUAGE, find_roots, get_row, refuse_pruned, trace_lineage
 

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from store.clock import Instant, now
-from store.traces import find_parent
+from store.logs import find_parent
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

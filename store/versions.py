@@ -13,8 +13,8 @@ from store.database import RegistryPart, encode_json
 from store.errors import VersionNotFound, VersionPruned
 from store.files import append_crc, strip_crc
 from store.leases import require_lease
+from store.speakers import find_number
 from store.tables import ReleaseRow, VersionRow
-from store.terms import find_number
 
 FIRST = 0  # the number of the version that is the first base itself
 BUILT_IN_LANGUAGE = "en"

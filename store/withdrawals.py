@@ -12,17 +12,14 @@ from typing import Any
 from sqlalchemy import JSON, ColumnElement, Text, cast, delete, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from store.answers import UnknownWordRow, WaitingRow, WordAnswerRow
 from store.clock import now
 from store.database import RegistryPart
-from store.deleted import DeletedPictureRow
 from store.errors import LanguageNotFound, RollbackNotPossible, WithdrawalNotFound
 from store.expansions import refuse_active_kind
-from store.proposals import ProposalRow
+from store.reach import DeletedPictureRow, get_serving
 from store.releases import publish
-from store.serving import get_serving
+from store.speakers import ProposalRow, UnknownWordRow, WaitingRow, WordAnswerRow, find_number
 from store.tables import AutoKey, CaptionRow, ExpansionRow, RegistryRow, ReleaseRow, VersionRow
-from store.terms import find_number
 from store.versions import BUILT_IN_LANGUAGE, find_needed, trace_lineage
 
 _AT_ONCE = 500  # rows of one transaction

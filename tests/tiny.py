@@ -8,7 +8,7 @@ import open_clip
 import torch
 from safetensors.torch import save_file
 
-from model.detection import Detector, count_ngrams
+from model.lexicon import Detector, count_ngrams
 
 NAME = "pictoglot-tiny"
 CONFIG = {

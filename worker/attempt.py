@@ -29,8 +29,8 @@ from store.data_root import EXPANSIONS, DataRoot
 from store.errors import BaseMoved, DatasetInvalid, PictoglotError, RegistryUnavailable, StorageFull
 from store.expansions import Expansion
 from store.leases import Lease
+from store.logs import open_span
 from store.registry import Registry
-from store.traces import open_span
 from worker.settings import WorkerSettings
 from worker.supervisor import pulse
 
@@ -87,10 +87,6 @@ class Attempt:
         """Return what the first attempt decided, on whatever machine; it is file `name` in the expansion's folder."""
         path = f"{self.name}/{name}"
         return json.loads(self.root.read_or_create(path, lambda: files.format_json(decide())))
-
-    def has_decided(self, name: str) -> bool:
-        """Tell whether an attempt has decided this."""
-        return self.root.open(f"{self.name}/{name}").exists()
 
     def compute_once(self, name: str, compute: Callable[[], Any]) -> Any:
         """Return a result from file `name` in the expansion's folder on this machine, computed if it is not there."""

@@ -21,8 +21,8 @@ from store.errors import (
     VersionCorrupt,
 )
 from store.leases import Lease
+from store.logs import export_spans, open_span
 from store.registry import open_registry
-from store.traces import export_spans, open_span
 from worker.attempt import Attempt, Stopped
 from worker.evaluate import assess
 from worker.gate import GateFailed

@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.coverage import find_nearest_words, find_taught_stems
-from model.detection import Detector, count_ngrams, select_ngrams
+from index.coverage import Vocabulary, find_nearest_words, find_taught_stems
 from model.encoder import VersionFolder
 from model.evaluation import compute_average_accuracy, compute_forgetting, compute_ranks, measure_gain, measure_recalls
 from model.languages import ENGLISH
-from model.segmentation import is_spaced
+from model.lexicon import Detector, count_ngrams, select_ngrams
 from model.table import View
+from model.text import is_spaced
 from model.version_files import read
-from model.vocabulary import Vocabulary
 from store.errors import NothingHeldOut, VersionCorrupt
 from store.versions import Version
 from worker.attempt import Attempt, TrainingContext, open_context

@@ -14,9 +14,8 @@ import torch
 from index.indexer import fill_captions
 from model import version_files
 from model.dataset.rows import Row
-from model.detection import count_ngrams
 from model.languages import find_special_letters
-from model.lexicon import collect_words
+from model.lexicon import collect_words, count_ngrams
 from model.objectives import NO_PICTURE, Corpus
 from model.training import LearnSettings, Progress, Trainer, TrainingInterrupted
 from model.version_files import VersionContent

@@ -12,7 +12,6 @@ from typing import Self
 from tokenizers import Tokenizer as Engine
 from tokenizers import models
 
-from model.growth import Merge, learn_merges
 from model.tokenizer import (
     CLIP_RULE,
     CLIP_TOKENS,
@@ -20,9 +19,11 @@ from model.tokenizer import (
     SUFFIX,
     ClipPieces,
     CuttingRule,
+    Merge,
     Tokenizer,
     build_clip_engine,
     build_clip_vocabulary,
+    learn_merges,
     read_clip_merges,
 )
 

@@ -10,8 +10,7 @@ from torch.nn import functional as F
 
 from benchmarks.methods.trainer import Features
 from model.base import Base
-from model.student import Attention, copy_tower
-from model.towers import compute_text_features
+from model.towers import Attention, compute_text_features, copy_tower
 
 Before = Callable[[], tuple[Tensor, Tensor]]  # keys and values (n or 1, count, width) that every text sees first
 

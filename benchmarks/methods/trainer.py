@@ -18,9 +18,9 @@ from model.base import Base
 from model.checkpoint import CachedResult, hash_key
 from model.encoder import Encoder
 from model.objectives import Corpus, CorpusTokens, tokenize_corpus
-from model.student import make_bfloat16_tower
 from model.table import TokenRows, View
 from model.teir import ScaledAdamW
+from model.towers import make_bfloat16_tower
 from model.training import LearnSettings
 
 Features = Callable[[Tensor, Tensor], Tensor]  # rows (n, length, width) and where each is read off, to (n, dimension)

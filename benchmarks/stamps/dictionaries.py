@@ -15,10 +15,9 @@ from benchmarks.stamps.bench import Bench, Pair, make_folder
 from benchmarks.stamps.data import CODES
 from client.dictionaries import write_dictionary
 from client.dictionaries.content import DictionaryError
-from index.coverage import rank_words
+from index.coverage import Vocabulary, rank_words
 from model import dataset
 from model.languages import ENGLISH
-from model.vocabulary import Vocabulary
 from store import files
 
 _TURNED = frozenset({"hi"})

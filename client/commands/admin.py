@@ -6,15 +6,16 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ..api import Client
-from ..client import carry_out, open_service
-from ..output import (
+from ..client import (
     AsJson,
     Limit,
     Yes,
+    carry_out,
     format_share,
     format_size,
     format_time,
     note,
+    open_service,
     print_json,
     print_listing,
     print_result,

@@ -16,11 +16,24 @@ import httpx
 import typer
 
 from ..api import PATIENCE, Client, retry
-from ..client import build_path, make_progress, map_in_order, open_service, read_answer
+from ..client import (
+    REFUSED,
+    AsJson,
+    build_path,
+    errors,
+    format_count,
+    make_progress,
+    map_in_order,
+    name_program,
+    note,
+    open_service,
+    print_result,
+    read_answer,
+    stop,
+)
 from ..contract import DatasetItem
+from ..importing.files import NAME
 from ..importing.items import GalleryPicture
-from ..importing.manifest import NAME
-from ..output import REFUSED, AsJson, errors, format_count, name_program, note, print_result, stop
 
 LANGUAGES = "languages.jsonl"  # in the order in which they were taught
 _MARK = "pictoglot-export.json"  # an export wrote this folder, and may write over it

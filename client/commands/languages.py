@@ -19,8 +19,7 @@ from rich.progress import (
 )
 
 from ..api import ENDED, PATIENCE, Client
-from ..client import open_service
-from ..output import (
+from ..client import (
     FAILED,
     REFUSED,
     AsJson,
@@ -30,6 +29,7 @@ from ..output import (
     format_recall,
     format_share,
     note,
+    open_service,
     print_json,
     print_listing,
     print_table,
@@ -37,7 +37,7 @@ from ..output import (
     stop,
 )
 from .admin import show_move
-from .terms import Tag, summarize_terms
+from .versions import Tag, summarize_terms
 
 FEW = 20  # held-out captions, of which a single one is 5 points
 _WORD_COLUMNS = ("english", "caption", "pictures")

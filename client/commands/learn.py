@@ -1,4 +1,4 @@
-"""`learn`, `assess`: send a dataset to the service, or say what a dry run found in it. The worker does the rest."""
+"""`learn`, `assess`: send a dataset to the service, or say what a dry run found. `language`: as a file, out and in."""
 
 import gzip
 import json
@@ -11,23 +11,30 @@ from typing import IO, Annotated, Any
 import typer
 
 from ..api import Client
-from ..client import build_path, format_lines, format_row, list_faults, open_service
-from ..output import (
+from ..client import (
     FILE,
     REFUSED,
     AsJson,
     Yes,
+    build_path,
     console,
     errors,
     format_count,
+    format_lines,
+    format_row,
+    format_size,
+    list_faults,
     may_ask,
     note,
+    open_service,
+    print_json,
     print_result,
     say,
     stop,
 )
+from .export import download
 from .languages import FEW, conclude, watch_expansion
-from .terms import Tag, TermsFile, read_terms
+from .versions import Tag, TermsFile, read_terms, summarize_terms
 
 WithoutMissing = Annotated[
     bool, typer.Option("--without-missing", help="Leave out pictures that are not in the gallery.")
@@ -39,6 +46,7 @@ Swap = Annotated[bool, typer.Option("--swap", help="Swap the columns: what stand
 Force = Annotated[bool, typer.Option("--force", help="Serve the language even if it is read worse than before.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only check the file.")]
 _SPREADSHEETS = (".xlsx", ".xls", ".ods")
+language = typer.Typer(help="Take a taught language elsewhere: as a file, and from one.", no_args_is_help=True)
 
 
 def learn(
@@ -295,3 +303,50 @@ def _list_omissions(report: Mapping[str, Any]) -> Iterator[str]:
     if total := sum(fault["count"] for fault in report["faults"].values()):
         yield f"{format_count(total, 'row')} cannot be used and {'is' if total == 1 else 'are'} left out:"
         yield from (f"  {line}" for line in list_faults({"report": report}))
+
+
+@language.command("export")
+def export_language(
+    tag: Tag,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", dir_okay=False, help="The file; by default TAG.pictoglot.")
+    ] = None,
+    sign: Annotated[bool, typer.Option("--sign", help="Sign it with the key of the service's data root.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a taught language as a file; it needs an admin key, since the file holds texts of its dataset."""
+    file = out or Path(f"{tag}.pictoglot")
+    with open_service(upload=True) as client:
+        download(client, f"{build_path('/v1/languages', tag)}/file?sign={'true' if sign else 'false'}", file)
+    size = file.stat().st_size
+    print_result({"file": str(file), "bytes": size, "language": tag}, as_json, f"{file}, {format_size(size)}.")
+
+
+@language.command("import")
+def import_language(
+    file: Annotated[Path, typer.Argument(help="A file of `export`.", **FILE)],
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show the progress until it ends.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is in the file.")] = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Import a language from a file: it is measured here, and served if it passes the gate."""
+    with open_service(upload=True) as client, file.open("rb") as stream:
+        answer: Any = client.import_language({"file": (file.name, stream), "dry_run": dry_run, "force": force})
+        if dry_run:
+            print_json(answer) if as_json else _show(answer)
+            return
+        expansion: dict[str, Any] = answer["expansion"]
+        if watch:
+            expansion = watch_expansion(client, expansion, quiet=as_json)
+    conclude(expansion, watch, as_json)
+
+
+def _show(item: dict[str, Any]) -> None:
+    about = f"{item['rows']:,} rows for base {item['base']}, {item['learned_at'][:10]}"
+    say(f"{item['name']} ({item['language']}), {about}.")
+    if item["recall"] is not None:
+        say(f"Where it was taught, R@10 of {item['pairs']:,} held-out captions is {100 * item['recall']:.1f} %.")
+    say(f"Terms: {summarize_terms(item['terms'])}" if item["terms"] else "Nothing is said of its terms.")
+    say(f"Signed with the key {item['signer']}; ask whoever gave it to you whether that is theirs." if item["signer"]
+        else "Nobody signed it.")  # fmt: skip

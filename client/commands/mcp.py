@@ -10,8 +10,7 @@ import httpx
 import typer
 
 from ..api import Client, InvalidNameError, RefusedError
-from ..client import load_client_settings, note_address_file
-from ..output import MISCONFIGURED, REFUSED, note, read_version, stop
+from ..client import MISCONFIGURED, REFUSED, load_client_settings, note, note_address_file, read_version, stop
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer

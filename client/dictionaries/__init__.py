@@ -8,10 +8,10 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from . import markup, objects
+from . import lines, markup
 from .content import DictionaryError, Entries, Entry, check_count, open_content, read_lines
 from .indexed import find_beside, is_index, read_dict, read_stardict
-from .tables import read_table
+from .lines import read_table
 
 _HEAD = 1 << 16  # bytes
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!", b"!<arch>")
@@ -55,7 +55,7 @@ def _read_entries(file: Path, language: str, english: Path | None) -> Entries:
     if start.startswith(b"<"):
         return _read_xml(file, english)
     if _DOCUMENT.match(start):
-        return _join_names(objects.read_names, file, english)
+        return _join_names(lines.read_names, file, english)
     if b"\0" in head:
         raise DictionaryError(f"{file.name} is no text in UTF-8, and no dictionary that is known.")
     return _read_lines_of(file, start, language)
@@ -102,4 +102,4 @@ def _read_lines_of(file: Path, start: bytes, language: str) -> Entries:
         yield from read_dict(file)
         return
     with open_content(file) as stream:
-        yield from objects.read_json_lines(stream, language) if start.startswith((b"{", b"[")) else read_table(stream)
+        yield from lines.read_json_lines(stream, language) if start.startswith((b"{", b"[")) else read_table(stream)

@@ -30,8 +30,7 @@ from .items import (
     check_id,
     trim_metadata,
 )
-from .report import Report
-from .state import SentRecord, State
+from .journal import Report, SentRecord, State
 
 AT_ONCE = 2  # chunks; each is sent in one request
 CHUNK, _CHUNK_BYTES = 32, 16 << 20  # items, as many as the service encodes at once; and bytes as far as they are known

@@ -83,12 +83,6 @@ def _read_note(connection: sql.Connection, index: str) -> RecallNote | None:
     return None if note is None else json.loads(note)
 
 
-def _write_note(connection: sql.Connection, index: str, about: RecallNote) -> None:
-    """Note this with an index, as its comment."""
-    quoted = sql.literal(json.dumps(about)).compile(connection, compile_kwargs={"literal_binds": True})
-    connection.exec_driver_sql(f'COMMENT ON INDEX "{index}" IS {quoted}')
-
-
 class HalfVector(UserDefinedType[str]):
     """Type `halfvec(n)`; without `dimension` any. `schema` is that of the extension, which need not be on the path."""
 
@@ -190,7 +184,9 @@ class PgVector:
         if before is None or rows >= _GROWN * before["rows"]:
             curves = self._measure_recall(EngineView(identity, runs, (), rows), queries)
             with self._write(identity) as connection:
-                _write_note(connection, name, {"rows": rows, "recall": curves})
+                about: RecallNote = {"rows": rows, "recall": curves}
+                quoted = sql.literal(json.dumps(about)).compile(connection, compile_kwargs={"literal_binds": True})
+                connection.exec_driver_sql(f'COMMENT ON INDEX "{name}" IS {quoted}')
 
     def find_nearest(
         self, view: EngineView, query: Vector, limit: int, hits: int, allowed: VectorKeys | None

@@ -17,8 +17,7 @@ from model.dataset.explanations import LEFT_OUT
 from model.dataset.formats import Entry
 from model.dataset.rows import Pivot, Row, UnusableRow
 from model.languages import ENGLISH, is_in_script
-from model.segmentation import is_spaced
-from model.text import clean
+from model.text import clean, is_spaced
 from store.errors import InvalidInput
 
 MAX_PAIRS = 40_000  # other forms are among them, where there is room

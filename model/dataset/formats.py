@@ -18,8 +18,7 @@ from langcodes import standardize_tag
 from langcodes.tag_parser import LanguageTagError
 
 from model.dataset.explanations import ENTRY, PAIR
-from model.dataset.parquet import read_parquet
-from model.dataset.spreadsheets import read_spreadsheet, read_word_list
+from model.dataset.spreadsheets import read_parquet, read_spreadsheet, read_word_list
 from model.dataset.tables import (
     BYTE_ORDER_MARK,
     CELLS,

@@ -1,14 +1,29 @@
-"""The first sheet of a spreadsheet as rows of a table: Excel's files, old and new, and LibreOffice's.
+"""Spreadsheets, Excel's files, old and new, and LibreOffice's, as rows of a table; and Parquet files of captions.
 
-What a hostile file grows to is bounded by what it says of itself; one that lies ends the process that reads it.
+What a hostile spreadsheet grows to is bounded by what it says of itself; one that lies ends the process that reads it.
+Of a Parquet file, a batch of rows is in memory.
 """
 
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
-from typing import IO
+from io import BufferedReader
+from typing import IO, Any
 from zipfile import BadZipFile, ZipFile, is_zipfile
 
-from model.dataset.tables import MAX_LINE, NO_ROW, TableRows, clean_header, read_rows, refuse
+from model.dataset.tables import (
+    COLUMNS,
+    MAX_BYTES,
+    MAX_LINE,
+    NEEDED,
+    NO_ROW,
+    NOT_UTF8,
+    PARTS,
+    TableRows,
+    clean_header,
+    open_seekable,
+    read_rows,
+    refuse,
+)
 
 _MOST_BYTES = 256 << 20  # of all parts, unpacked
 _MOST_PARTS = 10_000
@@ -89,3 +104,62 @@ def _list_rows(rows: Iterator[list[Cell]], first: int) -> Iterator[tuple[int, in
 def _write_cell(cell: Cell) -> str:
     """Return what stands in a cell as one reads it there: 5 and not 5.0."""
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+
+
+def read_parquet(stream: BufferedReader) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield numbered rows; raises `DatasetInvalid`."""
+    import pyarrow  # here, because few datasets need it and its import is slow
+    from pyarrow.parquet import ParquetFile
+
+    with open_seekable(stream) as source:  # Parquet is read from its end
+        try:
+            present = _list_paths(ParquetFile(source).schema_arrow)
+            file = ParquetFile(source, read_dictionary=present)  # a value of many rows is in memory once
+            groups = range(file.metadata.num_row_groups)
+            if sum(file.metadata.row_group(group).total_byte_size for group in groups) > MAX_BYTES:
+                refuse("decompressed_too_large", "the file grows too much when it is decompressed; send it in parts")
+            number = 0
+            for batch in file.iter_batches(batch_size=256, columns=present):
+                if any(_measure_longest(column) > MAX_LINE for column in batch.columns):
+                    refuse(
+                        "line_too_long",
+                        f"a value may have at most {MAX_LINE:,} bytes; write one text in each",
+                        number + 1,
+                    )
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+        except UnicodeDecodeError:
+            refuse("not_utf8", NOT_UTF8)
+        except (pyarrow.ArrowException, OSError, ValueError, OverflowError):  # also dates that Python cannot represent
+            refuse("parquet_corrupt", "the Parquet file cannot be read; write it once more, or save the table as CSV")
+
+
+def _list_paths(schema: Any) -> list[str]:
+    """List the paths of the values that are read of a Parquet file; a pivot may be a structure."""
+    from pyarrow.types import is_nested, is_struct
+
+    fields = [(name, schema.field(name).type) for name in COLUMNS if schema.names.count(name) == 1]
+    if "pivot" in schema.names:
+        pivot = schema.field("pivot").type if schema.names.count("pivot") == 1 else None
+        if pivot is None or not is_struct(pivot) or any(pivot.get_field_index(part) < 0 for part in PARTS):
+            refuse("wrong_columns", "the column `pivot` must hold structures of a `language` and a `text`")
+        fields += [(f"pivot.{part}", pivot.field(part).type) for part in PARTS]
+    twice = any(schema.names.count(name) > 1 for name in COLUMNS)
+    if twice or "caption" not in schema.names or any(is_nested(kind) for _, kind in fields):
+        refuse("wrong_columns", f"the columns must be {NEEDED}")
+    return [path for path, _ in fields]
+
+
+def _measure_longest(column: Any) -> int:
+    """Return the bytes of the longest value of an Arrow column, 0 where its values are no texts."""
+    from pyarrow import compute, types
+
+    if types.is_struct(column.type):
+        return max(_measure_longest(part) for part in column.flatten())
+    if types.is_dictionary(column.type):
+        column = column.dictionary
+    texts = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    if not any(is_text(column.type) for is_text in texts):
+        return 0
+    return compute.max(compute.binary_length(column)).as_py() or 0

@@ -135,7 +135,9 @@ class Picture:
     @classmethod
     def encode(cls, rgb: Image.Image, frame: Frame | None = None, size: tuple[int, int] | None = None) -> "Picture":
         """Return the picture of what `read_rgb` returned, in `frame` if there is one; `size` where it was reduced."""
-        return cls(frame(rgb) if frame else rgb, size or rgb.size, encode_stored(rgb), encode_thumbnail(rgb))
+        return cls(
+            frame(rgb) if frame else rgb, size or rgb.size, _encode_jpeg(rgb, _STORED_QUALITY), encode_thumbnail(rgb)
+        )
 
 
 def decode(data: bytes, most: int = MAX_PIXELS, frame: Frame | None = None) -> Picture:
@@ -172,11 +174,6 @@ def _read_rgb_and_size(data: bytes, most: int) -> tuple[Image.Image, tuple[int, 
         raise _make_refusal(most, most) from error
     except _DAMAGED as error:
         raise PictureCorrupt("the picture cannot be decoded") from error
-
-
-def encode_stored(rgb: Image.Image) -> bytes:
-    """Return a JPEG without metadata: the stored form of an upload."""
-    return _encode_jpeg(rgb, _STORED_QUALITY)
 
 
 def encode_thumbnail(rgb: Image.Image) -> bytes:

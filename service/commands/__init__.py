@@ -2,7 +2,7 @@
 
 import typer
 
-from service.commands import backup, demo, immich, run
+from service.commands import backup, immich, run
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -13,5 +13,5 @@ def add_commands(app: typer.Typer) -> None:
     ):  # fmt: skip
         app.command(rich_help_panel="This machine")(command)
     app.command("backup", rich_help_panel="This machine")(backup.back_up)
-    app.add_typer(demo.demo, name="demo", rich_help_panel="This machine")
+    app.add_typer(run.demo, name="demo", rich_help_panel="This machine")
     app.add_typer(immich.immich, name="immich", rich_help_panel="This machine")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import httpx
 import typer
 
-from client.output import FAILED, REFUSED, AsJson, format_count, format_size, print_result, stop
+from client.client import FAILED, REFUSED, AsJson, format_count, format_size, print_result, stop
 from service.commands.processes import build_command
 from service.commands.run import exit_on_error, load_settings, read_admin_key
 
@@ -183,8 +183,8 @@ def agree(noted: Answer, found: Answer) -> bool:
 @contextlib.contextmanager
 def run_trial(settings: "Settings", found: "Backup") -> Iterator[httpx.Client]:
     """Restore a backup into a temporary folder, and a database if need be, and serve it there on a free port."""
+    from index.copier import make_database
     from index.set_states import request_reindex
-    from store.dump import make_database
     from store.registry import open_registry
 
     with contextlib.ExitStack() as stack:

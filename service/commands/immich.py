@@ -11,8 +11,20 @@ import httpx
 import typer
 
 from client.api import is_proxied
-from client.client import load_client_settings, note_address_file, open_service, read_answer
-from client.output import FAILED, REFUSED, AsJson, note, print_json, print_table, say, stop
+from client.client import (
+    FAILED,
+    REFUSED,
+    AsJson,
+    load_client_settings,
+    note,
+    note_address_file,
+    open_service,
+    print_json,
+    print_table,
+    read_answer,
+    say,
+    stop,
+)
 
 if TYPE_CHECKING:
     from service.immich import AdapterSettings

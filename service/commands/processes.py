@@ -15,7 +15,7 @@ from types import FrameType
 
 import httpx
 
-from client.output import FAILED, MISCONFIGURED
+from client.client import FAILED, MISCONFIGURED
 
 _LOOK = 0.2  # seconds between two checks of the children
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds until a dead child is restarted: doubled each time
@@ -86,10 +86,6 @@ class Processes:
                 self._end()
                 for sent, handler in before.items():
                     signal.signal(sent, handler)
-
-    def run_once(self, module: str, *arguments: str, done: Callable[[int], None], **more: str) -> None:
-        """Run `python -m module` once, beside the others, with `more` in its environment."""
-        self.children.append(Child(module, build_command(module, *arguments), done, more))
 
     def _watch(self) -> int:
         is_ready = False

@@ -15,11 +15,11 @@ from starlette.concurrency import run_in_threadpool
 from index.janitor import Pruner, estimate_move_bytes, finish_withdrawal
 from model.backend import choose_target_encoding, find_recorded_encoding
 from model.languages import MANY, canonicalize
-from service import values
 from service.auth import GuardedRoute, require_scope
 from service.context import AppContext, Caller, Context
 from service.problems import BaseUnusable
 from service.schemas import admin as schemas
+from service.schemas import common as values
 from service.schemas.common import IndexRecall, Report
 from service.schemas.languages import ExpansionItem
 from service.watch import catch_up
@@ -37,8 +37,8 @@ from store.errors import (
     ReleaseNotFound,
 )
 from store.expansions import Expansion, IdempotencyKey
+from store.reach import RollbackPlan
 from store.releases import Release
-from store.serving import RollbackPlan
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=GuardedRoute)
 _log = logging.getLogger("pictoglot.admin")

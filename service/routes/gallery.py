@@ -23,13 +23,13 @@ from index.records import (
 from index.selection import MONTHS, Criteria
 from model.languages import canonicalize
 from model.text import clean
-from service import values
 from service.auth import GuardedRoute, require_scope
 from service.context import AppContext, Caller, Context, NewPathId, PathId, make_picture_path
 from service.forms import BodyKind
 from service.listings import QueryFields, exclude_fields, find_unwanted_fields, parse_query_filter
 from service.people import Principal
 from service.requests import MERGE_PATCH, MULTIPART, locate_error, run_unless_client_leaves
+from service.schemas import common as values
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions
 from store import files

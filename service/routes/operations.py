@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse
 
 from client.api import LOOPBACK
-from client.output import format_count
+from client.client import format_count
 from index import damage
 from index.backup import find_note
 from index.snapshot import Snapshot

@@ -1,23 +1,28 @@
-"""The routes of searches: pictures for a text, a picture or both, many such at once, captions for a picture."""
+"""The routes of searches: pictures for a text, a picture or both, many at once, captions; what is nearly the same."""
 
 import asyncio
 import contextlib
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
+from index.duplicates import DuplicatesPage, Group, find_groups
 from index.filters import parse_filter
+from index.records import GalleryPicture, Place
 from index.selection import Criteria
 from index.snapshot import Snapshot
 from service.auth import GuardedRoute, require_scope
-from service.context import AppContext, Caller, Context
+from service.context import AppContext, Caller, Context, make_picture_path
 from service.forms import BodyKind
-from service.listings import QueryFields, count_milliseconds, find_unwanted_fields, name_generation
+from service.listings import QueryFields, count_milliseconds, find_unwanted_fields, name_generation, parse_query_filter
 from service.people import Principal
 from service.problems import convert_to_refusal, make_problem_response, refuse
 from service.requests import JSON, run_unless_client_leaves, validate
+from service.routes.gallery import name_picture
+from service.schemas import common as values
+from service.schemas import gallery as gallery_schemas
 from service.schemas import search as schemas
 from service.search import Search, choose_caption_languages
 from store.errors import Unavailable
@@ -26,6 +31,12 @@ router = APIRouter(prefix="/v1/search", tags=["search"], route_class=GuardedRout
 _SECONDS = 10.0  # after which no search of a batch begins, and those under way are given up
 _AT_ONCE = 4  # searches of one batch: half of the threads that searches have
 _BYTES = 32 << 20  # of answers in one batch, after which the others are refused
+duplicates_router = APIRouter(prefix="/v1/duplicates", tags=["gallery"], route_class=GuardedRoute)
+_PAGE_SECONDS = 2.0  # after which a page of duplicates ends, whatever it has
+_LEAST = 0.95
+_Score = Annotated[
+    values.TextNumber, Query(ge=0, le=1, description="Lowest score of two pictures that are nearly the same.")
+]
 
 
 @router.post("/pictures", response_model=schemas.PictureHits)
@@ -176,3 +187,84 @@ class _SearchBatch:
         self.size += size
         if self.size > _BYTES:
             raise Unavailable("the answers of this batch are too large: send fewer searches, or ask for fewer fields")
+
+
+@duplicates_router.get("", response_model=gallery_schemas.Duplicates)
+@require_scope("search", allows_bound_keys=True)
+async def list_duplicates(
+    context: AppContext,
+    caller: Caller,
+    min_score: _Score = _LEAST,
+    limit: values.QueryLimit = 20,
+    cursor: values.QueryCursor = None,
+    filter: values.QueryFilter = None,
+    collection: values.QueryCollection = None,
+) -> Response:
+    """Groups of pictures that are nearly the same, among those that the filter leaves.
+
+    A page looks at pictures for two seconds at most, so it may have fewer groups than `limit`, or none, and yet a
+    `next_cursor`. Two pictures whose score is `min_score` or more are in one group at least, unless one has more than
+    100 such others: then only the nearest of these are seen, and the group says `more`.
+    """
+    started, snapshot = time.perf_counter(), context.live.current
+    criteria = Criteria(parse_query_filter(filter), caller.collections, collection)
+    query = ["duplicates", min_score, filter, collection, caller.id if caller.collections is not None else None]
+    state, cursors = snapshot.picture_set.identity.name, context.cursors
+    place = cursors.read_place(query, cursor, state)
+    page = await _find_page(snapshot, context, criteria, min_score, limit, place and (place[0], place[1]))
+    groups = await _list_groups(page.groups, context, caller)
+    answer = gallery_schemas.Duplicates(
+        items=groups,
+        examined=page.examined,
+        release=snapshot.release.number,
+        generation=name_generation(snapshot.picture_set, caller),
+        next_cursor=None if page.place is None else cursors.write_place(query, page.place, state),
+        timing_ms=count_milliseconds(started),
+    )
+    return await context.answer(lambda: answer)
+
+
+async def _find_page(
+    snapshot: Snapshot, context: Context, criteria: Criteria, least: float, limit: int, after: Place | None
+) -> DuplicatesPage:
+    """Find groups after a place, until there are `limit` or the time is over; no next place at the end of all.
+
+    One page is made at a time.
+    """
+    if not criteria.is_unrestricted:  # with its own time to wait: a page finds it kept
+        await context.lanes.filter.run(context.selection.select_vector_keys, criteria)
+    gallery, selection, picture_set = context.gallery, context.selection, snapshot.picture_set
+    fingerprint = context.encoder.image_fingerprint
+
+    def fill_page() -> DuplicatesPage:
+        groups, examined, place, until = list[Group](), 0, after, time.monotonic() + _PAGE_SECONDS
+        while True:
+            new = find_groups(gallery, selection, fingerprint, picture_set, least, criteria, place, limit - len(groups))
+            groups += new.groups
+            examined, place = examined + new.examined, new.place
+            if place is None or len(groups) >= limit or time.monotonic() > until:
+                return DuplicatesPage(tuple(groups), examined, place)
+
+    return await context.lanes.duplicates.run(fill_page)
+
+
+async def _list_groups(
+    groups: tuple[Group, ...], context: Context, caller: Principal
+) -> list[gallery_schemas.DuplicateGroup]:
+    """Describe groups as they are sent. A picture that was deleted since is in none, or moved out of a key's sight."""
+    ids = {picture for group in groups for picture in (group.head, *(near for near, _ in group.others))}
+    pictures = await context.lanes.read.run(context.selection.find_pictures, sorted(ids), caller.collections)
+    described = list[gallery_schemas.DuplicateGroup]()
+    for group in groups:
+        scored = [(group.head, 1.0), *group.others]
+        visible = [(picture, score) for picture, score in scored if picture in pictures]
+        if len(visible) > 1 and visible[0][0] == group.head:
+            near = [_describe_picture(pictures[picture], score) for picture, score in visible]
+            described.append(gallery_schemas.DuplicateGroup(pictures=near, more=group.more))
+    return described
+
+
+def _describe_picture(picture: GalleryPicture, score: float) -> gallery_schemas.NearPicture:
+    size = {"width": picture.width, "height": picture.height}
+    url = f"{make_picture_path(picture.id)}/content"
+    return gallery_schemas.NearPicture(id=picture.id, name=name_picture(picture), score=score, url=url, **size)

@@ -6,11 +6,20 @@ from typing import Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.schemas.common import IndexRecall, Problem, Report, RequestBody, Response
+from service.schemas.common import (
+    Collections,
+    Expected,
+    Expiry,
+    IndexRecall,
+    Note,
+    Problem,
+    Report,
+    RequestBody,
+    Response,
+)
 from service.schemas.languages import ExpansionItem
-from service.values import Collections, Expected, Expiry, Note
 from store.keys import Scope
-from store.retention import KEEP, LEAST
+from store.reach import KEEP, LEAST
 
 
 class RollbackRequest(RequestBody):

@@ -8,8 +8,18 @@ from pydantic_core import PydanticCustomError
 
 from index.bulk import MOST
 from index.facts import MOST_TAGS
-from service.schemas.common import Captions, Facets, FacetValue, ItemWithFields, Problem, RequestBody, Response
-from service.values import Collection, Finite, PictureId
+from service.schemas.common import (
+    Captions,
+    Collection,
+    Facets,
+    FacetValue,
+    Finite,
+    ItemWithFields,
+    PictureId,
+    Problem,
+    RequestBody,
+    Response,
+)
 
 _TAGS = "At most 64: repeated, or a JSON list. If left out, existing tags stay."
 _METADATA = (

@@ -5,9 +5,8 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, computed_field
 
-from service.schemas.common import Flag, IndexRecall, Report, RequestBody, Response, make_flag
-from service.schemas.terms import LanguageTerms, Terms
-from service.values import Finite
+from service.schemas.common import Finite, Flag, IndexRecall, Report, RequestBody, Response, make_flag
+from service.schemas.speakers import LanguageTerms, Terms
 
 
 class Recall(Response):

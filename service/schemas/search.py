@@ -6,18 +6,23 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, SkipValidation
 
 from index.ranking import DEEPEST_RANK
-from service.schemas.common import Captions, Facets, ItemWithFields, Problem, RequestBody, Response
-from service.schemas.terms import TermsInBrief
-from service.values import (
+from service.schemas.common import (
     CaptionLanguages,
+    Captions,
     Cursor,
     FacetKeys,
+    Facets,
     Finite,
+    ItemWithFields,
     Limit,
     OneOrMore,
     PictureId,
+    Problem,
+    RequestBody,
+    Response,
     Tags,
 )
+from service.schemas.speakers import TermsInBrief
 from store.errors import PageTooDeep
 
 _FILTER = "As Qdrant's: `must`, `should`, `must_not` of conditions with `key` and `match` or `range`."

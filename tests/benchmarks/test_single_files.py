@@ -10,7 +10,7 @@ import pytest
 from benchmarks import golden
 from benchmarks.doubts import ask
 from benchmarks.forgetting import measure_backward_transfer, measure_english_forgetting
-from model.detection import Detector, count_ngrams
+from model.lexicon import Detector, count_ngrams
 
 
 @pytest.mark.parametrize(

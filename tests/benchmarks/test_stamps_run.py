@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from benchmarks.methods.addressed import Adapter
 from benchmarks.stamps.__main__ import app
 from benchmarks.stamps.rows import translate
-from model.vocabulary import weigh_common_words
+from index.coverage import weigh_common_words
 from tests.benchmarks.emoji_folder import write_annotations
 from tests.launcher import Program
 

@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from client import output
+from client import client
 from client.api import is_proxied
 from client.main import app
-from service.commands.demo import choose_defaults
 from service.commands.doctor import Checkup
+from service.commands.run import choose_defaults
 from tests.service.harness import ADMIN_KEY, Service, learn, picture, running
 
 
@@ -198,10 +198,10 @@ def test_a_table_fits_a_terminal_and_has_tabs_for_a_program(
 ) -> None:
     columns, id = ("id", "state", "result"), "exp_01m8farknbthstpd9t2a"
     cells = (id, "failed", "score 1:100 of [b]it[/b] :apple: " + "dataset language mismatch " * 3)
-    output.print_table(columns, [cells])
+    client.print_table(columns, [cells])
     assert capsys.readouterr().out == "".join("\t".join(line) + "\n" for line in (columns, cells))
-    monkeypatch.setattr(output, "console", Console(width=60, force_terminal=True, highlight=False, color_system=None))
-    output.print_table(columns, [cells])
+    monkeypatch.setattr(client, "console", Console(width=60, force_terminal=True, highlight=False, color_system=None))
+    client.print_table(columns, [cells])
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 60 and {*shown.split()} >= {id, ":apple:", "[b]it[/b]", "mismatch"}
 

@@ -273,7 +273,7 @@ def test_nobody_is_let_in_who_should_not_be(tmp_path: Path) -> None:
         ("service.people.People.require_own_page", lambda *_: None, "session: near, https://evil.example"),
         ("service.people.People._is_proxy", lambda *_: True, "the secret from 10.0.0.1"),
         ("service.auth.Guard.admit", lambda *_: None, "a bound key"),
-        ("store.sessions.Session.is_opened_by", lambda *_: True, "cookie: old"),
+        ("store.keys.Session.is_opened_by", lambda *_: True, "cookie: old"),
     ],
     ids=["origin", "address", "scope", "secret"],
 )

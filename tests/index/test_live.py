@@ -12,7 +12,7 @@ import pytest
 from index import ivf
 from index.records import Patch
 from index.segment import Segment
-from model.detection import Detector, count_ngrams
+from model.lexicon import Detector, count_ngrams
 from model.table import View
 from store.errors import LanguageNotFound, PageTooDeep, PictureNotFound
 from tests.doubles import make_picture_vector, make_text_vector

@@ -18,7 +18,7 @@ from store import files
 from store.bases import FIRST_ENCODING
 from store.data_root import DataRoot
 from store.errors import RegistryUnavailable, StoreUnavailable, VersionPruned
-from store.retention import LEAST
+from store.reach import LEAST
 from store.tables import CaptionVectorRow, ExpansionRow
 from tests.doubles import make_picture_vector, make_text_vector
 from tests.index.world import World, ask, digest, draw, fail_with, find_captions, kill_at, run_beside

@@ -10,7 +10,7 @@ import pytest
 from index.loader import add_detector, restrict_to
 from index.snapshot import FormerLanguage, Route, Snapshot
 from index.vectors import Entry, Identity, MemoryTail, VectorRows, VectorSet
-from model.detection import Detector, count_ngrams
+from model.lexicon import Detector, count_ngrams
 from model.table import View
 from model.tokenizer import list_english_words
 from store.errors import LanguageTagInvalid

@@ -19,9 +19,9 @@ from safetensors.numpy import load_file, save_file
 
 from index import ivf, segment
 from index.segment import Segment
+from index.segment_files import StoredRows, read_rows
 from index.set_states import PartRecord
 from index.sets import map_pages
-from index.stored_rows import StoredRows, read_rows
 from index.vectors import Entry, Identity, MemoryTail, Vector, VectorKeys, VectorRows, VectorSet, find_best
 from store import files
 from store.data_root import DataRoot

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from index import segment
 from index.segment import Segment
-from index.stored_rows import StoredRows
+from index.segment_files import StoredRows
 from index.vectors import (
     Candidates,
     Entry,

@@ -27,10 +27,10 @@ from model.pictures import Picture
 from model.table import View
 from store import files
 from store.data_root import DataRoot
-from store.deleted import DeletedPictureRow
 from store.errors import CorruptFolder, VersionCorrupt
 from store.leases import Lease
 from store.objects import ObjectStore
+from store.reach import DeletedPictureRow
 from store.registry import open_registry
 from store.releases import Release
 from store.tables import DiscardedContentRow

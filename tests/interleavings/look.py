@@ -14,7 +14,7 @@ from index.vectors import Identity
 from store.clock import Instant
 from store.errors import LeaseLost
 from store.leases import Lease
-from store.retention import LEAST
+from store.reach import LEAST
 from store.tables import RegistryRow
 from tests.doubles import make_view
 from tests.index.world import World

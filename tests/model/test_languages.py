@@ -6,8 +6,8 @@ from statistics import median
 
 import pytest
 
-from model.detection import Detector, count_ngrams, select_ngrams
 from model.languages import MANY, can_read, canonicalize, find_names, find_scripts, is_in_script
+from model.lexicon import Detector, count_ngrams, select_ngrams
 from store.errors import LanguageTagInvalid
 from tests.tiny import make_detector
 

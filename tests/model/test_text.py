@@ -7,8 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.segmentation import build_pattern, find_standalone_words
-from model.text import MOST_BYTES, MOST_DOCUMENT_TERMS, MOST_QUERY_TERMS, clean, extract_query_terms, index_terms
+from model.text import (
+    MOST_BYTES,
+    MOST_DOCUMENT_TERMS,
+    MOST_QUERY_TERMS,
+    build_pattern,
+    clean,
+    extract_query_terms,
+    find_standalone_words,
+    index_terms,
+)
 from store.errors import PictoglotError
 
 

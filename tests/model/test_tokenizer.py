@@ -17,12 +17,12 @@ from benchmarks.emoji36.lexicon import LANGUAGES, convert_tag
 from model import version_files
 from model.base import open_base
 from model.encoder import Encoder
-from model.growth import Merge
 from model.reading import FilePieces
 from model.table import TokenRows
 from model.tokenizer import (
     LANGUAGE_RULE,
     SUFFIX,
+    Merge,
     Tokenizer,
     build_clip_engine,
     build_clip_vocabulary,

@@ -13,8 +13,7 @@ from torch.nn import functional as F
 
 from benchmarks.made_up import Sizes, make_base
 from model.base import Base
-from model.student import make_bfloat16_tower
-from model.towers import can_multiply_bfloat16, compute_text_features
+from model.towers import can_multiply_bfloat16, compute_text_features, make_bfloat16_tower
 
 CPUINFO = Path("/proc/cpuinfo")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from store.dump import make_database
+from index.copier import make_database
 from tests.postgresql_server import find_programs
 from tests.service.harness import Service, running
 

@@ -18,9 +18,9 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image, ImageDraw
 
+from service.__main__ import Server, bind, make_uvicorn_config
 from service.app import build, create_app
 from service.context import Context
-from service.serve import Server, bind, make_uvicorn_config
 from service.settings import Settings
 from store.registry import Registry
 from store.versions import Version

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from index.backup import list_folders, take
+from index.copier import dump_registry
 from index.gallery import KEPT_SECONDS
 from index.indexer import Indexer
 from index.janitor import sweep
 from service.settings import Settings
-from store.dump import dump_registry
 from tests.service.harness import Service, picture, running
 from tests.service.test_languages import teach
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from index import duplicates
-from service.routes import duplicates as route
+from service.routes import search as route
 from tests.doubles import make_picture_vector
 from tests.patience import PATIENCE
 from tests.service.harness import Service, assert_problem, hold_up, motif, picture, running
@@ -128,7 +128,7 @@ def test_pages_end_by_time_and_by_their_limit_and_go_on(gallery: Gallery, monkey
     for limit in (1, 2, 3):
         found, examined = gallery.listed(limit=str(limit))
         assert sort_groups(found) == whole and examined == len(gallery.vectors)
-    monkeypatch.setattr(route, "_SECONDS", -1.0)
+    monkeypatch.setattr(route, "_PAGE_SECONDS", -1.0)
     page = gallery.service.admin.get("/v1/duplicates", params={"min_score": str(LEAST)}).json()
     assert page["examined"] == 7 and page["next_cursor"]
     assert sort_groups(gallery.listed()[0]) == whole

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from service import watch
+from service.__main__ import bind
 from service.commands.doctor import Checkup, Finding
-from service.serve import bind
 from service.settings import Settings
 from store.errors import RegistryUnavailable, VersionCorrupt
 from tests.doubles import StalledEncoder, WeightlessEncoder

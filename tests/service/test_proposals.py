@@ -87,7 +87,7 @@ def test_a_keeper_does_not_accept_what_was_written_after_he_read(service: Servic
 
 def test_one_may_correct_though_no_more_may_wait(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     propose(service, "p11", "mat", "Anna")
-    monkeypatch.setattr("store.proposals.MOST_OPEN", 1)
+    monkeypatch.setattr("store.speakers.MOST_OPEN", 1)
     assert propose(service, "p11", "gwell", "Anna")["accepted"] is False
     with assert_state_unchanged(service):
         body = {"picture": "p11", "text": "gwell", "name": "Yann"}

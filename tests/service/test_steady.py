@@ -19,7 +19,7 @@ import httpx
 import psutil
 import pytest
 
-from service import serve
+import service.__main__ as serve
 from service.connections import Connections, Listener
 from service.metrics import Metrics
 from store.registry import open_registry

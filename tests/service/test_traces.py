@@ -15,7 +15,7 @@ pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
 
 from service.app import open_encoder
 from service.settings import Settings
-from store import traces
+from store import logs
 from tests.launcher import Program
 from tests.otlp_receiver import Receiver, receive_spans
 from tests.patience import PATIENCE
@@ -46,7 +46,7 @@ def test_one_trace_leads_from_a_request_to_the_phases_of_what_it_queued(tmp_path
     variables = clean_environment() | {f"PICTOGLOT_{name}": value for name, value in own.items()}
     make_registry(settings.home / "registry.db")
     with (
-        traces.export_spans("pictoglot"),
+        logs.export_spans("pictoglot"),
         running(settings.home, open_encoder(settings), base=base) as service,
         log.open("wb") as output,
     ):
@@ -93,14 +93,14 @@ def test_one_trace_leads_from_a_request_to_the_phases_of_what_it_queued(tmp_path
 
 
 def test_what_raises_has_failed_and_its_text_is_not_told(receiver: Receiver) -> None:
-    with traces.export_spans("x"), pytest.raises(ValueError, match="secret"), traces.open_span("outer"):
-        assert traces.find_parent()
-        with traces.open_span("inner"):
+    with logs.export_spans("x"), pytest.raises(ValueError, match="secret"), logs.open_span("outer"):
+        assert logs.find_parent()
+        with logs.open_span("inner"):
             raise ValueError("a secret")
     inner, outer = receiver.spans
     assert (inner.parent, inner.has_failed, outer.has_failed) == (outer.id, True, True)
     assert inner.attributes == {"error.type": "ValueError"}
-    assert traces.find_parent() is None
+    assert logs.find_parent() is None
 
 
 @pytest.mark.parametrize(
@@ -118,9 +118,9 @@ def test_no_spans_are_made_where_none_are_wanted(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with traces.export_spans("x"), traces.open_span("nothing") as span:
-        assert span is None and traces.find_parent() is None
-        traces.add_parts({"part": 1.0})
+    with logs.export_spans("x"), logs.open_span("nothing") as span:
+        assert span is None and logs.find_parent() is None
+        logs.add_parts({"part": 1.0})
     assert receiver.spans == []
     assert [record.getMessage() for record in caplog.records] == (
         ["no traces: of OTEL_EXPORTER_OTLP_PROTOCOL, http/protobuf alone is spoken here"]
@@ -133,15 +133,15 @@ def test_without_the_extra_a_line_says_so(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with traces.export_spans("x"), traces.open_span("nothing") as span:
+    with logs.export_spans("x"), logs.open_span("nothing") as span:
         assert span is None
     assert caplog.messages == ["no traces: OTEL_EXPORTER_OTLP_ENDPOINT needs the extra otel"]
 
 
 def test_nothing_of_it_is_imported_where_it_is_not_wanted() -> None:
     code = (
-        "import sys; from store import traces\n"
-        "with traces.export_spans('x'), traces.open_span('y'): pass\n"
+        "import sys; from store import logs\n"
+        "with logs.export_spans('x'), logs.open_span('y'): pass\n"
         "sys.exit('opentelemetry' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], env=clean_environment(), check=False).returncode == 0

@@ -136,7 +136,7 @@ def test_answers_are_taught_in_place_of_a_file_once_there_are_enough(fresh: Serv
 
 
 def test_more_answers_than_are_kept_are_refused_as_a_whole(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("store.answers.MOST_ANSWERS", 3)
+    monkeypatch.setattr("store.speakers.MOST_ANSWERS", 3)
     tell(fresh, "cy", {"cat": ["cath"], "dog": ["ci"]})
     with assert_state_unchanged(fresh):
         more = [{"english": english, "captions": ["x"]} for english in ("sun", "moon")]

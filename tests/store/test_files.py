@@ -17,7 +17,7 @@ import pytest
 from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, StorageFull
-from store.signing import find_signer, sign_file
+from store.keys import find_signer, sign_file
 
 POINTS = [f"files.{step}" for step in ("temp_open", "written", "fsynced", "renamed", "folder_fsynced")]
 DIES = """

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from store.errors import VersionPruned
+from store.reach import LEAST
 from store.registry import Registry
-from store.retention import LEAST
 from tests.patience import insist
 from tests.registries import publish_release
 from tests.store.steps import begin, learn, promote, teach, write
@@ -192,7 +192,7 @@ def test_while_all_vectors_are_made_anew_nothing_goes(registry: Registry) -> Non
 
 
 @pytest.mark.row("R5")
-@pytest.mark.parametrize("decision", ["store.retention:_plan_pruning", "store.releases:refuse_pruned"])
+@pytest.mark.parametrize("decision", ["store.reach:_plan_pruning", "store.releases:refuse_pruned"])
 def test_when_a_pruning_or_a_restore_has_decided_the_other_comes_too_late(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, decision: str
 ) -> None:

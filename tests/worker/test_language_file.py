@@ -20,12 +20,12 @@ from safetensors.torch import load_file, save_file
 
 from model import version_files
 from model.base import open_base
-from model.detection import count_ngrams
 from model.encoder import Encoder, VersionFolder
-from model.language_file import write_file
+from model.language_file import write_archive, write_file
+from model.lexicon import count_ngrams
 from model.table import TokenRows
 from model.version_files import VersionContent
-from store import archives, files
+from store import files
 from tests.client.test_commands import run, run_json
 from tests.patience import bound_time
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, wait_until
@@ -119,7 +119,7 @@ def make_forged(source: Path, folder: Path, change: Callable[[Path], object], **
     (parts / "manifest.json").unlink()
     change(parts)
     files.write_manifest(parts, {**manifest, **facts})
-    archives.write(folder / "forged", parts)
+    write_archive(folder / "forged", parts)
     return (folder / "forged").read_bytes()
 
 
@@ -328,7 +328,7 @@ def test_a_forged_manifest_and_a_forged_signature_are_refused(
             with ZipFile(exported[tag]) as archive:  # the last one is of another file
                 archive.extractall(tmp_path / "signed")
             (tmp_path / "signed" / "manifest.json.minisig").write_text(signature.replace(old, new))
-            archives.write(tmp_path / "forged", tmp_path / "signed")
+            write_archive(tmp_path / "forged", tmp_path / "signed")
             refuse(target, (tmp_path / "forged").read_bytes(), "language_file_changed")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from client.importing import upload
-from client.importing.state import open_state
+from client.importing.journal import open_state
 from tests.client.importing.test_exif import make_exif
 from tests.client.test_commands import run, run_json
 from tests.service.harness import ADMIN_KEY, Service, picture, running

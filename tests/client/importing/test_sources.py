@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from client.importing.command import open_sources
-from client.importing.folder import Folder
+from client.importing.files import Folder, Manifest
 from client.importing.items import Item, Record, SkippedPart, SkipReason, SourceError, UnreadableError, derive_key
-from client.importing.manifest import Manifest
 from tests.service.harness import picture
 
 NOTHING = Record()

@@ -18,12 +18,12 @@ import pytest
 from client import api
 from client.api import retry
 from client.client import map_in_order
-from client.importing import watch
-from client.importing.folder import Folder
+from client.importing import command as watch
+from client.importing.command import SETTLED, ChangedPlaces, WatchedFolder
+from client.importing.files import Folder
 from client.importing.items import Item, Record, Stamp
-from client.importing.state import open_state
+from client.importing.journal import open_state
 from client.importing.upload import Importer
-from client.importing.watch import SETTLED, ChangedPlaces, WatchedFolder
 from tests.doubles import WeightlessEncoder
 from tests.patience import PATIENCE, bound_time
 from tests.service.harness import ADMIN_KEY, Service, picture, running, wait_until

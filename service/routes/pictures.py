@@ -1,33 +1,134 @@
-"""Many pictures in one request: put, each as if it came alone with an answer of its own, or changed, all or nothing."""
+"""The routes of a picture's files, and of many pictures in one request: put one by one, or changed, all or nothing."""
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import fastapi
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
 
 from index.bulk import BulkChange
 from index.facts import normalize, validate_tags
 from index.gallery import PutResult
 from index.records import RecordInput
+from model.pictures import detect_media_type
+from model.pictures.formats import MEDIA_TYPES
 from service import problems
 from service.auth import GuardedRoute, require_scope
-from service.context import AppContext, Caller, Context
+from service.context import AppContext, Caller, Context, PathId
 from service.forms import BodyKind, make_too_large
 from service.listings import QueryFields, find_unwanted_fields
+from service.openapi import describe_file
 from service.people import Principal
 from service.requests import MULTIPART, run_unless_client_leaves, validate
-from service.routes.gallery import add_picture, derive_id, make_items, read_picture_fields
+from service.routes.gallery import add_picture, derive_id, find_picture, make_items, read_picture_fields
+from service.schemas import common as values
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions
-from store.errors import PictoglotError
+from store.errors import OriginalNotKept, PictoglotError, PictureNotFound
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
+_CACHED, _REVALIDATED = "private, max-age=31536000, immutable", "private, no-cache"
+_HEAD, _PIECE = 512, 1 << 20  # bytes: what tells the format, and what is sent at a time
+_ContentHash = Annotated[
+    str | None, Query(max_length=64, description="The content's hash, as in `url`: may be cached forever.")
+]
+_JPEG = describe_file("image/jpeg")
+_ORIGINAL = describe_file(*MEDIA_TYPES.values())
 _AT_ONCE = 16  # pictures of one batch under way: a transaction of `WriteQueue`, two batches for the encoder
+
+
+@router.get("/{id}/content", name="picture_content", response_class=Response, responses=_JPEG)
+@require_scope("search", allows_bound_keys=True)
+async def send_content(
+    id: PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
+) -> Response:
+    """The stored picture: a JPEG of at most 1,024 pixels a side."""
+    return await _send_file(id, request, context, caller, hash_in_url=v, thumbnail=False)
+
+
+@router.get("/{id}/thumbnail", name="picture_thumbnail", response_class=Response, responses=_JPEG)
+@require_scope("search", allows_bound_keys=True)
+async def send_thumbnail(
+    id: PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
+) -> Response:
+    """A small copy: as the stored picture, at most 256 pixels a side."""
+    return await _send_file(id, request, context, caller, hash_in_url=v, thumbnail=True)
+
+
+@router.get("/{id}/original", name="picture_original", response_class=Response, responses=_ORIGINAL)
+@require_scope("search", allows_bound_keys=True)
+async def send_original(
+    id: PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
+) -> Response:
+    """The bytes as they were sent, as a file to save.
+
+    404 `original_not_kept` unless `PICTOGLOT_KEEP_ORIGINALS` was set when they were: a copy that was kept of the same
+    bytes in another picture is not given, because it would tell of that.
+    """
+    picture = await find_picture(id, context, caller.collections)
+    content = picture.content_sha256
+    headers = _make_headers(content, f'"{content}.original"', v) | {"Content-Disposition": "attachment"}
+    not_kept = OriginalNotKept("this picture was put without its original being kept")
+    if not picture.original:
+        raise not_kept
+    try:
+        stream = await run_in_threadpool(context.gallery.files.open_original, content)
+    except FileNotFoundError:
+        raise not_kept from None
+    if _is_known(request, headers):
+        stream.close()
+        return Response(status_code=304, headers=headers)
+    kind, length = await run_in_threadpool(_measure_file, stream)
+    return StreamingResponse(_read_pieces(stream), media_type=kind, headers=headers | {"Content-Length": str(length)})
+
+
+async def _send_file(
+    id: str, request: Request, context: Context, caller: Principal, *, hash_in_url: str | None, thumbnail: bool
+) -> Response:
+    """Send a stored file; clients may cache it forever under the URL that contains its hash."""
+    content = (await find_picture(id, context, caller.collections)).content_sha256
+    headers = _make_headers(content, f'"{content}{".thumb" if thumbnail else ""}"', hash_in_url)
+    if _is_known(request, headers):
+        return Response(status_code=304, headers=headers)
+    try:
+        data = await run_in_threadpool(lambda: context.gallery.files.read(content, thumbnail=thumbnail))
+    except FileNotFoundError:  # replaced or deleted since it was looked up
+        raise PictureNotFound("there is no picture with this id") from None
+    return Response(data, media_type="image/jpeg", headers=headers)
+
+
+def _make_headers(content: str, tag: str, hash_in_url: str | None) -> dict[str, str]:
+    """Make the headers of a file whose bytes never change; `hash_in_url` is the hash in the URL, if any."""
+    return {
+        "ETag": tag,
+        "Cache-Control": _CACHED if hash_in_url == content[: values.HASH_LENGTH] else _REVALIDATED,
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+    }
+
+
+def _is_known(request: Request, headers: Mapping[str, str]) -> bool:
+    return headers["ETag"] in [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
+
+
+def _measure_file(stream: BinaryIO) -> tuple[str, int]:
+    """Return the media type of an open file, by its first bytes, and how many bytes it has."""
+    kind = detect_media_type(stream.read(_HEAD))
+    length = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    return kind, length
+
+
+def _read_pieces(stream: BinaryIO) -> Iterator[bytes]:
+    with stream:
+        while piece := stream.read(_PIECE):
+            yield piece
 
 
 @dataclass
@@ -124,17 +225,14 @@ async def _put(entries: Sequence[_BatchPicture], context: Context) -> None:
     async def put_in_order(same_id: Sequence[_BatchPicture]) -> None:
         for entry in same_id:
             async with places:
-                (entry.outcome,) = await asyncio.gather(_put_one(entry, context), return_exceptions=True)
+                assert entry.id is not None and entry.record is not None
+                picture = entry.id, entry.content, entry.data, entry.captions, entry.record
+                (entry.outcome,) = await asyncio.gather(add_picture(*picture, context), return_exceptions=True)
             entry.data = b""
 
     async with asyncio.TaskGroup() as group:
         for same_id in by_id.values():
             group.create_task(put_in_order(same_id))
-
-
-async def _put_one(entry: _BatchPicture, context: Context) -> PutResult:
-    assert entry.id is not None and entry.record is not None
-    return await add_picture(entry.id, entry.content, entry.data, entry.captions, entry.record, context)
 
 
 def _make_answer(

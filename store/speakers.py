@@ -1,0 +1,362 @@
+"""What belongs to the speakers of a language: its terms, their answers and proposed captions, words nobody taught.
+
+Of the terms each change is a row, and nothing of it is deleted. Captions that people propose for pictures stand apart
+from the pictures' captions until two agree or a keeper accepts. No search uses any of it.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import JSON, ColumnElement, ForeignKey, Index, delete, func, insert, select, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from store.audit import record_act
+from store.clock import now
+from store.database import RegistryPart
+from store.errors import InsufficientScope, PictureNotFound, TooManyAnswers
+from store.tables import AutoKey, CaptionRow, PictureRow, RegistryRow
+
+MOST_ANSWERS = 20_000  # of one language: ten times what a speaker types in a week
+MOST_UNKNOWN = 2_000  # words of one language, those of most searches
+MOST_OPEN = 20_000  # proposals of one language that wait
+
+
+class WordAnswerRow(RegistryRow):
+    """What a speaker answered when asked for an English word, the last time: `captions`, or none if there is no word.
+
+    It is taught with the next dataset that is made of all answers.
+    """
+
+    __tablename__ = "word_answers"
+
+    language: Mapped[str] = mapped_column(primary_key=True)
+    english: Mapped[str] = mapped_column(primary_key=True)
+    captions: Mapped[list[str]] = mapped_column(JSON)
+    answered_at: Mapped[datetime] = mapped_column(default=now())
+    actor: Mapped[str]
+
+
+class WordAnswers(RegistryPart):
+    """The answers of a registry."""
+
+    def keep(self, language: str, answers: Mapping[str, Sequence[str]], actor: str) -> None:
+        """Keep the captions of English words, in place of earlier answers to the same words: all or none.
+
+        Raises TooManyAnswers.
+        """
+        row = WordAnswerRow
+        with self._database.begin() as session:
+            session.execute(delete(row).where(row.language == language, row.english.in_([*answers])))
+            kept = session.scalar(select(func.count()).select_from(row).where(row.language == language)) or 0
+            if kept + len(answers) > MOST_ANSWERS:
+                raise TooManyAnswers(f"at most {MOST_ANSWERS:,} answers are kept of a language: send a dataset instead")
+            rows = [
+                {"language": language, "english": english, "captions": [*captions], "actor": actor}
+                for english, captions in answers.items()
+            ]
+            session.execute(insert(row), rows)
+
+    def list(self, language: str) -> Sequence[WordAnswerRow]:
+        """List the answers of a language, by the English word."""
+        query = select(WordAnswerRow).where(WordAnswerRow.language == language).order_by(WordAnswerRow.english)
+        with self._database.read() as session:
+            return session.scalars(query).all()
+
+
+class WaitingRow(RegistryRow):
+    """A row of a dataset that was too small to teach a language from: it waits until there are enough."""
+
+    __tablename__ = "waiting_rows"
+
+    language: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    content: Mapped[dict[str, Any]]  # as a line of a dataset
+    kept_at: Mapped[datetime] = mapped_column(default=now())
+    actor: Mapped[str]
+    expansion: Mapped[str | None]  # whose dataset it joined last: it goes when that is promoted
+
+
+class WaitingRows(RegistryPart):
+    """The rows that wait in a registry: of each language fewer than it needs."""
+
+    def keep(self, language: str, rows: Sequence[dict[str, Any]], actor: str, seen: Collection[str]) -> bool:
+        """Keep these rows, too, and return True; or keep none, where others wait now than were `seen`: digests.
+
+        Then some came, or were taught or deleted, meanwhile.
+        """
+        row = WaitingRow
+        contents = {sha256(json.dumps(each, sort_keys=True).encode()).hexdigest(): each for each in rows}
+        with self._database.begin() as session:
+            there = {*session.scalars(select(row.digest).where(row.language == language))}
+            if there != {*seen}:
+                return False
+            new = contents.keys() - there
+            kept = [{"language": language, "digest": key, "content": contents[key], "actor": actor} for key in new]
+            if kept:
+                session.execute(insert(row), kept)
+                record_act(session, {language: f"{len(kept)} rows kept"})
+            return True
+
+    def get(self, language: str) -> dict[str, dict[str, Any]]:
+        """Return the rows of a language by their digests, which have no order of their own."""
+        row = WaitingRow
+        query = select(row.digest, row.content).where(row.language == language).order_by(row.digest)
+        with self._database.read() as session:
+            return {each.digest: each.content for each in session.execute(query)}
+
+    def count(self) -> dict[str, int]:
+        """Count the rows of each language that has any."""
+        query = select(WaitingRow.language, func.count()).group_by(WaitingRow.language)
+        with self._database.read() as session:
+            return {each.language: each[1] for each in session.execute(query)}
+
+
+class UnknownWordRow(RegistryRow):
+    """A word of searches that nobody taught the language, and in how many of them it was; nothing tells whose."""
+
+    __tablename__ = "unknown_words"
+
+    language: Mapped[str] = mapped_column(primary_key=True)
+    word: Mapped[str] = mapped_column(primary_key=True)
+    searches: Mapped[int]
+
+
+class UnknownWords(RegistryPart):
+    """The counts of a registry."""
+
+    def add(self, language: str, counts: Mapping[str, int]) -> None:
+        """Add the searches of each word; of very many words, those of fewest searches are dropped."""
+        row = UnknownWordRow
+        with self._database.begin() as session:
+            rows = session.scalars(select(row).where(row.language == language))
+            searches = Counter({each.word: each.searches for each in rows}) + Counter(counts)
+            session.execute(delete(row).where(row.language == language))
+            kept = searches.most_common(MOST_UNKNOWN)
+            session.execute(insert(row), [{"language": language, "word": w, "searches": n} for w, n in kept])
+
+    def list(self, language: str) -> list[tuple[str, int]]:
+        """List the words of a language with their searches, those of most searches first."""
+        row = UnknownWordRow
+        query = select(row).where(row.language == language).order_by(row.searches.desc(), row.word)
+        with self._database.read() as session:
+            return [(each.word, each.searches) for each in session.scalars(query)]
+
+
+class ProposalRow(RegistryRow):
+    """What a person calls a picture, the last time; accepted, it is one of the picture's captions, and stays here.
+
+    A `person` is a key (its id, and its `label` then) and the `name` that was given with it. `same` is the text without
+    what does not matter for two to agree. `accepted_by` is the key of the keeper, or of the second who agreed. Ids are
+    not reused: a keeper accepts what he has read.
+    """
+
+    __tablename__ = "caption_proposals"
+    __table_args__ = (
+        Index("ix_caption_proposals_language_picture", "language", "picture"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[AutoKey]
+    language: Mapped[str]
+    picture: Mapped[str] = mapped_column(ForeignKey("pictures.id", ondelete="CASCADE"), index=True)
+    text: Mapped[str]
+    same: Mapped[str]
+    actor: Mapped[str]
+    label: Mapped[str]
+    name: Mapped[str]
+    person: Mapped[str]
+    proposed_at: Mapped[datetime] = mapped_column(default=now())
+    accepted_at: Mapped[datetime | None]
+    accepted_by: Mapped[str | None]
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who proposes: the id and the label of a key, and the name that was given with it."""
+
+    actor: str
+    label: str
+    name: str
+
+    @property
+    def person(self) -> str:
+        """What tells two people apart, whatever capital letters they write."""
+        return f"{self.actor} {self.name.casefold()}"
+
+
+class CaptionProposals(RegistryPart):
+    """The proposals of a registry."""
+
+    def propose(self, language: str, picture: str, text: str, same: str, person: Person) -> Sequence[ProposalRow]:
+        """Keep a proposal in place of this person's earlier one; return all of the picture that say the same.
+
+        A correction is always kept. Raises PictureNotFound, TooManyAnswers.
+        """
+        row = ProposalRow
+        with self._database.begin() as session:
+            if session.scalar(select(PictureRow.id).where(PictureRow.id == picture)) is None:
+                raise PictureNotFound("there is no picture with this id")
+            of_language = (row.language == language, row.accepted_at.is_(None))
+            mine = select(row.id).where(row.picture == picture, row.person == person.person, *of_language)
+            earlier = session.scalars(mine).all()
+            waiting = select(func.count()).select_from(row).where(*of_language)
+            if not earlier and (session.scalar(waiting) or 0) >= MOST_OPEN:
+                raise TooManyAnswers(f"at most {MOST_OPEN:,} captions of a language wait: accept or reject some first")
+            session.execute(delete(row).where(row.id.in_(earlier)))
+            by = {**vars(person), "person": person.person}
+            session.add(ProposalRow(language=language, picture=picture, text=text, same=same, **by))
+            session.flush()
+            record_act(session, {picture: "caption proposed"})
+            alike = select(row).where(row.picture == picture, row.same == same, *of_language).order_by(row.id)
+            return session.scalars(alike).all()
+
+    def list(
+        self, language: str, *, accepted: bool, pictures: Sequence[str] = (), limit: int = 1_000
+    ) -> Sequence[ProposalRow]:
+        """List those that are accepted, or wait, the newest first; of these pictures alone, if any are given."""
+        row = ProposalRow
+        state = row.accepted_at.is_not(None) if accepted else row.accepted_at.is_(None)
+        query = select(row).where(row.language == language, state).order_by(row.id.desc()).limit(limit)
+        if pictures:
+            query = query.where(row.picture.in_(pictures))
+        with self._database.read() as session:
+            return session.scalars(query).all()
+
+    def get(self, language: str, ids: Sequence[int]) -> Sequence[ProposalRow]:
+        """Return those of these ids that wait, in the order of their ids."""
+        row = ProposalRow
+        query = select(row).where(row.language == language, row.id.in_(ids), row.accepted_at.is_(None)).order_by(row.id)
+        with self._database.read() as session:
+            return session.scalars(query).all()
+
+    def accept(self, proposals: Sequence[ProposalRow], actor: str) -> None:
+        """Record that these have become captions."""
+        ids = [proposal.id for proposal in proposals]
+        which = update(ProposalRow).where(ProposalRow.id.in_(ids), ProposalRow.accepted_at.is_(None))
+        with self._database.begin() as session:
+            accepted = which.values(accepted_at=now(), accepted_by=actor).returning(ProposalRow.picture)
+            record_act(session, dict.fromkeys(session.scalars(accepted), "caption accepted"))
+
+    def reject(self, language: str, ids: Sequence[int]) -> None:
+        """Delete proposals that wait."""
+        row = ProposalRow
+        with self._database.begin() as session:
+            gone = delete(row).where(row.language == language, row.id.in_(ids), row.accepted_at.is_(None))
+            record_act(session, {f"proposal {id}": "rejected" for id in session.scalars(gone.returning(row.id))})
+
+    def find_wanted(self, language: str, person: Person, count: int) -> Sequence[str]:
+        """Find pictures without a caption in a language that this person has not captioned yet.
+
+        First those that somebody else has, then the newest. Raises RegistryUnavailable where that takes too long.
+        """
+        row, picture = ProposalRow, PictureRow
+        open_ones = (row.language == language, row.accepted_at.is_(None))
+        mine = select(row.picture).where(*open_ones, row.person == person.person)
+        captioned = select(CaptionRow.id).where(CaptionRow.picture_id == picture.id, CaptionRow.language == language)
+        query = select(picture.id).where(~captioned.exists(), picture.id.not_in(mine)).order_by(picture.key.desc())
+        begun = select(row.picture).where(*open_ones)
+        with self._database.read_in_time() as session:
+            found = [*session.scalars(query.where(picture.id.in_(begun)).limit(count))]
+            more = query.where(picture.id.not_in(begun)).limit(count - len(found))
+            return [*found, *session.scalars(more)] if len(found) < count else found
+
+    def list_captions(
+        self, language: str, limit: int | None = None, collections: frozenset[str] | None = None
+    ) -> Sequence[tuple[str, str]]:
+        """List captions, as (picture, text), that came with pictures or were accepted, in the order of adding.
+
+        With `collections`, those of their pictures.
+        """
+        columns = select(CaptionRow.picture_id, CaptionRow.text).where(*_is_own(language)).order_by(CaptionRow.id)
+        if collections is not None:
+            shown = PictureRow.collection.in_(collections)
+            columns = columns.join(PictureRow, PictureRow.id == CaptionRow.picture_id).where(shown)
+        with self._database.read() as session:
+            return [(row.picture_id, row.text) for row in session.execute(columns.limit(limit))]
+
+    def count_captions(self, language: str, most: int) -> int:
+        """Count them, up to `most`."""
+        some = select(CaptionRow.id).where(*_is_own(language)).limit(most).subquery()
+        with self._database.read() as session:
+            return session.scalar(select(func.count()).select_from(some)) or 0
+
+
+def _is_own(language: str) -> tuple[ColumnElement[bool], ...]:
+    return CaptionRow.language == language, CaptionRow.expansion.is_(None)
+
+
+class TermsRow(RegistryRow):
+    """Terms of a language, from `set_at` until the next row of it; `terms` is empty where they were taken away.
+
+    A dataset and a version name the row that held when they were made. `actor` is the key that set them.
+    """
+
+    __tablename__ = "language_terms"
+
+    number: Mapped[AutoKey]
+    language: Mapped[str] = mapped_column(index=True)
+    terms: Mapped[dict[str, Any]]
+    set_at: Mapped[datetime] = mapped_column(default=now())
+    actor: Mapped[str]
+
+
+class LanguageTerms(RegistryPart):
+    """The terms of all languages of a registry."""
+
+    def set(self, language: str, terms: Mapping[str, Any], actor: str, *, may_change: bool) -> TermsRow:
+        """Set the terms of a language; those that it has already are not written again.
+
+        Raises InsufficientScope where others stand, unless the actor `may_change` them.
+        """
+        with self._database.begin() as session:
+            return set_terms(session, language, terms, actor, may_change=may_change)
+
+    def require_right(self, language: str, terms: Mapping[str, Any], *, may_change: bool) -> None:
+        """Raise InsufficientScope as `set` would now."""
+        with self._database.read() as session:
+            _refuse_change(_find_row(session, language), terms, may_change)
+
+    def list_current(self) -> dict[str, TermsRow]:
+        """List the terms that hold now, by language, those that were taken away too."""
+        newest = select(func.max(TermsRow.number)).group_by(TermsRow.language)
+        with self._database.read() as session:
+            rows = session.scalars(select(TermsRow).where(TermsRow.number.in_(newest)))
+            return {row.language: row for row in rows}
+
+    def get(self, number: int | None) -> TermsRow | None:
+        """Return the terms with this number; None without one."""
+        with self._database.read() as session:
+            return None if number is None else session.get(TermsRow, number)
+
+
+def set_terms(session: Session, language: str, terms: Mapping[str, Any], actor: str, *, may_change: bool) -> TermsRow:
+    """Set the terms of a language in the transaction of `session`. Raises InsufficientScope."""
+    row = _find_row(session, language)
+    _refuse_change(row, terms, may_change)
+    if row is None or row.terms != terms:
+        row = TermsRow(language=language, terms=dict(terms), actor=actor)
+        session.add(row)
+        session.flush()
+        record_act(session, {f"terms of {language}": "set"})
+    return row
+
+
+def find_number(session: Session, language: str) -> int | None:
+    """Return the number of the terms that a language has now; None if it never had any."""
+    row = _find_row(session, language)
+    return None if row is None else row.number
+
+
+def _refuse_change(row: TermsRow | None, terms: Mapping[str, Any], may_change: bool) -> None:
+    if not may_change and row is not None and row.terms and row.terms != terms:
+        raise InsufficientScope("the terms of this language stand; only an administrator changes them")
+
+
+def _find_row(session: Session, language: str) -> TermsRow | None:
+    query = select(TermsRow).where(TermsRow.language == language).order_by(TermsRow.number.desc())
+    return session.scalars(query.limit(1)).first()
