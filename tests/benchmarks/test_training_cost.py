@@ -12,9 +12,8 @@ from benchmarks.emoji36.lexicon import read_demo_names
 from benchmarks.emoji36.scenes import Sizes
 from model.base import open_base
 from model.encoder import Encoder
-from model.teir import ScaledAdamW
 from model.tokenizer import CLIP_TOKENS
-from model.training import LearnSettings, Trainer
+from model.training import LearnSettings
 from tests.groups import GROUPS, write_base
 
 TINY = Plan(
@@ -31,30 +30,6 @@ TINY = Plan(
 def test_every_part_measures(part: str) -> None:
     figures = PARTS[part](TINY)
     assert figures and all(value > 0 for value in figures.values()), figures
-
-
-def test_a_step_beside_many_languages_computes_with_as_many_numbers(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Parameters, gradients and Adam's moments; what that saves of time and memory `training_cost` measures."""
-    held: list[list[int]] = []
-
-    class Noted(ScaledAdamW):
-        def step(self, learning_rate: float, clip: float) -> None:
-            (group,) = self.adam.param_groups
-            gradients = [each.grad.numel() for each in group["params"] if each.grad is not None]
-            super().step(learning_rate, clip)
-            moments = [state.numel() for each in self.adam.state.values() for state in each.values()]
-            held.append([self.table.numel(), sum(gradients), sum(moments)])
-
-    monkeypatch.setattr("model.teir.ScaledAdamW", Noted)
-    corpus = made_up.draw_corpus(TINY.sizes.languages, TINY.sizes)
-    for languages in (1, TINY.sizes.languages - 1):
-        encoder = Encoder(made_up.make_base(TINY.sizes))
-        parent = made_up.open_newest(encoder, TINY.sizes, languages)
-        Trainer(encoder, parent, corpus, tmp_path / str(languages), LearnSettings(epochs=1)).learn(lambda _: False)
-    first, *rest = held
-    assert first[0] < 3 * TINY.sizes.words * TINY.sizes.width and all(each == first for each in rest), held
 
 
 def test_the_large_table_has_the_rows_that_were_asked_for() -> None:

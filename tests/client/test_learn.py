@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy import update
 
 from client import Client, client
-from client.client import list_faults
 from store.tables import ExpansionRow
 from tests.client.test_commands import make_rows, run, run_json
 from tests.service.harness import Service, learn, running
@@ -165,15 +164,6 @@ def test_a_refused_dataset_names_the_first_lines_of_each_kind_and_a_count(servic
     said = run(service, "learn", "cy", str(file)).stderr
     assert "40 without a caption. The text in the new language stands under the key `caption`" in said
     assert "  40 without a caption: lines 81, 82, 83, 84, 85, …\n" in said
-
-
-def test_places_that_are_no_rows_are_listed_as_they_are() -> None:
-    errors = [{"location": f"body.{name}", "code": "missing"} for name in "abcd"]
-    errors.append({"location": "body.captions.Welsh", "code": "language_tag_invalid"})
-    assert list(list_faults({"errors": errors})) == [
-        "missing: body.a, body.b, body.c and 1 more",
-        "language_tag_invalid: body.captions.Welsh",
-    ]
 
 
 def test_swapped_columns_are_asked_about_and_taught_when_confirmed(

@@ -1,8 +1,6 @@
 """`pictures` against a real server: what is sent, what is there already, what is refused."""
 
 import json
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +9,10 @@ import httpx
 import pytest
 
 from client import api
-from client.client import map_in_order
 from client.importing.upload import CHUNK
 from tests.client.test_admin import answer_questions
 from tests.client.test_commands import run, run_json
-from tests.patience import PATIENCE, bound_time
+from tests.patience import bound_time
 from tests.service.harness import Service, picture, running, wait_until
 
 
@@ -219,23 +216,3 @@ def test_an_interrupted_import_says_how_to_go_on(
     assert f"{CHUNK} pictures were added until then; the same command goes on with the rest." in result.stderr
     monkeypatch.undo()
     assert run_json(service, "import", str(folder))["there"] == CHUNK
-
-
-def test_results_come_in_order_and_no_more_is_taken_than_is_worked_on() -> None:
-    taken, free, seen = list[int](), threading.Event(), list[int]()
-
-    def items() -> Iterator[int]:
-        for number in range(20):
-            taken.append(number)
-            yield number
-
-    def negated(number: int) -> int:
-        if number == 3:  # all four threads are at work
-            time.sleep(0.1)
-            seen.append(len(taken))
-            free.set()
-        assert free.wait(PATIENCE)
-        return -number
-
-    assert list(map_in_order(negated, items(), at_once=4)) == [(number, -number) for number in range(20)]
-    assert seen == [4]

@@ -65,7 +65,7 @@ def test_a_service_that_is_not_found_fails_its_check(port: int, said: str) -> No
 
 
 def test_the_check_of_a_worker_passes_its_status_and_sentence_on(tmp_path: Path) -> None:
-    """What it checks, `tests/worker/test_check.py` tests."""
+    """What it checks, `tests/worker/test_worker.py` tests."""
     settings = {"PICTOGLOT_HOME": str(tmp_path), "PICTOGLOT_THREADS": "0"}
     done = run("worker", "--check", **settings)
     assert (done.returncode, done.stderr.count("\n")) == (78, 1) and "PICTOGLOT_THREADS" in done.stderr

@@ -35,8 +35,10 @@ def test_all_files_together_are_at_most_64_mib() -> None:
     assert sum(path.stat().st_size for path in BUNDLE.iterdir()) <= 64 * 2**20
 
 
-def test_the_weights_are_fp16() -> None:
-    with safe_open(WEIGHTS, "pt") as file:
+@pytest.mark.parametrize("name", BUNDLED.values())
+def test_the_weights_are_fp16_and_at_most_33_mb(name: str) -> None:
+    assert (BUNDLE / f"{name}.safetensors").stat().st_size <= 33_000_000
+    with safe_open(BUNDLE / f"{name}.safetensors", "pt") as file:
         kinds = {file.get_tensor(key).dtype for key in file.keys() if "num_batches_tracked" not in key}  # noqa: SIM118
     assert kinds == {torch.float16}
 

@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 from milvus_lite.server_manager import server_manager_instance
+from numpy.typing import NDArray
 
 from index import segment
 from index.filters import parse_filter
 from index.segment import Segment
 from index.selection import Criteria
-from index.vectors import Entry, Hit, Identity, Matrix, MemoryTail, VectorKeys, VectorRows
+from index.vectors import Entry, Hit, Identity, MemoryTail, VectorRows
 from store.data_root import DataRoot
+from tests.doubles import Vectors
 from tests.index.world import Machines, World
 
 DIMENSION = 32
+Keys = NDArray[np.int64]
 ENGINES = ("faiss", "pgvector", "milvus")
 PICTURES = Identity("pictures", "f" * 64, DIMENSION)
 
@@ -71,25 +74,25 @@ def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         yield from open_empty(request, index, tmp_path)
 
 
-def unit(rows: int, seed: int = 0, dimension: int = DIMENSION) -> Matrix:
+def unit(rows: int, seed: int = 0, dimension: int = DIMENSION) -> Vectors:
     """Draw random unit vectors (rows, dimension)."""
     vectors = np.random.default_rng(seed).standard_normal((rows, dimension)).astype(np.float32)
     return np.ascontiguousarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
 
-def stored(rows: int, seed: int = 0, dimension: int = DIMENSION) -> Matrix:
+def stored(rows: int, seed: int = 0, dimension: int = DIMENSION) -> Vectors:
     """Draw random unit vectors, rounded as the tables keep them."""
     return unit(rows, seed, dimension).astype(np.float16).astype(np.float32)
 
 
-def clustered(rows: int, seed: int = 0) -> Matrix:
+def clustered(rows: int, seed: int = 0) -> Vectors:
     """Draw vectors around 60 centres, as pictures of a gallery are; rounded as the tables keep them."""
     mixed = unit(60, seed + 1)[np.random.default_rng(seed).integers(0, 60, rows)] + 0.5 * unit(rows, seed + 2)
     mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
     return mixed.astype(np.float16).astype(np.float32)
 
 
-def text_like(vectors: Matrix, count: int, seed: int = 0) -> Matrix:
+def text_like(vectors: Vectors, count: int, seed: int = 0) -> Vectors:
     """Draw queries (count, dimension), each with a cosine of about 0.3 to one vector, as texts have to pictures."""
     near = vectors[np.random.default_rng(seed).integers(0, len(vectors), count)]
     mixed = 0.3 * near + np.sqrt(1 - 0.3**2) * unit(count, seed + 1, vectors.shape[1])
@@ -101,25 +104,25 @@ def names(rows: int, first: int = 0) -> list[Entry]:
     return [Entry(f"p{row:05d}") for row in range(first, first + rows)]
 
 
-def numbered(*keys: int) -> VectorKeys:
+def numbered(*keys: int) -> Keys:
     """Make an array of keys."""
     return np.array(keys, dtype=np.int64)
 
 
-def numbered_rows(vectors: Matrix, entries: Sequence[Entry], first: int = 0) -> VectorRows:
+def numbered_rows(vectors: Vectors, entries: Sequence[Entry], first: int = 0) -> VectorRows:
     """Make rows to be sealed; their keys are `first` and those that follow."""
     return VectorRows(np.arange(first, first + len(entries), dtype=np.int64), entries, vectors)
 
 
 def sealed(
-    root: DataRoot, vectors: Matrix, entries: Sequence[Entry], first: int = 0, recall: float = 1.0, **options: Any
+    root: DataRoot, vectors: Vectors, entries: Sequence[Entry], first: int = 0, recall: float = 1.0, **options: Any
 ) -> Segment:
     """Write and open a segment of pictures; its keys are `first` and those that follow."""
     written = segment.write(root, PICTURES, numbered_rows(vectors, entries, first), **options)
     return segment.read(root, written, PICTURES, recall)
 
 
-def captioned(picture: str, vectors: Matrix, first: int) -> VectorRows:
+def captioned(picture: str, vectors: Vectors, first: int) -> VectorRows:
     """Make all captions of a picture, one for each vector; their keys are `first` and those that follow."""
     return numbered_rows(vectors, [Entry(picture, str(number)) for number in range(len(vectors))], first)
 
@@ -129,13 +132,13 @@ def gone() -> VectorRows:
     return VectorRows.make_empty(DIMENSION)
 
 
-def tail(vectors: Matrix, entries: Sequence[Entry], first: int = 0) -> MemoryTail:
+def tail(vectors: Vectors, entries: Sequence[Entry], first: int = 0) -> MemoryTail:
     """Make a tail with one row for each picture; their keys are `first` and those that follow."""
     each = {entry.picture: numbered_rows(vectors[at : at + 1], [entry], first + at) for at, entry in enumerate(entries)}
     return MemoryTail.make_empty(vectors.shape[1]).replace_rows(each)
 
 
-def brute_force(query: Matrix, vectors: Matrix, entries: Sequence[Entry], k: int) -> list[Hit]:
+def brute_force(query: Vectors, vectors: Vectors, entries: Sequence[Entry], k: int) -> list[Hit]:
     """Search slowly and obviously: compute every score and sort them in plain Python."""
     scored = [
         Hit(entry, float(np.float32(min(1.0, (vector.astype(np.float64) * query.astype(np.float64)).sum()))))
@@ -145,8 +148,8 @@ def brute_force(query: Matrix, vectors: Matrix, entries: Sequence[Entry], k: int
 
 
 @pytest.fixture
-def query() -> Matrix:
-    row: Matrix = unit(1, seed=99)[0]
+def query() -> Vectors:
+    row: Vectors = unit(1, seed=99)[0]
     return row
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from index import loader, segment
 from index.janitor import sweep
-from index.set_states import NOTHING_SEALED, PartRecord
+from index.set_states import NOTHING_SEALED
 from index.sets import VectorSets
 from index.vectors import Identity
 from store.leases import SEALING
@@ -40,26 +40,6 @@ def test_what_was_sealed_is_adopted_and_the_memory_of_the_tail_is_free(world: Wo
     for vector_set in live.current.sets.values():
         assert (vector_set.tail.count, vector_set.waiting) == (0, 0)
     assert not live.refresh()
-
-
-def test_segments_that_are_open_are_not_opened_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    live, read = world.serve(), list[str]()
-    put(live, *range(10))
-    world.seal(live)
-    put(live, 11)
-    live.delete_picture("p3")
-    world.seal()
-    real = segment.read
-
-    def note_read(root: object, written: PartRecord, *rest: object) -> segment.Segment:
-        read.append(written.id)
-        return real(root, written, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(segment, "read", note_read)
-    assert live.refresh()
-    old, new = (written.id for written in world.state().segments)
-    assert new in read and old not in read
-    assert score_pictures(live, 3) == world.rank(3)
 
 
 def test_a_picture_put_or_deleted_while_a_state_is_adopted_is_kept(

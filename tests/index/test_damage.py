@@ -114,24 +114,3 @@ def test_verify_names_what_differs(world: World) -> None:
     (folder,) = world.list_segments("captions")
     flip(folder / "index.faiss")
     assert [problem.split()[0] for problem in live.verify()] == ["Version", "Segment"]
-
-
-def test_a_release_that_cannot_be_opened_is_not_tried_twice_a_second_whatever_the_reason(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    clock, attempts = Clock(), []
-    live = world.serve(clock=clock)
-    old, new = live.current.release, world.teach("cy")
-
-    def fail(*_: object, **__: object) -> None:
-        attempts.append(clock.now)
-        raise RuntimeError("a bug of a library")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(world.encoder, "open", fail)
-        for _ in range(10):
-            live.refresh()
-    assert len(attempts) == 1 and caplog.text.count("cannot be opened") == 1
-    assert live.current.release == old and live.current.degraded != ()
-    clock.now += 61
-    assert live.refresh() and live.current.release == new

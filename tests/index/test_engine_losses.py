@@ -15,7 +15,7 @@ import sqlalchemy as sql
 from milvus_lite.server_manager import server_manager_instance
 
 from index.engine import EngineView, milvus
-from index.engine.milvus import Milvus, Outage
+from index.engine.milvus import Milvus
 from index.engine.pgvector import PgVector
 from index.indexer import Indexer
 from index.janitor import sweep
@@ -232,7 +232,8 @@ def test_a_service_starts_without_milvus_counts_captions_and_searches_when_it_is
     assert live.current.ngram_sources["en"] == (0, 6)  # from the tables
     assert isinstance(world.engine, Milvus)
     world.engine.close()
-    world.engine._uri, world.engine._outage = str(server_manager_instance.start_and_get_uri(file)), Outage(5)
+    world.engine._uri = str(server_manager_instance.start_and_get_uri(file))
+    world.engine._outage.end()
     assert set(find_pictures(live, 3)) == {"p1", "p2", "p3"}
     before = live.current
     live.refresh()
@@ -254,22 +255,3 @@ def test_searches_do_not_wait_in_line_for_a_milvus_that_hangs(monkeypatch: pytes
             list(pool.map(ask, range(6)))
         with bound_time(0.5):
             ask(0)
-
-
-def test_during_an_outage_one_request_at_a_time_looks_whether_it_is_over() -> None:
-    clock = Clock()
-    outage = Outage(5, clock)
-    assert outage.can_ask() and outage.can_ask() and not outage.is_active
-    outage.begin()
-    assert outage.is_active and not outage.can_ask()
-    clock.now = 5
-    assert not outage.is_active and outage.can_ask()
-    assert outage.is_active and not outage.can_ask()  # the first one has not come back yet
-    clock.now = 7
-    outage.begin()
-    clock.now = 11
-    assert not outage.can_ask()
-    clock.now = 12
-    assert outage.can_ask()
-    outage.end()
-    assert outage.can_ask() and outage.can_ask() and not outage.is_active

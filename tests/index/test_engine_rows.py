@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import text
 
-from index.engine import Engine, EngineView, pgvector
+from index.engine import EngineView
 from index.engine.pgvector import PgVector
 from index.janitor import sweep
 from index.sealing import EngineSealer, extract_state
 from index.set_states import SealedState
 from index.sources import PictureSource, apply_changes
-from index.vectors import Entry, Identity, Vector, VectorRows, find_best
+from index.vectors import Entry, Identity, VectorRows, find_best
 from store.errors import IndexUnavailable
 from store.registry import open_registry
+from tests.doubles import Vectors
 from tests.index.conftest import brute_force, clustered, names, numbered, stored, text_like, unit
 from tests.index.world import World, ask, find_pictures, put
 
@@ -28,7 +28,7 @@ def world(remote: World) -> World:
     return remote
 
 
-def get_engine(world: World) -> Engine:
+def get_engine(world: World) -> Any:
     assert world.engine is not None
     return world.engine
 
@@ -124,7 +124,7 @@ def vectors() -> Any:
 
 
 @pytest.fixture
-def indexed(postgresql_url: str, vectors: Vector) -> Iterator[PgVector]:
+def indexed(postgresql_url: str, vectors: Vectors) -> Iterator[PgVector]:
     """Three thousand rows, of which every third is hidden, behind an HNSW index."""
     registry = open_registry(postgresql_url)
     engine = PgVector(registry, scan_limit=100)
@@ -160,33 +160,3 @@ def test_a_filter_that_hnsw_cannot_follow_is_answered_by_a_scan(indexed: PgVecto
     far = np.argsort(vectors @ query)[:20].astype(np.int64)  # the farthest of all
     near = indexed.find_nearest(EngineView(PICTURES, (1, 2, 3), (), 3_000), query, 56, 10, np.sort(far))
     assert len(near.scores) == 20 and {near.entry(number) for number in range(20)} == {names(3_000)[row] for row in far}
-
-
-def test_as_many_candidates_are_looked_at_as_the_recall_needs(postgresql_url: str, monkeypatch: Any) -> None:
-    registry, query = open_registry(postgresql_url), unit(1, 9, 64)[0]
-    wide, scattered = replace(PICTURES, dimension=64), unit(3_000, 1, 64).astype(np.float16)
-    rough, fine = (PgVector(registry, scan_limit=100, recall=recall) for recall in (0.5, 1.0))
-
-    def add(run: int, rows: slice) -> None:
-        keys = np.arange(rows.start, rows.stop)
-        fine.add(wide, run, VectorRows(keys, names(len(keys), rows.start), scattered[rows]))
-
-    add(1, slice(0, 1_200))
-    with registry.begin() as session:  # for so few rows the planner would sort all of them instead
-        session.execute(text(f"DROP INDEX ix_{fine._get_table(wide).name}_run"))
-    monkeypatch.setattr(pgvector, "_ASKED", 16)
-    monkeypatch.setattr(pgvector, "_TRIED", (40, 160, 630))
-    fine.build_index(wide)
-    with monkeypatch.context() as patch:
-        patch.setattr(fine, "_measure_recall", pytest.fail)
-        fine.build_index(wide)  # the rows are the same
-    add(2, slice(1_200, 3_000))
-    fine.build_index(wide, unit(16, 5, 64))
-    view = EngineView(wide, (1, 2), (), 3_000)
-    least, most = (engine._choose_depth(view, 10, None) for engine in (rough, fine))
-    assert least < 100 < most <= 1_000 and (rough.get_depth(view, 10), fine.get_depth(view, 10)) == (least, most)
-    assert rough._choose_depth(view, 10, np.arange(5_000)) == 400, "a filter hides what they find"
-    found = fine.find_nearest(view, query, 56, 10, None)
-    nearest = np.argsort(-(scattered.astype(np.float32) @ query))[:10]
-    assert {found.entry(number) for number in range(10)} == {names(3_000)[row] for row in nearest}
-    registry.close()

@@ -10,21 +10,14 @@ from index import set_states
 from index.gallery import NewPicture
 from index.janitor import sweep
 from index.live import LiveIndex
-from index.segment import SEGMENTS
 from index.snapshot import Snapshot
-from index.vectors import Entry, Hit, Matrix, VectorKeys
-from tests.doubles import DIMENSION
-from tests.index.conftest import brute_force, numbered
+from index.vectors import Entry, Hit
+from tests.doubles import DIMENSION, Vectors
+from tests.index.conftest import Keys, brute_force, numbered
 from tests.index.conftest import unit as units
 from tests.index.world import World, ask, digest, kill_at, put
 
 unit = partial(units, dimension=DIMENSION)
-SEAL = """
-import sys
-from pathlib import Path
-from tests.index.world import World
-World(Path(sys.argv[1]), sys.argv[2], index=sys.argv[3]).seal()
-"""
 
 
 @pytest.fixture
@@ -33,7 +26,7 @@ def world(empty: World) -> World:
     return empty
 
 
-def add(world: World, vectors: Matrix, first: int = 0) -> None:
+def add(world: World, vectors: Vectors, first: int = 0) -> None:
     """Put pictures with these vectors."""
     pictures = [
         NewPicture(f"p{number:03d}", digest(number), 9, 9, None, vector) for number, vector in enumerate(vectors, first)
@@ -41,13 +34,13 @@ def add(world: World, vectors: Matrix, first: int = 0) -> None:
     world.gallery.put(pictures, world.encoder.image_fingerprint)
 
 
-def change(world: World, number: int, vector: Matrix, seed: int) -> None:
+def change(world: World, number: int, vector: Vectors, seed: int) -> None:
     """Put another content in the place of a picture."""
     id, fingerprint = f"p{number:03d}", world.encoder.image_fingerprint
     world.gallery.put([NewPicture(id, digest(seed), 9, 9, None, vector)], fingerprint)
 
 
-def find_expected(world: World, query: Matrix, k: int, allowed: VectorKeys | None = None) -> list[Hit]:
+def find_expected(world: World, query: Vectors, k: int, allowed: Keys | None = None) -> list[Hit]:
     """Find hits from the tables alone: slow, obvious, exact."""
     placed = world.gallery.find_content_keys(world.gallery.list_ids())
     ids = [id for id, place in placed.items() if allowed is None or place.key in allowed]
@@ -59,7 +52,7 @@ def find_expected(world: World, query: Matrix, k: int, allowed: VectorKeys | Non
     return sorted(capped, key=lambda hit: (-hit.score, hit.entry))[:k]
 
 
-def search(live: LiveIndex | Snapshot, query: Matrix, k: int, allowed: VectorKeys | None = None) -> list[Hit]:
+def search(live: LiveIndex | Snapshot, query: Vectors, k: int, allowed: Keys | None = None) -> list[Hit]:
     snapshot = live.current if isinstance(live, LiveIndex) else live
     return snapshot.picture_set.search(query, k, allowed)
 
@@ -163,14 +156,14 @@ def test_an_indexer_that_is_killed_changes_no_answer_and_the_next_one_finishes(w
         put(live, 2 * number, 2 * number + 1)
         live.delete_picture(f"p{2 * number}")
         before = ask(live)
-        kill_at(world, SEAL, point, index)
+        kill_at(world, "world.seal()", point, index)
         live.refresh()
         assert ask(live) == before == ask(world.serve())
         world.seal(live)
         assert ask(live) == before
     world.age()
     sweep(world.sets)
-    left = {path.name for path in (world.home / SEGMENTS).glob("*")}
+    left = {path.name for path in (world.home / "segments").glob("*")}
     states = world.sets.list_states(world.pictures()) + world.sets.list_states(world.captions("en", 0))
     assert left == ({each.id for state in states for each in state.segments} if index == "faiss" else set())
     assert ask(world.serve()) == before

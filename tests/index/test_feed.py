@@ -18,14 +18,7 @@ from tests.doubles import make_view
 from tests.index.world import World, ask, interrupt, kill_at, list_captions, put, put_picture, score_pictures
 from tests.registries import publish_release
 
-PRUNE = """
-import sys
-from pathlib import Path
-from index import set_states
-from tests.index.world import World
-set_states._BATCH = 2
-set_states.prune_feed(World(Path(sys.argv[1]), sys.argv[2]).registry)
-"""
+PRUNE = "from index import set_states; set_states._BATCH = 2; set_states.prune_feed(world.registry)"
 
 
 def read_feed(world: World) -> dict[str, int]:
@@ -188,16 +181,6 @@ def make_empty_row(world: World) -> dict[str, object]:
     identity = world.pictures()
     of = {"kind": identity.kind, "fingerprint": identity.fingerprint, "dimension": identity.dimension}
     return {**of, "upto_change": 0, "segments": [], "dead": NOTHING_SEALED.dead}
-
-
-def test_two_workers_at_once_never_set_the_mark_back(world: World) -> None:
-    put(world.serve(), *range(6))
-    world.seal()
-    delete_pictures(world, 1, 2, 3)
-    assert set_states.prune_feed(world.registry) == 3
-    with world.registry.begin() as session:
-        set_states._remove_deletions(session, [7])
-    assert read_feed(world)[set_states.PRUNED] == 9
 
 
 @pytest.mark.faults

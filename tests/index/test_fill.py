@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from index import ivf, segment
 from index.indexer import Indexer, fill_pictures
@@ -72,26 +71,6 @@ def test_a_fill_that_is_stopped_goes_on_at_the_shard_it_was_at(world: World) -> 
     assert (encoded, world.encoder.texts_encoded) == (30, 60)
 
 
-def test_a_set_that_does_not_fit_into_memory_is_filled_in_parts_that_are_merged(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    prepare(world)
-    world.encode("cy", 1)
-    whole = open_captions(world)
-    indexer = Indexer(world.sets, lambda _: make_worker_source(world), most=15)
-    real, sizes = segment.write, list[int]()
-
-    def count_call(root: Any, identity: Any, rows: Any, *rest: Any) -> Any:
-        sizes.append(len(rows))
-        return real(root, identity, rows, *rest)
-
-    monkeypatch.setattr(segment, "write", count_call)
-    state = indexer.fill(make_worker_source(world), 10)
-    assert sizes == [15, 15, 15, 15, 60] and [written.rows for written in state.segments] == [60]
-    query = make_text_vector(1, "llun 7")
-    assert open_captions(world).search(query, 60) == whole.search(query, 60)
-
-
 def test_a_picture_put_while_filling_is_taken_in_from_the_feed(world: World) -> None:
     prepare(world)
 
@@ -129,20 +108,6 @@ def test_all_pictures_are_encoded_again_for_another_image_tower(world: World, mo
     live = world.serve()
     assert live.current.picture_set.count == 19 and live.current.picture_set.tail.count == 0
     assert world.encoder.pictures_encoded == encoded and seen == [(20, 20)]
-
-
-def test_filling_one_languages_captions_reads_no_others(world: World) -> None:
-    """Otherwise the 36th language would take 36 times as long as the first."""
-    prepare(world)
-    read: list[tuple[str, Any]] = []
-
-    def note(_: object, __: object, statement: str, parameters: Any, *___: object) -> None:
-        if "captions.text" in statement:
-            read.append((statement, parameters))
-
-    event.listen(world.registry.engine, "before_cursor_execute", note)
-    world.encode("cy", 1)
-    assert read and all("captions.language = " in text and "cy" in values for text, values in read)
 
 
 @pytest.mark.parametrize("owner_and_name", [(segment, "read"), (VectorSets, "register")], ids=["read", "registered"])

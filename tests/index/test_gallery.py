@@ -1,19 +1,22 @@
 """The gallery: puts and deletes are atomic and in the feed, unchanged captions keep their ids, pages are stable."""
 
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 
+from index.bulk import BulkChange, change_pictures
 from index.captions import EncoderId
 from index.gallery import NewPicture
 from index.janitor import sweep
+from index.records import RecordInput
 from index.selection import Criteria, Selection
-from index.vectors import Vector
 from store.errors import PictureNotFound
+from tests.doubles import Vectors
 from tests.index.conftest import unit
-from tests.index.world import World, digest, draw
+from tests.index.world import World, digest, draw, make_picture
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 FIRST = EncoderId(0, "tower")
@@ -24,7 +27,7 @@ def read_captions(world: World, id: str) -> dict[str, list[str]]:
     return world.gallery.group_captions([id])[id]
 
 
-def halve(vector: Vector) -> bytes:
+def halve(vector: Vectors) -> bytes:
     """Round a vector as the tables do, to float32 bytes."""
     return vector.astype("<f2").astype("<f4").tobytes()
 
@@ -55,16 +58,6 @@ def test_deleting_the_last_of_a_content_leaves_no_rows_and_after_a_day_no_files(
     assert not world.gallery.files.locate(digest(1)).exists()
     assert not world.gallery.files.locate(digest(1), thumbnail=True).exists() and world.gallery.list_discarded(0) == []
     assert world.gallery.find_vector(digest(1), world.encoder.image_fingerprint) is None
-
-
-def test_a_caption_has_a_vector_of_each_version_and_each_tower(world: World) -> None:
-    world.put("a", 1, {"en": ["red"]})
-    (red,) = world.gallery.find_captions(["a"], "en")
-    readers, vectors = [FIRST, EncoderId(1, "tower"), EncoderId(0, "another tower")], unit(3)
-    for number, by in enumerate(readers):
-        world.gallery.put_caption_vectors(by, {red.id: vectors[number]})
-    for number, by in enumerate(readers):
-        assert world.gallery.find_caption_vectors([red.id], by)[red.id].tobytes() == halve(vectors[number])
 
 
 def test_other_content_under_the_same_id_replaces_it(world: World) -> None:
@@ -158,3 +151,35 @@ def test_each_content_of_a_picture_has_a_key_of_its_own_that_is_never_used_again
     world.put("a", 1)
     keys.append(world.gallery.find_content_keys(["a"])["a"].key)
     assert keys == sorted(set(keys))
+
+
+def describe(world: World, id: str) -> object:
+    """Describe all that is said of a picture, but what is new after each change."""
+    picture = asdict(world.gallery.get(id))
+    record = {name: each for name, each in picture.pop("record").items() if name not in ("etag", "change")}
+    own, captions = world.gallery.find_own_captions([id]), world.gallery.group_captions([id])
+    return {name: picture[name] for name in picture if name not in ("key", "places")}, record, own, captions
+
+
+def test_deleted_pictures_come_back_as_they_were_until_others_have_their_place_or_files(world: World) -> None:
+    def change(*ids: str, **what: object) -> list[str]:
+        return list(dict(change_pictures(world.gallery, BulkChange(ids, **what), {})).values())  # type: ignore[arg-type]
+
+    for seed, id in enumerate("abc"):
+        record = RecordInput("museum", ["red"], {"taken_at": "1950-06-01", "year": 1950})
+        new = make_picture(id, seed, {"en": ["an apple", "a pear"], "de": ["ein Apfel"]})
+        world.gallery.put([replace(new, record=record)], world.encoder.image_fingerprint)
+    world.gallery.add_captions("e1", "cy", [("a", "afal"), ("b", "gellygen")])
+    before = {id: describe(world, id) for id in "ab"}
+    assert change("a", "b", "x", deleted=True) == ["changed", "changed", "missing"]
+    assert world.gallery.list_ids() == ["c"] and change("a", "b", deleted=True) == ["kept", "kept"]
+    assert change("b", "a", "c", "x", deleted=False) == ["changed", "changed", "kept", "missing"]
+    assert {id: describe(world, id) for id in "ab"} == before
+    assert world.gallery.files.read(world.gallery.find_contents(["a"])["a"])
+    fingerprint = world.encoder.image_fingerprint
+    assert world.gallery.find_picture_vectors(["a", "b"], fingerprint).keys() == {"a", "b"}
+    change("a", "b", deleted=True)
+    world.put("b", 9)
+    assert change("b", deleted=False) == ["kept"]
+    sweep(world.sets, kept=0)
+    assert change("a", deleted=False) == ["missing"] and world.gallery.list_ids() == ["b", "c"]

@@ -20,24 +20,7 @@ from tests.index.world import (
     wait_until,
 )
 
-SEAL = """
-import sys
-from pathlib import Path
-from tests.index.world import World
-World(Path(sys.argv[1]), sys.argv[2]).seal()
-"""
-FILL = """
-import sys
-from pathlib import Path
-from tests.index.world import World
-World(Path(sys.argv[1]), sys.argv[2]).encode("cy", 1, shard=5)
-"""
-PUT = """
-import sys
-from pathlib import Path
-from tests.index.world import World, put_picture
-put_picture(World(Path(sys.argv[1]), sys.argv[2]).serve(), "b", 2, {"en": ["two"]})
-"""
+PUT = 'from tests.index.world import put_picture; put_picture(world.serve(), "b", 2, {"en": ["two"]})'
 WRITING = [f"files.{step}" for step in ("temp_open", "written", "fsynced", "renamed", "folder_fsynced")]
 # of the segment itself; of the note that it was verified, and of the merged segment
 NTH = [*(f"{step}:1" for step in WRITING), "files.renamed:2", "files.renamed:3"]
@@ -71,7 +54,7 @@ def test_an_indexer_that_was_killed_changed_no_answer_and_the_next_one_finishes(
     put(live, 3, 4)
     live.delete_picture("p1")
     before = ask(live)
-    kill_at(world, SEAL, point)
+    kill_at(world, "world.seal()", point)
     live.refresh()
     assert ask(live) == ask(world.serve()) == before
     has_only_named_segments(world)
@@ -112,7 +95,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Filled:
 def test_killed_fills_end_in_the_same_as_one_that_was_not(world: World, whole: Filled, point: str) -> None:
     prepare(world)
     live = world.serve()
-    kill_at(world, FILL, point)
+    kill_at(world, 'world.encode("cy", 1, shard=5)', point)
     live.refresh()
     assert score_pictures(live, 1) == world.rank(1) and live.current.degraded == ()
     assert describe_fill(world) == whole

@@ -12,7 +12,7 @@ import pytest
 from index import ivf
 from index.records import Patch
 from index.segment import Segment
-from model.lexicon import Detector, count_ngrams
+from model.lexicon import count_ngrams
 from model.table import View
 from store.errors import LanguageNotFound, PageTooDeep, PictureNotFound
 from tests.doubles import make_picture_vector, make_text_vector
@@ -26,7 +26,6 @@ from tests.index.world import (
     put,
     put_picture,
     run_beside,
-    score_pictures,
 )
 from tests.patience import PATIENCE
 
@@ -83,15 +82,6 @@ def test_pictures_put_before_a_page_do_not_make_its_search_deeper_than_allowed(
         live.current.search_pictures(vector, 3, last)
 
 
-def test_no_caption_is_encoded_twice(world: World) -> None:
-    live = world.serve()
-    for id in ("a", "b", "a"):
-        put_picture(live, id, 1, {"en": ["one", "two"]})
-    assert world.encoder.texts_encoded == 4
-    world.serve()
-    assert world.encoder.texts_encoded == 4
-
-
 def test_a_promotion_is_followed_and_encodes_what_is_missing(world: World) -> None:
     live = world.serve()
     put_picture(live, "a", 1, {"en": ["dog"], "cy": ["ci"]})
@@ -139,29 +129,6 @@ def test_a_version_no_longer_served_that_is_damaged_keeps_nobody_from_serving(wo
     world.registry.releases.roll_back("nl", actor="test", reason="")
     (world.root.locate(str(folder)) / "rows.safetensors").write_bytes(b"damaged")
     assert world.serve().current.no_longer_served == {}
-
-
-def test_a_release_published_while_the_detector_counts_keeps_its_own_detector(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    live = world.serve()
-    for seed in range(5):
-        put_picture(live, f"p{seed}", seed, {"en": [f"the little dog {seed}"]})
-    world.teach("cy", {f"p{seed}": f"y ci bach gyda rhif {seed}" for seed in range(5)})
-    older, newer = (world.registry.releases.get(number) for number in (1, 2))
-    candidate = live.open(newer)
-    monkeypatch.setattr(world.registry.releases, "get_serving", lambda: older)  # read before the other one was promoted
-    with_counts = Detector.replace_counts
-
-    def overtake(detector: Detector, *given: Any) -> Detector:
-        monkeypatch.setattr(Detector, "replace_counts", with_counts)
-        live.publish(candidate)
-        return detector.replace_counts(*given)
-
-    monkeypatch.setattr(Detector, "replace_counts", overtake)
-    live.refresh()
-    assert live.current.release == newer
-    assert live.current.detector.guess("ci bach", ["en", "cy"]).language == "cy"
 
 
 @pytest.mark.row("I11")
@@ -224,19 +191,6 @@ def test_no_answer_mixes_two_releases(world: World) -> None:
             live.publish(live.open(releases[swap % 2]))
             time.sleep(0.02)
     assert mixed == 0 and min(searches) >= 500
-
-
-def test_puts_of_many_threads_are_all_found(world: World) -> None:
-    live = world.serve()
-
-    def put(start: int, _: Event) -> None:
-        for seed in range(start, start + 8):
-            put_picture(live, f"p{seed}", seed, {"en": [f"text {seed}"]})
-
-    with run_beside(*(partial(put, start) for start in (0, 100, 200))):
-        pass
-    assert live.current.picture_set.count == live.current.captions["en"].count == 24
-    assert score_pictures(live, 3) == world.rank(3)
 
 
 def test_a_gallery_is_encoded_again_a_few_pictures_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

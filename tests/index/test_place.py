@@ -6,13 +6,10 @@ from pathlib import Path
 import pytest
 
 from index.live import LiveIndex
-from index.set_states import find_last_location, open_engine, request_reindex
+from index.set_states import request_reindex
 from index.sets import VectorSets
 from store.errors import EngineMismatch, IndexUnavailable
-from store.settings import SettingsError
 from tests.index.world import World, ask, put, score_pictures
-
-NOWHERE = "milvus+http://127.0.0.1:1"
 
 
 @pytest.fixture
@@ -20,32 +17,6 @@ def world(tmp_path: Path, postgresql_url: str) -> Iterator[World]:
     """An empty gallery whose vector sets pgvector keeps."""
     world = World(tmp_path, postgresql_url, index="pgvector")
     yield world
-    world.close()
-
-
-def test_where_the_vectors_are_no_other_place_can_be_opened(world: World) -> None:
-    for index in ("faiss", "pgvector"):
-        open_engine(index, world.registry)  # nothing is sealed yet
-    put(world.serve(), 1, 2)
-    world.seal()
-    newest = world.state().number
-    assert find_last_location(world.registry) == "pgvector"
-    for index in ("faiss", NOWHERE):
-        with pytest.raises(SettingsError, match=r"the vectors are in pgvector, not in .*`pictoglot reindex`"):
-            open_engine(index, world.registry)
-    assert open_engine("pgvector", world.registry) is not None and world.state().number == newest
-
-
-def test_segments_on_disk_are_not_left_for_an_engine_unasked(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    put(world.serve(), 1, 2)
-    world.seal()
-    with pytest.raises(SettingsError, match="the vectors are in faiss, not in milvus"):
-        open_engine(NOWHERE, world.registry)
-    newest = world.state()
-    with pytest.raises(IndexUnavailable):
-        request_reindex(NOWHERE, world.registry)
-    assert world.state() == newest and request_reindex("faiss", world.registry) == 0
     world.close()
 
 
@@ -76,13 +47,17 @@ def test_after_a_move_every_set_is_sealed_in_the_new_place(world: World) -> None
     put(world.serve(), 1, 2, 3)
     world.seal()
     before = ask(world.serve())
-    assert request_reindex("faiss", world.registry) == 2 and find_last_location(world.registry) is None
+    newest = world.state()
+    with pytest.raises(IndexUnavailable):
+        request_reindex("milvus+http://127.0.0.1:1", world.registry)
+    assert world.state() == newest, "what cannot be reached takes nothing over"
+    assert request_reindex("faiss", world.registry) == 2
     moved = World(world.home, world.registry.engine.url.render_as_string(hide_password=False))
     live = moved.serve()
     assert ask(live) == before and moved.state().segments == ()
     moved.seal()
     live.refresh()
     assert live.current.picture_set.tail.count == 0 and ask(live) == before
-    assert find_last_location(world.registry) == "faiss"
+    assert moved.state().segments
     assert moved.encoder.pictures_encoded == moved.encoder.texts_encoded == 0
     moved.close()

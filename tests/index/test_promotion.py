@@ -110,17 +110,6 @@ def test_views_and_sets_of_the_release_before_stay_and_older_ones_are_closed(wor
     assert world.encoder.opened == [1, 2, 1]
 
 
-def test_what_an_open_version_builds_upon_stays_open(world: World) -> None:
-    """Otherwise its rows would be added to the encoder's table again for each language."""
-    for tag in ("cy", "br", "cy", "cy"):
-        world.teach(tag)
-    live = world.serve()
-    for tag in ("de", "fr", "es"):
-        world.teach(tag)
-        live.refresh()
-    assert world.encoder.opened == [1, 2, 3, 4, 5, 6, 7]
-
-
 def test_a_version_shows_its_languages_captions_up_to_it_without_those_taken_back(world: World) -> None:
     world.put("a", 1)
     for text in ("un", "dau"):

@@ -1,9 +1,9 @@
 """Pruning removes files and vectors of what is out of reach, with any engine, and nothing that may still be needed."""
 
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 from pymilvus import MilvusClient
@@ -11,7 +11,7 @@ from sqlalchemy import func, inspect, select, update
 
 from index.captions import EncoderId
 from index.gallery import Gallery
-from index.janitor import PrunedItem, Pruner, estimate_move_bytes, sweep
+from index.janitor import Pruner, sweep
 from index.set_states import NOTHING_SEALED
 from index.sets import VectorSets
 from store import files
@@ -26,14 +26,6 @@ from tests.store.steps import begin_move
 
 PICTURES = 6
 ANY = make_text_vector(0, "anything")
-PRUNE = """
-import sys
-from pathlib import Path
-from index.janitor import Pruner
-from tests.index.world import World
-world = World(Path(sys.argv[1]), sys.argv[2], store=sys.argv[3], index=sys.argv[4])
-Pruner(world.sets).prune(2)
-"""
 
 
 def withdraw_welsh(world: World) -> World:
@@ -53,7 +45,7 @@ def make_pruner(world: World) -> Pruner:
     return Pruner(world.sets)
 
 
-def prune(world: World) -> list[PrunedItem]:
+def prune(world: World) -> list[Any]:
     """Prune with as few releases in reach as possible."""
     return make_pruner(world).prune(LEAST)[1]
 
@@ -154,7 +146,7 @@ def test_a_pruning_that_is_killed_is_finished_by_the_next_one(served: World, ind
     live = served.serve()
     before, there = ask(live), count_places(served, index)
     for point in ("prune.decided:1", "prune.set:1", "prune.version:1"):
-        kill_at(served, PRUNE, point, "", index)
+        kill_at(served, "from index.janitor import Pruner; Pruner(world.sets).prune(2)", point, index)
         assert ask(live) == before and not is_gone(served)
         with pytest.raises(VersionPruned):
             served.registry.releases.restore(2, expected=5, actor="test", reason="")
@@ -248,13 +240,3 @@ def test_datasets_go_with_the_last_version_that_came_from_them(world: World) -> 
     assert [(item.what, item.bytes) for item in items if item.what == "dataset"] == [("dataset", 2)]
     left = {path.name for path in (world.home / "expansions").iterdir()}
     assert left == named - {str(world.registry.versions.get(1).expansion)} and prune(world) == []
-
-
-def test_a_move_to_another_encoding_teaches_nothing_and_encodes_for_each_version(world: World) -> None:
-    world.put("a", 1, {"en": ["an apple"], "fr": ["une pomme"]})
-    for text in ("afal", "yr afal"):
-        world.teach("cy", {"a": text})
-    row = 5 * world.encoder.dimension
-    estimate = partial(estimate_move_bytes, world.registry, world.encoder.dimension, 1_000)
-    assert estimate(teaches=True) == 5 * row + 1_000 + sum(world.registry.versions.get(each).bytes for each in (0, 2))
-    assert estimate(teaches=False) == 7 * row + 1_000, "two versions read two captions each"

@@ -11,7 +11,6 @@ from index.janitor import forget_replaced
 from index.set_states import NOTHING_SEALED
 from index.sets import KEPT
 from index.vectors import Identity
-from store.files import MANIFEST
 from store.objects import ObjectStore
 from tests.index.world import Machines, World, ask, put, score_pictures
 
@@ -24,7 +23,7 @@ def world(empty: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def read_language(segment: Path) -> str | None:
-    language: str | None = json.loads((segment / MANIFEST).read_bytes())["language"]
+    language: str | None = json.loads((segment / "manifest.json").read_bytes())["language"]
     return language
 
 

@@ -104,17 +104,6 @@ def test_hits_below_the_least_chance_follow_all_others_whatever_the_size_of_a_pa
     assert list_page(1, gone, [gone.picture])[0].picture == expected[gone.rank]
 
 
-def test_only_hits_that_can_be_shown_are_searched_where_no_picture_has_the_words() -> None:
-    depths = list[int]()
-
-    def search(near: int) -> list[PictureHit]:
-        depths.append(near)
-        return make_hits("a", "b")
-
-    assert list_ids(Fusion(search, [], (1.0, 1.0), lambda _: {}).list_hits_after(2, None)) == ["a", "b"]
-    assert depths == [2]  # of many, a hundred take several times as long as a page
-
-
 def test_what_has_all_words_keeps_its_chance_where_nothing_is_found_by_meaning() -> None:
     words = [WordHit("x", 0.9, True), WordHit("y", 0.8)]
     for weights in ((0.0, 1.0), (1.0, 1.0)):

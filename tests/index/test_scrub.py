@@ -255,12 +255,6 @@ def test_a_report_names_some_and_counts_all(world: World) -> None:
     assert len(sentences) == NAMED + 1 and sentences[-1] == f"Damaged: {375 - NAMED} more."
 
 
-def test_a_look_at_the_duty_writes_nothing(world: World) -> None:
-    duty = damage.name_duty(world.root)
-    before = world.home.stat().st_mtime_ns
-    assert damage.name_duty(world.root) == duty and world.home.stat().st_mtime_ns == before
-
-
 def run_verify(world: World, *options: str, **environment: str) -> Any:
     return CliRunner().invoke(app, ["verify", *options], env={"PICTOGLOT_HOME": str(world.home), **environment})
 

@@ -1,12 +1,8 @@
 """F4: from what a scrub makes segments and captions again, and when it leaves them as they are."""
 
-from typing import Any
-
 import pytest
 from sqlalchemy import delete, select, update
 
-from index import segment
-from index.set_states import PartRecord
 from store.clock import now
 from store.data_root import DataRoot
 from store.tables import CaptionRow, CaptionVectorRow, PictureVectorRow, VectorSetRow, VersionRow
@@ -86,26 +82,6 @@ def test_a_copy_from_the_store_is_taken_up_also_beside_a_segment_that_cannot_be_
     assert there.state(identity).number > before.number
     live.refresh()
     assert [problem for problem in live.verify() if good.removeprefix("segments/") in problem] == []
-
-
-def test_only_damaged_segments_are_hashed_while_nobody_else_can_seal(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill_world(world)
-    put(world.serve(), 7)
-    world.seal()
-    bad, whole = (each.id for each in world.state().segments)
-    flip(world.root.locate(f"segments/{bad}") / "rows.safetensors", 5, world.home)
-    hashed, real = list[str](), segment.is_intact
-
-    def check_intact(root: DataRoot, written: PartRecord, *on_read: Any) -> bool:
-        if not on_read:
-            hashed.append(written.id)
-        return real(root, written, *on_read)
-
-    monkeypatch.setattr(segment, "is_intact", check_intact)
-    assert list_mended(run_scrub(world)) == [("segment", "from the registry")]
-    assert bad in hashed and whole not in hashed
 
 
 def test_a_set_that_nobody_searches_is_forgotten_where_it_cannot_be_made_again(world: World) -> None:

@@ -19,7 +19,7 @@ from index.rows import pack_vector, unpack_vector
 from index.scrub import Scrub
 from index.set_states import NOTHING_SEALED
 from index.sets import VectorSets
-from index.stored_items import GENTLE, Pace
+from index.stored_items import Pace
 from store import files
 from store.data_root import DataRoot
 from store.errors import IndexUnavailable, LeaseLost, RegistryUnavailable, StorageFull, StoreUnavailable
@@ -93,24 +93,6 @@ def test_what_cannot_be_mended_now_ends_nothing(machines: Machines, monkeypatch:
     monkeypatch.setattr(DataRoot, "renew", fail_with(StoreUnavailable()))
     monkeypatch.setattr(VectorSets, "read_state", fail_with(IndexUnavailable()))
     assert list_mended(run_scrub(here)) == [("version", ""), *[("vector", "")] * 6]
-
-
-def test_a_pace_gives_signs_of_life_and_waits_not_for_what_was_no_reading() -> None:
-    clock, waited, kept = Clock(), list[float](), list[float]()
-
-    def wait(seconds: float) -> None:
-        waited.append(seconds)
-        clock.now += seconds
-
-    pace = Pace(GENTLE, lambda: kept.append(clock.now), clock, wait)
-    clock.now += 300.0
-    pace(1)
-    assert waited == pytest.approx([9.0]) and kept == [309.0], "ten minutes without a sign of life, and it is killed"
-    clock.now += 300.0  # a segment is made again
-    pace.rest()
-    clock.now += 0.03
-    pace(1)
-    assert waited == pytest.approx([9.0, 0.27]) and kept[-1] == 609.0
 
 
 def test_it_gives_signs_of_life_while_it_waits_and_ends_when_another_does_it(world: World) -> None:

@@ -22,11 +22,11 @@ from index.segment import Segment
 from index.segment_files import StoredRows, read_rows
 from index.set_states import PartRecord
 from index.sets import map_pages
-from index.vectors import Entry, Identity, MemoryTail, Vector, VectorKeys, VectorRows, VectorSet, find_best
+from index.vectors import Entry, Identity, MemoryTail, VectorRows, VectorSet, find_best
 from store import files
 from store.data_root import DataRoot
 from store.errors import IndexFileCorrupt, StorageFull
-from tests.index.conftest import DIMENSION, PICTURES, brute_force, names, numbered, numbered_rows, sealed, stored
+from tests.index.conftest import DIMENSION, PICTURES, Keys, names, numbered, numbered_rows, sealed, stored
 from tests.index.world import World, fail_with, flip, score_pictures
 
 FILES = ["index.faiss", "manifest.json", "rows.safetensors"]
@@ -223,30 +223,6 @@ def test_a_note_about_other_files_is_ignored(
     assert "index.faiss" in hashed
 
 
-def test_a_full_disk_while_noting_does_no_harm(
-    written: PartRecord, root: DataRoot, monkeypatch: pytest.MonkeyPatch, hashed: list[str]
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail_with(OSError(errno.ENOSPC, "No space left on device")))
-        assert segment.read(root, written, PICTURES).count == 120
-    assert [*root.locate("verified").iterdir()] == []
-    assert segment.read(root, written, PICTURES).count == 120 and len(hashed) == 4
-
-
-def test_a_removed_segment_leaves_nothing_and_who_has_it_open_can_search_on(
-    written: PartRecord, root: DataRoot, query: Vector, hashed: list[str]
-) -> None:
-    opened = segment.read(root, written, PICTURES)
-    segment.remove(root, written.id)
-    segment.remove(root, "pictures-unknown")
-    assert not [path for path in root.home.rglob("*") if path.is_file()]
-    assert find_best(opened, query, 9) == brute_force(query, VECTORS, names(120), 9)
-    segment.write(root, PICTURES, numbered_rows(VECTORS, names(120), 1_000))
-    hashed.clear()
-    segment.read(root, written, PICTURES)
-    assert len(hashed) == 2
-
-
 def test_pictures_whose_hashes_collide_are_told_apart(written: PartRecord, folder: Path, root: DataRoot) -> None:
     """As if all had one hash; nobody can find two ids with one, so that the file is made by hand."""
     file = folder / "rows.safetensors"
@@ -269,7 +245,7 @@ def test_what_an_array_of_allowed_keys_left_is_not_taken_for_what_it_leaves_now(
     part, query, allowed = sealed(root, VECTORS, names(120)), VECTORS[7], numbered(*range(0, 120, 7))
     everything = numbered(*range(120))
 
-    def find(view: Segment, keys: VectorKeys) -> list[str]:
+    def find(view: Segment, keys: Keys) -> list[str]:
         return [hit.entry.picture for hit in find_best(view, query, 120, keys)]
 
     for _ in range(2):
@@ -283,46 +259,32 @@ def test_what_an_array_of_allowed_keys_left_is_not_taken_for_what_it_leaves_now(
     assert len(find(part, allowed)) == 18
 
 
-def test_a_segment_keeps_few_copies_of_vectors(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segment, "_COPIED", 50)
-    part = sealed(root, VECTORS, names(120))
-    for count in (20, 20, 20, 50, 1, 30):
-        allowed = numbered(*range(count))
-        assert len(find_best(part, VECTORS[7], 120, allowed)) == count
-        copied = [rows.scan.ntotal for rows in part._remembered.values() if rows.scan is not None]
-        assert sum(copied) <= 50 and copied[-1] == count
-
-
 FULL = os.strerror(errno.ENOSPC)
-ERRORS: dict[str, tuple[Any, str, Exception]] = {
-    "rows": (StoredRows, "write", OSError(errno.ENOSPC, FULL)),
-    "index": (faiss, "write_index", RuntimeError(f"Error in faiss::write_index: write error in x: 1 != 2 ({FULL})")),
-    "manifest": (files, "write_manifest", OSError(errno.ENOSPC, FULL)),
-    "durable": (os, "fsync", OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))),
+
+
+def cut(index: Any, name: str, write: Any = faiss.write_index) -> None:
+    """Lose the last bytes without a word, as FAISS does; there may be room again when the manifest is written."""
+    write(index, name)
+    os.truncate(name, os.path.getsize(name) - 100)
+
+
+FAILING: dict[str, tuple[Any, str, Any]] = {
+    "rows": (StoredRows, "write", fail_with(OSError(errno.ENOSPC, FULL))),
+    "index": (faiss, "write_index", fail_with(RuntimeError(f"Error in faiss::write_index: write error in x ({FULL})"))),
+    "index, silently": (faiss, "write_index", cut),
+    "manifest": (files, "write_manifest", fail_with(OSError(errno.ENOSPC, FULL))),
+    "durable": (os, "fsync", fail_with(OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)))),
 }
 
 
-@pytest.mark.parametrize("where", ERRORS)
-def test_what_each_library_raises_is_storage_full(root: DataRoot, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    owner, name, error = ERRORS[where]
+@pytest.mark.parametrize("where", FAILING)
+def test_what_each_library_does_on_a_full_disk_is_storage_full(
+    root: DataRoot, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(owner, name, fail_with(error))
+        patch.setattr(*FAILING[where])
         with pytest.raises(StorageFull):
             segment.write(root, PICTURES, numbered_rows(stored(9), names(9)))
-    assert [*root.locate("segments").iterdir()] == []
-
-
-def test_an_index_that_was_cut_silently_is_storage_full(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
-    """FAISS says nothing when the last bytes do not fit; there may be room again when the manifest is written."""
-    real = faiss.write_index
-
-    def cut(index: Any, name: str) -> None:
-        real(index, name)
-        os.truncate(name, os.path.getsize(name) - 100)
-
-    monkeypatch.setattr(faiss, "write_index", cut)
-    with pytest.raises(StorageFull):
-        segment.write(root, PICTURES, numbered_rows(stored(9), names(9)))
     assert [*root.locate("segments").iterdir()] == []
 
 

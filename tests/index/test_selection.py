@@ -3,12 +3,9 @@
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
-from threading import Event
-from time import sleep
 from typing import Any
 
 import pytest
@@ -23,11 +20,9 @@ from index.gallery import Gallery, NewPicture
 from index.records import Order, Patch, RecordInput
 from index.selection import MONTHS, PICTURES, Criteria, KeySelection, Selection
 from store.data_root import DataRoot
-from store.errors import RegistryUnavailable
 from store.registry import open_registry
 from tests.index.conftest import make_criteria, make_match
 from tests.index.world import digest
-from tests.patience import PATIENCE
 
 TEXTS = ["Chur", "chur", "", "é", "e\u0301", "x" * 300, "1", "true", "1950-01-01", "1950-01-01T01:00:00+01:00"]
 NUMBERS = [0, -0.0, 1, 1.0, 1.5, -7, 1950, 2**60, 1e300]
@@ -314,60 +309,6 @@ def test_a_listing_has_what_is_left_in_order(world: SelectionWorld, monkeypatch:
     assert list_ids("-shown_at") == shown[::-1]
     names = dict(world.selection.list_collections(frozenset({"other", "nothing"})))
     assert names == {"other": sum(p["collection"] == "other" for p in pictures)}
-
-
-def test_what_is_kept_is_the_same_array_until_something_in_it_changes(world: SelectionWorld) -> None:
-    """Segments remember what an array leaves of them, and a million keys are not to be sorted for each upload."""
-
-    def find_keys() -> Any:
-        return world.selection.find_allowed_keys(make_criteria(make_match("tags", "kept")))
-
-    world.gallery.patch(Patch("p1", {"tags": ["kept"]}), {})
-    world.gallery.patch(Patch("p3", {"tags": ["kept"]}), {})
-    first = find_keys()
-    world.gallery.patch(Patch("p2", {"tags": ["another"]}), {})
-    world.gallery.patch(Patch("p1", {"metadata": {"place": "Chur"}}), {})
-    assert find_keys() is first
-    world.gallery.patch(Patch("p2", {"tags": ["kept"]}), {})
-    world.gallery.patch(Patch("p3", {"tags": []}), {})
-    placed = world.gallery.find_content_keys(["p1", "p2"])
-    assert find_keys().tolist() == sorted(place.key for place in placed.values())
-
-
-def test_a_filter_that_many_ask_at_once_is_read_once(world: SelectionWorld) -> None:
-    queries = list[str]()
-    listened = world.registry.engine, "before_cursor_execute"
-
-    def note(connection: object, cursor: object, statement: str, *_: object) -> None:
-        if "picture_values" in statement:
-            queries.append(statement)
-            sleep(0.1)  # time for the others to come
-
-    wanted = make_criteria(make_match("tags", "Chur"))
-    event.listen(*listened, note)
-    with ThreadPoolExecutor(6) as threads:
-        found = [*threads.map(lambda _: world.selection.find_allowed_keys(wanted), range(6))]
-    assert len(queries) == 1 and all(keys is found[0] for keys in found)
-
-
-def test_one_waits_only_so_long_for_who_reads_the_same(world: SelectionWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "_LOCK_SECONDS", 0.1)
-    began, go = Event(), Event()
-
-    def hold(connection: object, cursor: object, statement: str, *_: object) -> None:
-        if "picture_values" in statement:
-            began.set()
-            assert go.wait(PATIENCE)
-
-    wanted = make_criteria(make_match("tags", "Chur"))
-    event.listen(world.registry.engine, "before_cursor_execute", hold)
-    with ThreadPoolExecutor(1) as threads:
-        first = threads.submit(world.selection.find_allowed_keys, wanted)
-        assert began.wait(PATIENCE)
-        with pytest.raises(RegistryUnavailable):
-            world.selection.find_allowed_keys(wanted)
-        go.set()
-        assert first.result() is world.selection.find_allowed_keys(wanted)
 
 
 def test_long_ids_are_compared_whole(world: SelectionWorld) -> None:

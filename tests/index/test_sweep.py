@@ -158,7 +158,7 @@ def test_what_is_still_written_to_is_not_taken_for_left_over(world: World) -> No
     assert folder.exists()
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".thumb.jpg"])
+@pytest.mark.parametrize("suffix", [".jpg", ".thumb.jpg", ".original"])
 def test_files_of_a_picture_that_is_gone_go_when_they_are_old(world: World, suffix: str) -> None:
     world.put("a", 1)
     left = (world.home / STORED).with_suffix(suffix)
@@ -242,29 +242,3 @@ def test_a_segment_that_another_machine_removed_from_the_store_is_put_there_agai
     (written,) = world.make_indexer().seal(world.pictures()).segments
     assert segment.read(DataRoot(tmp_path / "other", store), written, world.pictures()).count == 1
     world.close()
-
-
-def test_pictures_are_swept_one_folder_at_a_time_and_only_unused_ones_are_looked_at(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for seed in range(40):
-        world.put(f"p{seed}", seed)
-    left = world.home / "pictures" / digest(3)[:2] / f"{digest(3)[:2]}{'0' * 62}.jpg"
-    left.write_bytes(b"x")
-    world.age()
-    held, looked_at = list[int](), list[str]()
-    contents, is_older = world.gallery.list_needed_contents, files.is_older
-
-    def count_names(prefix: str = "") -> set[str]:
-        held.append(len(contents(prefix)))
-        return contents(prefix)
-
-    def note_age(path: Path, seconds: float) -> bool:
-        looked_at.append(path.name)
-        return is_older(path, seconds)
-
-    monkeypatch.setattr(world.gallery, "list_needed_contents", count_names)
-    monkeypatch.setattr(files, "is_older", note_age)
-    assert sweep(world.sets) == 1 and not left.exists()
-    assert sum(held) == 40 and max(held) <= 5
-    assert [name for name in looked_at if name.endswith(".jpg")] == [left.name]

@@ -2,32 +2,30 @@
 
 import sys
 import tracemalloc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from threading import Barrier
-from types import FrameType
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index.vectors import Entry, Hit, MemoryTail, Vector, VectorRows, find_best
-from tests.index.conftest import DIMENSION, brute_force, captioned, gone, names, numbered, stored, tail, unit
+from index.vectors import Entry, Hit, MemoryTail, VectorRows, find_best
+from tests.doubles import Vectors
+from tests.index.conftest import DIMENSION, brute_force, captioned, gone, numbered, stored, unit
 
 Content = Mapping[str, VectorRows]  # what a tail should have, by picture
 NOTHING: Content = {}
 
 
-def find_expected(content: Content, query: Vector, k: int) -> list[Hit]:
+def find_expected(content: Content, query: Vectors, k: int) -> list[Hit]:
     entries = [entry for each in content.values() for entry in each.entries]
     vectors = np.concatenate([gone().vectors, *(each.vectors for each in content.values())])
     return brute_force(query, vectors, entries, k)
 
 
-def check(view: MemoryTail, content: Content, query: Vector) -> None:
+def check(view: MemoryTail, content: Content, query: Vectors) -> None:
     """Check everything that a view answers."""
     rows = [row for each in content.values() for row in zip(each.keys, each.entries, each.vectors, strict=True)]
     assert find_best(view, query, 10_000) == find_expected(content, query, 10_000)
@@ -61,7 +59,7 @@ def test_every_view_of_a_tree_of_changes_keeps_its_own_content(changes: list[tup
         check(view, content, query)
 
 
-def test_a_change_that_fails_leaves_no_trace(query: Vector) -> None:
+def test_a_change_that_fails_leaves_no_trace(query: Vectors) -> None:
     """Neither in the view nor in what is changed next."""
     content = {name: captioned(name, stored(2, seed=ord(name)), ord(name)) for name in "abc"}
     view = MemoryTail.make_empty(DIMENSION).replace_rows(content)
@@ -71,58 +69,6 @@ def test_a_change_that_fails_leaves_no_trace(query: Vector) -> None:
     check(view, content, query)
     after = {**content, "d": captioned("d", stored(1), 600)}
     check(view.replace_rows({"d": after["d"]}), after, query)
-
-
-def test_a_change_needs_as_little_memory_in_a_long_tail_as_in_a_short_one() -> None:
-    """Nothing is copied and no index over all rows is made: 100 changes of tails with 300 and 40,000 rows."""
-
-    def measure_peak(rows: int) -> int:
-        view = tail(stored(rows), names(rows)).replace_rows({"first": captioned("first", stored(1), rows)})
-        tracemalloc.start()
-        for number in range(100):
-            view = view.replace_rows({f"p{number:05d}": captioned(f"p{number:05d}", stored(1), rows + 2 * number)})
-        most = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return most
-
-    assert measure_peak(40_000) < 2 * measure_peak(300) < 1_000_000
-
-
-def count_steps(work: Callable[[], object]) -> int:
-    """Count the lines of the module of tails that are executed."""
-    lines, before = 0, sys.gettrace()
-
-    def count(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal lines
-        lines += event == "line"
-        return count if frame.f_code.co_filename.endswith("/index/vectors.py") else None
-
-    sys.settrace(count)
-    try:
-        work()
-    finally:
-        sys.settrace(before)
-    return lines
-
-
-def make_singles(rows: int) -> list[VectorRows]:
-    vectors = stored(rows)
-    return [VectorRows(numbered(key), (entry,), vectors[key : key + 1]) for key, entry in enumerate(names(rows))]
-
-
-def test_a_picture_that_changes_again_and_again_costs_no_more_each_time(query: Vector) -> None:
-    """Neither time nor memory: the gallery counts one change, so that it may never be due to be sealed."""
-    rows = 3_000
-    view, vectors, counts = tail(stored(rows), names(rows)), stored(2, seed=9), list[int]()
-    for number in range(rows + 1_000):
-        blocks = {"again": captioned("again", vectors, 10_000 + 2 * number)}
-        older, view = view, view.replace_rows(blocks)
-        if number % 100 == 99:
-            counts.append(count_steps(partial(view.replace_rows, blocks)))
-            counts.append(count_steps(partial(view.read_rows, "again")))
-    assert max(counts) < 100 and older.read_rows("again").keys[0] == 10_000 + 2 * (rows + 998)
-    before = dict(zip((entry.picture for entry in names(rows)), make_singles(rows), strict=True))
-    check(view, {**before, **blocks}, query)
 
 
 def test_what_died_in_a_tail_is_given_back() -> None:
@@ -150,7 +96,7 @@ def many_switches() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-def test_two_threads_that_change_one_view_both_get_their_own(many_switches: None, query: Vector) -> None:
+def test_two_threads_that_change_one_view_both_get_their_own(many_switches: None, query: Vectors) -> None:
     content: Content = {"a": captioned("a", stored(3), 0)}
     changes: list[Content] = [
         {

@@ -9,7 +9,6 @@ from sqlalchemy import insert
 
 from index import loader
 from index.captions import EncoderId
-from index.indexer import SHARD
 from index.live import LiveIndex
 from index.rows import MOST_LANGUAGES
 from store.errors import EngineMismatch
@@ -166,20 +165,6 @@ def test_one_process_fills_a_set_and_meanwhile_no_write_looks_at_its_captions(
     assert many.encoder.texts_encoded == FEW + 10
     assert find_french(live, f"image {FEW + 4}") == [(f"image {FEW + 4}", f"p{FEW + 4}")]
     assert len(set(looks)) == 1  # one set; the refresh may have looked again before it was full
-
-
-def test_a_write_leaves_a_large_set_that_another_process_made_to_the_next_refresh(
-    many: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    live = many.serve()
-    many.put("a", 1, {"fr": [f"image {number}" for number in range(SHARD + 1)]})
-    other = many.serve()
-    wait_until(lambda: other.refresh() or "fr" in other.current.captions)
-    looks = note_looks(many, monkeypatch)
-    put_picture(live, "b", 2, {"fr": ["un chat"]})
-    assert looks == [(SHARD + 1, None)] and "fr" not in live.current.captions
-    live.refresh()
-    assert find_french(live, "un chat") == [("un chat", "b")]
 
 
 def test_a_set_that_cannot_be_opened_lets_no_write_fail(many: World) -> None:

@@ -1,4 +1,4 @@
-"""Vector sets: exact answers, scores that depend on two vectors alone, whatever is sealed, merged, dead or allowed."""
+"""Vectors sets: exact answers, scores that depend on two vectors alone, whatever is sealed, merged, dead or allowed."""
 
 import tracemalloc
 from collections.abc import Callable, Collection
@@ -12,22 +12,13 @@ from hypothesis import strategies as st
 from index import segment
 from index.segment import Segment
 from index.segment_files import StoredRows
-from index.vectors import (
-    Candidates,
-    Entry,
-    Matrix,
-    MemoryTail,
-    Vector,
-    VectorKeys,
-    VectorRows,
-    VectorSet,
-    compute_scores,
-    find_best,
-)  # fmt: skip
+from index.vectors import Candidates, Entry, MemoryTail, VectorRows, VectorSet, compute_scores, find_best
 from store.data_root import DataRoot
+from tests.doubles import Vectors
 from tests.index.conftest import (
     DIMENSION,
     PICTURES,
+    Keys,
     brute_force,
     captioned,
     gone,
@@ -72,23 +63,22 @@ def test_a_score_has_the_same_bits_whatever_else_is_in_the_matrix(rows: int) -> 
 
 @dataclass(frozen=True)
 class Scan:
-    """A part whose own scores have errors of up to `noise`, and which counts the entries that are looked up."""
+    """A part whose own scores have errors of up to `noise`."""
 
-    vectors: Matrix
+    vectors: Vectors
     entries: list[Entry]
     noise: float = 0.0
     exact: bool = True
-    looked_up: tuple[list[int], list[int]] = ([], [])
 
     @property
     def count(self) -> int:
         return len(self.vectors)
 
-    def find_candidates(self, query: Vector, limit: int, hits: int, allowed: VectorKeys | None = None) -> Candidates:
+    def find_candidates(self, query: Vectors, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
         errors = np.random.default_rng(0).uniform(-self.noise, self.noise, self.count)
         values = (compute_scores(query, self.vectors) + errors).astype(np.float32)
         order = np.argsort(-values)[:limit]
-        return Candidates(values[order], self.vectors[order], lambda nth: self._entry(int(order[nth])), self.exact)
+        return Candidates(values[order], self.vectors[order], lambda nth: self.entries[int(order[nth])], exact=True)
 
     def read_rows(self, picture: str) -> VectorRows:
         raise NotImplementedError
@@ -102,10 +92,6 @@ class Scan:
     def exclude_pictures(self, pictures: Collection[str]) -> "Scan":
         raise NotImplementedError
 
-    def _entry(self, row: int) -> Entry:
-        self.looked_up[0].append(row)
-        return self.entries[row]
-
 
 @pytest.mark.parametrize("noise", [0.0, 1e-6])
 def test_candidates_in_a_slightly_wrong_order_lose_no_hit(noise: float) -> None:
@@ -114,12 +100,6 @@ def test_candidates_in_a_slightly_wrong_order_lose_no_hit(noise: float) -> None:
     near = query + np.random.default_rng(1).standard_normal((500, DIMENSION)).astype(np.float32) * 1e-4
     vectors = np.ascontiguousarray(near / np.linalg.norm(near, axis=1, keepdims=True), dtype=np.float32)
     assert find_best(Scan(vectors, names(500), noise), query, 10) == brute_force(query, vectors, names(500), 10)
-
-
-def test_entries_are_looked_up_for_hits_only(query: Vector) -> None:
-    """And for what ties with the last of them."""
-    scan = Scan(stored(5_000, seed=13), names(5_000), looked_up=([], []))
-    assert len(find_best(scan, query, 10)) == len(scan.looked_up[0]) == 10
 
 
 Change = Callable[[DataRoot, VectorSet], VectorSet]
@@ -167,7 +147,7 @@ def test_what_did_not_change_is_not_waiting_to_be_sealed(root: DataRoot) -> None
     assert old.replace_rows({**same, "p00008": gone()}, 5).waiting == 1
 
 
-def test_an_empty_set_finds_nothing(root: DataRoot, query: Vector) -> None:
+def test_an_empty_set_finds_nothing(root: DataRoot, query: Vectors) -> None:
     assert set_of().search(query, 10) == [] == set_of(sealed(root, stored(0), [])).search(query, 10)
     emptied = set_of(sealed(root, stored(20), names(20))).replace_rows(
         {entry.picture: gone() for entry in names(20)}, 1

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, event, func, select
+from sqlalchemy import func, select
 
-from index import records, word_search
 from index.filters import parse_filter
 from index.gallery import Gallery, NewPicture
 from index.records import Patch, RecordInput
@@ -19,11 +18,10 @@ from index.selection import Criteria, Selection
 from index.word_search import WordHit, WordSearch
 from model.text import extract_query_terms, index_terms, make_whole_term
 from store.data_root import DataRoot
-from store.errors import RegistryUnavailable
 from store.registry import open_registry
 from store.releases import Release
 from store.tables import PictureWordsRow
-from tests.index.conftest import make_criteria, make_match
+from tests.index.conftest import make_match
 from tests.index.world import digest
 from tests.registries import publish_release
 from tests.service.harness import learn
@@ -168,22 +166,6 @@ def test_captions_of_an_expansion_are_found_while_its_language_is_served(world: 
     assert find(world, "schmetterling") == []
 
 
-def test_what_is_wanted_is_said_once_however_many_the_words(world: WordWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = make_criteria({"key": "id", "match": {"any": [f"p{number}" for number in range(1_000)]}})
-    query, without = ("".join(f"{letter}{number} " for number in range(31)) + "red" for letter in "ab")
-    monkeypatch.setattr(world.words, "_find_visible_expansions", lambda _: frozenset(map(str, range(36))))
-    parameters = list[int]()
-
-    @event.listens_for(world.registry.engine, "before_cursor_execute")
-    def count(*given: Any) -> None:
-        parameters.append(len(given[3]))
-
-    release, documents = world.release, world.read_documents()
-    ranking = [*world.words.find(query, release, world.selection.find_allowed_keys(wanted), without).hits]
-    assert ranking == search_slowly(query, documents, without) and ranking
-    assert [each for each in parameters if each > 64] == [1_000]
-
-
 def test_all_words_of_a_large_document_are_found(world: WordWorld) -> None:
     long = [f"{number:05}{'𐌰' * 59}" for number in range(12_000)]
     world.gallery.put([NewPicture("long", digest(1), 9, 9, {"en": [" ".join(long)]})], "tower")
@@ -212,18 +194,6 @@ def test_the_share_of_words_in_captions_is_that_of_the_search(world: WordWorld) 
     assert found.measure_share([]) == found.measure_share(["a glade"]) == 0
 
 
-def test_one_search_at_a_time_has_much_in_memory(world: WordWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "_LOCK_SECONDS", 0.1)
-    monkeypatch.setattr(word_search, "_MANY_MATCHES", 10)  # matches; each picture has 1950
-    release, whole = world.release, find(world, "1950 red")
-    with world.words._turn:
-        with pytest.raises(RegistryUnavailable):
-            world.words.find("1950 red", release)
-        few = find(world, "1950", make_criteria(make_match("id", "p3")))
-        assert [each.picture for each in few] == ["p3"]
-    assert find(world, "1950 red") == whole
-
-
 def test_no_word_stays_of_a_picture_that_is_gone(world: WordWorld) -> None:
     for id in world.gallery.list_ids():
         world.gallery.delete(id)
@@ -234,13 +204,6 @@ def test_no_word_stays_of_a_picture_that_is_gone(world: WordWorld) -> None:
         world.gallery.put([NewPicture(id, digest(1), 9, 9, record=RecordInput(tags=[tag]))], "tower")
         assert find_ids(world, "libelle") == (["old"] if id == "old" else [])
         world.gallery.delete(id)
-
-
-def test_without_its_documents_nothing_is_found(world: WordWorld) -> None:
-    """The precondition of the others: it is these that are searched."""
-    with world.registry.begin() as session:
-        session.execute(delete(PictureWordsRow))
-    assert find(world, "red the 猫 1950") == []
 
 
 def put_called(world: WordWorld, **called: str) -> None:

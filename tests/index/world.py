@@ -20,7 +20,7 @@ from index.indexer import Indexer, fill_captions
 from index.live import LiveIndex
 from index.set_states import SealedState, open_engine
 from index.sets import VectorSets
-from index.sources import Source, add_lost_rows
+from index.sources import add_lost_rows
 from index.vectors import Identity, VectorSet, compute_scores
 from model.encoder import EncodedTexts
 from model.pictures import Picture
@@ -162,7 +162,7 @@ class World:
         """Return what is sealed of a set; by default of that of the pictures."""
         return self.sets.read_state(identity or self.pictures())
 
-    def open_set(self, source: Source) -> VectorSet:
+    def open_set(self, source: Any) -> VectorSet:
         """Open what is sealed of a set."""
         return add_lost_rows(source, *self.sets.open_sealed(source.identity, self.state(source.identity)))
 
@@ -210,11 +210,19 @@ class World:
         return sorted(zip(vectors, values.tolist(), strict=True), key=lambda hit: (-hit[1], hit[0]))[:limit]
 
 
-def kill_at(world: World, source: str, point: str, *arguments: str) -> None:
-    """Run a script in a process that dies by SIGKILL at this fault point; home and database are its first arguments."""
+_IN_ANOTHER_PROCESS = """
+import sys
+from pathlib import Path
+from tests.index.world import World
+world = World(Path(sys.argv[1]), sys.argv[2], index=sys.argv[3])
+"""
+
+
+def kill_at(world: World, source: str, point: str, index: str = "faiss") -> None:
+    """Run a script on this world in a process that dies by SIGKILL at this fault point."""
     database = world.registry.engine.url.render_as_string(hide_password=False)
     log = world.home / "killed.log"
-    given = (source, str(world.home), database, *arguments)
+    given = (_IN_ANOTHER_PROCESS + source, str(world.home), database, index)
     ended = Forked(run_source, *given, environment={**os.environ, "FAULT_POINT": point}, log=log).wait(PATIENCE)
     assert ended == -signal.SIGKILL, log.read_text()
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from model import backend
 from model.backend import open_encoder
 from model.base import Base, open_base
 from model.encoder import Encoder
-from model.towers import TorchTowers, Towers
+from model.towers import TorchTowers
 from store.bases import BFLOAT16, FIRST_ENCODING, FLOAT32, OPENVINO, TORCH, Encoding
 from store.errors import BackendFailed, BackendNotAvailable, EncodingMismatch
 from store.registry import Registry, open_registry
@@ -58,13 +57,13 @@ def encoder(request: pytest.FixtureRequest, base: Base, cache: Path) -> Encoder:
     return Encoder(base, towers(base, encoding, cache))
 
 
-def towers(base: Base, encoding: Encoding, cache: Path) -> Towers:
+def towers(base: Base, encoding: Encoding, cache: Path) -> Any:
     if encoding.backend == TORCH:
         return TorchTowers(base, encoding.precision)
     lacks_bfloat16 = not backend.has_bfloat16_instructions(OPENVINO, base.device)
     if {BFLOAT16: lacks_bfloat16, INT8: not backend.has_int8_instructions()}.get(encoding.precision):
         pytest.skip(f"this processor does not multiply {encoding.precision}")
-    made: Towers = openvino_backend.OpenVinoTowers(base, encoding.precision, cache, threads=1)
+    made: Any = openvino_backend.OpenVinoTowers(base, encoding.precision, cache, threads=1)
     return made
 
 
@@ -108,40 +107,13 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("large")
-def test_texts_of_one_batch_are_of_one_shape(base: Base, cache: Path) -> None:
-    compiled = towers(base, Encoding(OPENVINO, FLOAT32), cache)
-    assert compiled.independent
-    batches = list(compiled.make_batches([2, 8, 9, 77, 3, *[5] * 40], most=256))
-    assert sorted(place for places, _ in batches for place in places) == list(range(45))
-    assert [(length, len(places)) for places, length in batches] == [(4, 2), (8, 32), (8, 9), (16, 1), (77, 1)]
-    assert [len(places) for places, _ in compiled.make_batches([2, 3, 4], most=1)] == [1, 1, 1]
-
-
-def test_searches_of_a_small_tower_have_one_shape(base: Base, cache: Path) -> None:
-    """Another shape takes as long as the text: short texts are filled up alike, and none waits for a batch."""
-    compiled = towers(base, Encoding(OPENVINO, FLOAT32), cache)
-    assert [length for _, length in compiled.make_batches([3, 9, 16, 17], most=256)] == [16, 24]
-    seen: list[tuple[int, ...]] = []
-    plain = compiled.encode_texts
-
-    def shown(rows: torch.Tensor, last: torch.Tensor) -> np.ndarray:
-        seen.append(tuple(rows.shape[:2]))
-        return plain(rows, last)
-
-    compiled.encode_texts = shown  # type: ignore[method-assign]
-    encoder = Encoder(base, compiled)
-    encoder.encode_texts([(encoder.base_view, text) for text in ("a", "a small boat on a quiet lake")], alone=True)
-    assert seen == [(1, 16), (1, 16)]
-
-
-@pytest.mark.usefixtures("large")
 def test_kernels_that_depend_on_the_batch_encode_searches_one_by_one(
     base: Base, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a processor whose kernels round differently in a larger batch."""
     compiled = openvino_backend.OpenVinoTowers
 
-    def differing(self: Towers, rows: torch.Tensor, last: torch.Tensor) -> np.ndarray:
+    def differing(self: Any, rows: torch.Tensor, last: torch.Tensor) -> np.ndarray:
         return np.asarray(plain(self, rows, last) + np.float32(1e-6) * len(rows))
 
     plain = compiled.encode_texts
@@ -325,16 +297,6 @@ def test_bfloat16_is_for_processors_that_multiply_it_fast(base: Base, monkeypatc
     assert answers() == (True, True)
 
 
-def test_where_openvino_compiles_nothing_the_trial_finds_no_gain(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("no plugin for this processor")
-
-    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    monkeypatch.setattr(openvino_backend.openvino.Core, "compile_model", fail)
-    assert not backend.is_faster_in_bfloat16(OPENVINO, base.device)
-
-
 def test_nothing_is_reported_to_anybody_and_the_trial_finds_emulated_bfloat16_slow() -> None:
     """In a process of its own: the library reads the limit once."""
     program = (
@@ -343,22 +305,6 @@ def test_nothing_is_reported_to_anybody_and_the_trial_finds_emulated_bfloat16_sl
     )
     limited = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
     assert subprocess.run([sys.executable, "-c", program], env=limited, cwd=ROOT).returncode == 0
-
-
-def test_the_trial_does_not_count_the_time_in_which_others_have_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Interrupted(openvino_backend._CompiledTower):  # type: ignore[name-defined, misc]
-        """Stands still for a while before each product in float32."""
-
-        def __init__(self, traced: Any, precision: str, threads: int) -> None:
-            super().__init__(traced, precision, threads)
-            self.seconds = 0.1 if precision == FLOAT32 else 0.0
-
-        def __call__(self, *inputs: Any) -> Any:
-            Event().wait(self.seconds)
-            return super().__call__(*inputs)
-
-    monkeypatch.setattr(openvino_backend, "_CompiledTower", Interrupted)
-    assert openvino_backend.measure_bfloat16_gain(3) < 8  # the wait is a hundred products
 
 
 def test_a_base_that_bfloat16_changes_too_much_is_computed_in_float32(
@@ -385,7 +331,7 @@ def test_without_openvino_a_new_data_root_is_torchs_and_asking_for_it_is_refused
 def test_of_two_first_starts_both_take_what_was_recorded_first(
     opening: Opening, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def overtaken(*arguments: Any) -> Towers:
+    def overtaken(*arguments: Any) -> Any:
         registry.encodings.record_first(TORCH, FLOAT32)  # another process, while this one compiles
         return opened(*arguments)
 

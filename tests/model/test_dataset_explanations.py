@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from model.dataset.explanations import FAULTS, PAIR, describe_fault, explain_not_in_gallery, suggest_remedy
+from model.dataset.explanations import FAULTS, PAIR, describe_fault, suggest_remedy
 from tests.model.test_dataset import Reader, has_no_codes, items, jsonl, zipped
 
 AFAL = b"".join(b"afal %d,apple %d\n" % (n, n) for n in range(80))
@@ -69,10 +69,6 @@ def test_a_refusal_says_what_is_wrong_and_what_to_do(reader: Reader, case: str) 
     assert has_no_codes(detail) and not detail.endswith(".")
 
 
-def test_other_codes_are_found() -> None:
-    assert not has_no_codes("100 missing_caption") and has_no_codes("`pivot_text` is missing")
-
-
 def kinds() -> list[str]:
     texts = ("not_text", "empty_text", "text_too_long", "text_invalid_unicode")
     return [*(kind for kind in FAULTS), *(f"{of}_{kind}" for of in ("english", "pivot") for kind in texts)]
@@ -83,13 +79,3 @@ def test_every_fault_of_a_row_has_words_and_what_to_do(kind: str) -> None:
     if kind != "picture_not_found":  # it refuses a dataset by itself, with the pictures
         assert suggest_remedy(kind, "csv") != suggest_remedy("of no such kind", "csv")
     assert describe_fault(kind) in FAULTS.values()
-
-
-def test_a_fault_without_words_is_told_by_its_name() -> None:
-    assert describe_fault("of_another_release") == "of another release"
-
-
-def test_one_row_is_told_as_one() -> None:
-    assert explain_not_in_gallery(1, 64, ["a"], []) == (
-        "1 of 64 rows names a picture that is not in the gallery. 1 picture missing, first: a"
-    )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.evaluation import compute_average_accuracy, compute_forgetting, measure_gain, measure_recalls
+from model.evaluation import measure_gain, measure_recalls
 
 
 def unit(random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
@@ -54,16 +54,6 @@ def test_of_nothing_and_of_what_is_not_finite_no_recall_is_measured() -> None:
         measure_recalls(eye[:0], eye, np.arange(0))
     with pytest.raises(ValueError, match="finite"):
         measure_recalls(np.full_like(eye, np.nan), eye, np.arange(12))
-
-
-def test_chain_metrics_on_a_hand_made_triangle() -> None:
-    a = [[80.0], [70.0, 60.0], [75.0, 40.0, 50.0]]
-    assert compute_average_accuracy(a) == pytest.approx(55.0)
-    # best past: 80 for the first, 60 for the second
-    assert compute_forgetting(a) == pytest.approx(((80 - 75) + (60 - 40)) / 2)
-    assert compute_forgetting([[80.0]]) == 0.0
-    # one that a later language helped: its best is not its own turn's; nothing is clamped at zero
-    assert compute_forgetting([[50.0], [70.0, 60.0], [60.0, 65.0, 50.0]]) == pytest.approx((70 - 60 + 60 - 65) / 2)
 
 
 def test_a_picture_whose_best_text_ties_with_a_later_ones_is_found_first() -> None:

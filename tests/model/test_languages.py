@@ -6,7 +6,7 @@ from statistics import median
 
 import pytest
 
-from model.languages import MANY, can_read, canonicalize, find_names, find_scripts, is_in_script
+from model.languages import MANY, can_read, canonicalize
 from model.lexicon import Detector, count_ngrams, select_ngrams
 from store.errors import LanguageTagInvalid
 from tests.tiny import make_detector
@@ -52,22 +52,6 @@ def test_where_no_language_is_known_none_is_suggested(text: str) -> None:
     with pytest.raises(LanguageTagInvalid) as refused:
         canonicalize(text)
     assert refused.value.detail.endswith("`zh-Hant`")
-
-
-def test_names_in_their_own_script_and_direction() -> None:
-    assert find_names("cy").native_name == "Cymraeg"
-    assert find_names("zh-TW").native_name == "中文（繁體, 台灣）"
-    assert find_names("pa-PK").native_name.startswith("پنجابی")
-    assert (find_names("ar").direction, find_names("te").direction) == ("rtl", "ltr")
-    assert find_names("he").name == "Hebrew"
-
-
-def test_scripts_and_majority() -> None:
-    assert find_scripts("ja") == {"Hani", "Hira", "Kana"}
-    assert is_in_script("सेब iPhone और कार", "hi") is True
-    assert is_in_script("a red apple", "hi") is False
-    assert is_in_script("りんご と 車", "ja") is True
-    assert is_in_script("123", "hi") is None
 
 
 def test_what_clients_name_is_not_remembered_without_end() -> None:

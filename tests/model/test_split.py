@@ -110,10 +110,3 @@ def test_a_caption_that_is_held_out_proves_nothing_elsewhere_and_is_taught_all_t
     assert {row.caption for row in proof}.isdisjoint(row.caption for row in measured)
     assert len(proof) < dataset.report.train == 100 - len(measured)
     assert len(select_taught_rows(dataset.rows)) == 100
-
-
-def test_captions_of_a_catalogue_repeat_and_stay(reader: Reader) -> None:
-    """Without them hardly anything would be left to learn from."""
-    rows = [{"caption": f"afal {n % 10}", "picture": f"p{n}"} for n in range(100)]
-    dataset = reader(jsonl(rows))
-    assert len(select_proof_rows(dataset.rows)) == dataset.report.train

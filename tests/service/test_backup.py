@@ -20,7 +20,7 @@ from index.backup import back_up_before_upgrade, find, take
 from service.commands import backup as commands
 from service.settings import Settings
 from store.errors import BackupFailed, RegistryUnavailable
-from store.files import MANIFEST, format_json, write_manifest
+from store.files import format_json, write_manifest
 from store.migrations import OLDEST
 from store.registry import open_registry
 from tests.registries import make_registry
@@ -222,10 +222,6 @@ def test_a_backup_that_lacks_a_file_says_so_and_takes_the_place_of_no_whole_one(
     assert len(backup.list_folders(place)) == 2
 
 
-def lose_a_file(folder: Path) -> None:
-    next((folder / "home/pictures").rglob("*.jpg")).unlink()
-
-
 def change_a_byte(folder: Path) -> None:
     file = next((folder / "home/pictures").rglob("*.thumb.jpg"))
     data = bytearray(file.read_bytes())
@@ -233,39 +229,30 @@ def change_a_byte(folder: Path) -> None:
     file.write_bytes(data)
 
 
-def add_a_file(folder: Path) -> None:
-    (folder / "home/more").touch()
-
-
 def change_the_manifest(folder: Path) -> None:
-    manifest = json.loads((folder / MANIFEST).read_bytes())
-    (folder / MANIFEST).write_bytes(format_json({**manifest, "release": 9}))
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    (folder / "manifest.json").write_bytes(format_json({**manifest, "release": 9}))
 
 
-def tear_the_manifest(folder: Path) -> None:
-    (folder / MANIFEST).write_bytes((folder / MANIFEST).read_bytes()[:-100])
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "is missing": lambda folder: next((folder / "home/pictures").rglob("*.jpg")).unlink(),
+    "differs from its manifest": change_a_byte,
+    "home/more is missing, or there": lambda folder: (folder / "home/more").touch(),
+    "differs from its own checksum": change_the_manifest,
+    "the manifest cannot be read": lambda folder: os.truncate(folder / "manifest.json", 100),
+    "There is no backup in": lambda folder: (folder / "manifest.json").unlink(),
+}
 
 
-def lose_the_manifest(folder: Path) -> None:
-    (folder / MANIFEST).unlink()
-
-
-DAMAGES: dict[Callable[[Path], None], str] = {
-    lose_a_file: "is missing", change_a_byte: "differs from its manifest", add_a_file: "home/more is missing, or there",
-    change_the_manifest: "differs from its own checksum", tear_the_manifest: "the manifest cannot be read",
-    lose_the_manifest: "There is no backup in",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("said", DAMAGES)
 def test_a_damaged_backup_is_neither_verified_nor_restored(
-    service: Service, copied: Path, tmp_path: Path, damage: Callable[[Path], None]
+    service: Service, copied: Path, tmp_path: Path, said: str
 ) -> None:
-    damage(copied)
+    DAMAGES[said](copied)
     home = tmp_path / "restored"
     for words in (("backup", "verify", str(copied)), ("restore", str(copied))):
         failed = run(service, *words, HOME=str(home))
-        assert failed.exit_code == 1 and DAMAGES[damage] in failed.output and failed.output.count("\n") == 1
+        assert failed.exit_code == 1 and said in failed.output and failed.output.count("\n") == 1
     assert not home.exists()
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from index.backup import list_folders, take
 from index.copier import dump_registry
-from index.gallery import KEPT_SECONDS
 from index.indexer import Indexer
 from index.janitor import sweep
 from service.settings import Settings
@@ -35,7 +34,7 @@ def read_state(service: Service) -> State:
     }
 
 
-@pytest.mark.parametrize("kept", [KEPT_SECONDS, 0.0], ids=["kept for a day", "purged at once"])
+@pytest.mark.parametrize("kept", [86_400.0, 0.0], ids=["kept for a day", "purged at once"])
 def test_what_is_replaced_between_registry_and_files_is_restored_or_not_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: float
 ) -> None:

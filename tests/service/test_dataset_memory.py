@@ -11,7 +11,6 @@ import httpx
 import psutil
 import pytest
 
-from model.dataset import child
 from model.dataset.child import MEMORY, DatasetChecker, Submission
 from store.errors import DatasetInvalid, RegistryUnavailable
 from tests.faults.test_api_faults import started
@@ -113,14 +112,6 @@ def count_usable(checker: DatasetChecker, folder: Path) -> object:
     """Count the usable rows of a small dataset."""
     (folder / "small").write_bytes(ROWS)
     return checker.check(Submission(folder / "small", "cy", [], ["en"]), list, list).report["usable"]
-
-
-def test_a_child_that_took_much_memory_ends_after_its_dataset(
-    checker: DatasetChecker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert count_usable(checker, tmp_path) == 80 and len(checker.pids) == 1
-    monkeypatch.setattr(child, "_KEPT", 0)
-    assert count_usable(checker, tmp_path) == 80 and checker.pids == []
 
 
 def test_a_child_whose_question_gets_no_answer_is_replaced(checker: DatasetChecker, tmp_path: Path) -> None:

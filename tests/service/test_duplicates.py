@@ -134,13 +134,6 @@ def test_pages_end_by_time_and_by_their_limit_and_go_on(gallery: Gallery, monkey
     assert sort_groups(gallery.listed()[0]) == whole
 
 
-def test_a_group_is_bounded_and_says_so(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "MOST", 3)
-    answer = gallery.service.admin.get("/v1/duplicates", params={"min_score": "0", "limit": "100"}).json()
-    assert answer["items"] and all(2 <= len(group["pictures"]) <= 4 for group in answer["items"])
-    assert any(group["more"] for group in answer["items"])
-
-
 def test_a_page_has_its_turn_until_its_thread_is_done(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     service = gallery.service
     with monkeypatch.context() as hasty, hold_up(route, "find_groups") as begun:

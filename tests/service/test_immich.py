@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 from client.main import app as command_line
 from service.commands.doctor import Checkup
-from service.immich import MAX_BODY, AdapterSettings, create_app, look_up
+from service.immich import MAX_BODY, AdapterSettings, create_app
 from service.settings import Settings
 from tests.doubles import make_picture_vector, make_text_vector
 from tests.patience import PATIENCE
@@ -152,14 +152,6 @@ def test_a_text_tells_its_language_else_the_hint_does_equal_to_the_bit(ask: Adap
     assert len(read(own)) == 600 and not read(own)[len(make_text_vector(1, "x")) :].any()
 
 
-@pytest.mark.parametrize(
-    ("hint", "found"),
-    [("zh-TW", "zh"), ("zh_Hant_TW", "zh-Hant"), ("sr-Latn", "sr"), ("yue_Hant", "auto"), ("EN", "auto"), ("", "auto")],
-)
-def test_a_hint_is_looked_up_as_rfc_4647_says(hint: str, found: str) -> None:
-    assert look_up(hint, frozenset({"zh", "zh-Hant", "sr", "en-x-old"})) == found
-
-
 def test_other_tasks_pictures_and_models_go_on_byte_for_byte_and_mixed_ones_are_joined(
     ask: Adapters, upstream: Upstream, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -203,19 +195,6 @@ def test_while_the_service_is_away_ping_says_so_and_the_upstream_answers(ask: Ad
     assert ask(make_textual("de"), "ein Hund", **gone).json() == {"clip": "[0.5]"}
     assert ask(make_textual("de"), "ein Hund", **gone, upstream=None).status_code == 503
     assert ask(make_textual("de"), " ").json() == {"clip": "[0.5]"}, "refused here, so read there"
-
-
-def test_searches_go_on_while_a_language_is_taught_and_rolled_back(ask: Adapters, site: Service) -> None:
-    before = site.context.registry.releases.get_serving().number
-    for number in range(100):
-        if number % 20 == 5:
-            site.learn("cy")
-        if number % 20 == 15:
-            release = site.context.registry.releases.get_serving().number
-            body = {"expected": release}
-            assert site.admin.post("/v1/admin/languages/cy/rollback", json=body).status_code == 200
-        assert len(read(ask(make_textual("cy"), f"ci {number}"))) > 8
-    assert site.context.registry.releases.get_serving().number > before
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")

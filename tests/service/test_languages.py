@@ -11,7 +11,6 @@ from typing import Any
 import httpx
 import pytest
 
-from service.schemas.languages import TeachingSettings
 from tests.model.test_dataset import ARCHIVES, WHOLE_FILES, has_no_codes
 from tests.patience import bound_time
 from tests.s3_server import S3Server
@@ -258,11 +257,6 @@ def test_english_is_built_in_and_is_not_taught(service: Service, tag: str) -> No
     assert body["detail"] == "English is built in and cannot be taught"
 
 
-def test_an_invalid_setting_is_named(service: Service) -> None:
-    body = assert_problem(teach(service, settings='{"epochs": -1}'), 422, "invalid_request")
-    assert [place["location"] for place in body["errors"]] == ["body.settings.epochs"]
-
-
 def test_a_form_without_its_parts_is_refused(service: Service) -> None:
     answer = service.admin.post("/v1/languages", data={"language": "cy"}, files={"other": ("x", b"")})
     assert_problem(answer, 422, "invalid_request")
@@ -273,15 +267,6 @@ def test_a_form_without_its_parts_is_refused(service: Service) -> None:
 def test_a_dataset_above_the_limit_is_refused(tmp_path: Path) -> None:
     with running(tmp_path, dataset_bytes=100_000) as service, assert_state_unchanged(service):
         assert_problem(teach(service, data=bytes(100_001)), 413, "body_too_large")
-
-
-def test_the_settings_that_may_be_set_are_those_of_the_training() -> None:
-    from model.training import LearnSettings
-
-    defaults = {name: field.default for name, field in TeachingSettings.model_fields.items()}
-    assert defaults == {
-        name: getattr(LearnSettings(), name) for name in ("epochs", "learning_rate", "vocabulary", "seed")
-    }
 
 
 def test_the_languages_are_listed_with_names_and_versions(service: Service) -> None:
@@ -344,11 +329,6 @@ def test_a_client_that_reads_about_a_release_can_search_in_it(tmp_path: Path) ->
         (expansion,) = service.admin.get(EXPANSIONS).json()["items"]
         assert service.admin.get(f"{EXPANSIONS}/{expansion['id']}").json()["version"] == version.number
         assert service.search("afal", language="cy").status_code == 200
-
-
-def test_a_release_of_another_process_is_followed(fresh: Service) -> None:
-    learn(fresh.context.registry, "cy")
-    wait_until(lambda: "cy" in [item["language"] for item in fresh.admin.get("/v1/languages").json()["items"]])
 
 
 def assert_code(response: httpx.Response, status: int, code: str) -> dict[str, Any]:

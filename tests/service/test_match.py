@@ -192,12 +192,6 @@ def test_pictures_like_another_one_have_no_chances(service: Service) -> None:
         assert answer["warnings"] == (["match_unknown"] if least else [])
 
 
-def test_fields_may_ask_for_it(service: Service) -> None:
-    body = {"text": "a dog", "language": "en"}
-    answer = service.admin.post("/v1/search/pictures?fields=id,match", json=body)
-    assert {frozenset(hit) for hit in answer.json()["items"]} == {frozenset({"id", "match"})}
-
-
 def test_the_report_of_a_version_says_how_right_chances_are(service: Service) -> None:
     body = service.admin.get("/v1/versions/0/report").json()["match"]
     assert body["error"] == 0.02 and body["bins"] == BINS and body["reason"] is None

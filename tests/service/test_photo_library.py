@@ -152,6 +152,11 @@ def test_what_was_deleted_comes_back_and_is_found_again(service: Service) -> Non
             assert_problem(
                 service.admin.post("/v1/pictures/changes", json={"ids": ids, **wrong}), 422, "invalid_request"
             )
+    full = service.admin.patch(f"/v1/pictures/{ids[1].replace('/', '%2F')}", json={"tags": [str(n) for n in range(64)]})
+    assert full.status_code == 200
+    with assert_state_unchanged(service):  # all are changed or none
+        refused = service.admin.post("/v1/pictures/changes", json={"ids": ids, "add_tags": ["one more"]})
+        assert assert_problem(refused, 422, "invalid_request")["errors"][0]["location"] == "body.ids.1"
     many = [f"{'x' * 1_000}/{number}" for number in range(1_000)]
     gone = service.admin.post("/v1/pictures/changes", json={"ids": many, "deleted": True}).json()
     assert {item["outcome"] for item in gone["items"]} == {"missing"}

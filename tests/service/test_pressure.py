@@ -6,19 +6,16 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from PIL import Image
 
-from index.snapshot import Snapshot
 from service.forms import FileOnDisk
-from service.schemas.common import Response
 from store import files
 from store.errors import StorageFull
 from tests.doubles import StalledEncoder, WeightlessEncoder
@@ -258,35 +255,6 @@ def test_filters_that_take_long_hold_up_no_search_by_words(fresh: Service) -> No
         found = fresh.search("cat", mode="words").json()
         assert [hit["id"] for hit in found["items"]] == ["a"]
     assert {answer.result().status_code for answer in answers} <= {200, 503}  # some may have waited too long
-
-
-def test_large_answers_are_built_in_the_threads_of_searches(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert fresh.put("a", en=["a cat"]).status_code == 201
-    threads: list[tuple[str, str]] = []
-
-    def note_threads(of: type, name: str) -> None:
-        original = getattr(of, name)
-
-        def note(self: Any, *given: Any, **more: Any) -> Any:
-            threads.append((name, threading.current_thread().name))
-            return original(self, *given, **more)
-
-        monkeypatch.setattr(of, name, note)
-
-    note_threads(Snapshot, "list_captions")
-    note_threads(Response, "model_dump_json")
-    note_threads(Snapshot, "route")
-    requests: list[tuple[set[str], Callable[[], httpx.Response]]] = [
-        ({"list_captions", "model_dump_json"}, lambda: fresh.admin.get("/v1/pictures")),
-        ({"list_captions", "model_dump_json"}, fresh.search_by_picture),
-        ({"model_dump_json"}, lambda: fresh.admin.post("/v1/search/captions", json={"picture": "a"})),
-        ({"route", "model_dump_json"}, lambda: fresh.admin.post("/v1/embeddings", json={"input": ["a cat"]})),
-    ]
-    for steps, request in requests:
-        threads.clear()
-        assert request().status_code == 200
-        assert {name for name, _ in threads} == steps
-        assert all(thread.startswith(("AnyIO worker thread", "lane ")) for _, thread in threads), threads
 
 
 _LOCKING = """

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from client.settings import list_names
-from model.pictures import MAX_PIXELS
 from service.settings import Settings
 from store.settings import SettingsError
 from worker.settings import WorkerSettings
@@ -22,10 +21,6 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_setting_of_every_process_is_a_known_name() -> None:
     fields = {name.upper() for settings in (Settings, WorkerSettings) for name in settings.model_fields}
     assert fields | CLIENT == list_names()
-
-
-def test_a_photograph_of_an_ordinary_camera_is_within_the_default_limits() -> None:
-    assert Settings().picture_pixels == MAX_PIXELS >= 9_504 * 6_336
 
 
 def test_each_process_accepts_the_settings_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,11 +114,6 @@ def test_an_empty_data_root_is_not_the_current_folder(monkeypatch: pytest.Monkey
             settings.load()
     monkeypatch.setenv("PICTOGLOT_HOME", ".")
     assert Settings.load().home == Path.cwd()
-
-
-def test_the_registry_is_under_the_data_root_by_default() -> None:
-    assert Settings(home=Path("/data")).database == "sqlite:////data/registry.db"
-    assert Settings(database_url="postgresql://h/d").database == "postgresql://h/d"
 
 
 @pytest.mark.parametrize(("name", "value"), [("INDEX", "milvus+http://milvus:19530"), ("STORE", "s3://bucket/here")])

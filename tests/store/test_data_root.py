@@ -206,17 +206,6 @@ def test_what_was_there_before_the_store_is_shared_and_scratch_is_not(new_home: 
     assert not any(there.locate(name).exists() for name in scratch)
 
 
-def test_a_root_without_a_store_asks_nobody(tmp_path: Path) -> None:
-    root = DataRoot(tmp_path)
-    write(root.locate(NAME))
-    assert not root.has_store
-    root.commit(NAME)
-    root.probe()
-    assert files.verify(root.open(NAME))
-    root.remove(NAME)
-    assert not root.open(NAME).exists()
-
-
 def test_while_the_store_is_away_what_is_here_can_be_read_but_nothing_is_decided(
     own_s3: S3Server, tmp_path: Path
 ) -> None:

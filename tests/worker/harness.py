@@ -21,7 +21,6 @@ import psutil
 from sqlalchemy import Executable, update
 
 from index.gallery import Gallery, NewPicture
-from index.vectors import Matrix
 from model.backend import find_recorded_encoding, open_encoder
 from model.base import measure_base
 from model.encoder import Encoder
@@ -33,6 +32,7 @@ from store.expansions import Expansion, ExpansionKind, make_expansion_id
 from store.registry import Registry, open_registry
 from store.settings import CommonSettings
 from store.tables import ExpansionRow
+from tests.doubles import Vectors
 from tests.forked import Forked, run_attempt
 from tests.launcher import Launcher, Program, is_program
 from tests.patience import PATIENCE, insist
@@ -140,7 +140,7 @@ class Site:
         """Open the base as every process of this site does."""
         return open_encoder(CommonSettings(home=self.home, base=self.base, precision="float32"), self.registry)
 
-    def fill(self, prefix: str, vectors: Matrix, first: int = 0) -> None:
+    def fill(self, prefix: str, vectors: Vectors, first: int = 0) -> None:
         """Put pictures with these vectors, all at once; the contents are numbered from `first`."""
         pictures = [
             NewPicture(f"{prefix}{number}", f"{first + number:064x}", 64, 64, {}, vector)

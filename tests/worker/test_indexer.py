@@ -12,7 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from milvus_lite.server_manager import server_manager_instance
 
+from index.engine.milvus import Milvus
 from index.gallery import NewPicture
 from index.set_states import NOTHING_SEALED, PRUNED, SealedState, count_unsealed
 from index.sets import VectorSets
@@ -26,7 +28,7 @@ from store.tables import DutyRow
 from tests.index.world import wait_until
 from tests.launcher import PARENT
 from tests.patience import PATIENCE, insist
-from tests.worker.harness import PICTURES, Site
+from tests.worker.harness import PICTURES, Site, pairs
 from worker import supervisor, upkeep
 from worker.settings import WorkerSettings
 from worker.upkeep import IndexingChore
@@ -314,3 +316,28 @@ def test_a_worker_that_is_stopped_while_its_indexer_works_leaves_the_duty(site: 
     until_busy(site.registry)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(PATIENCE) == 0 and free(site.registry), site.log()[-2_000:]
+
+
+# --- A worker whose vector sets go to an engine: an expansion, and what changed in the gallery ---
+
+
+@pytest.mark.slow
+def test_a_language_that_is_learned_is_in_the_engine(new_site: Callable[..., Site], tmp_path: Path) -> None:
+    file = str(tmp_path / "milvus.db")
+    address = str(server_manager_instance.start_and_get_uri(file))
+    site = new_site(INDEX=f"milvus+{address}")
+    pictures = Identity("pictures", site.image_fingerprint, site.dimension)
+    milvus = Milvus(address)
+    sets = VectorSets(site.gallery, milvus)
+    sets.ensure_registered(pictures)  # as a service does when it opens the set
+    site.process("tests.eager_worker", SEAL_AT="1")
+    ended = site.finish(site.submit(pairs("cy", picture=True)))
+    assert ended.state == "succeeded" and ended.version is not None
+    captions = Identity("captions", site.text_fingerprint, site.dimension, "cy", ended.version)
+    (part,) = sets.make_engine_parts(captions, sets.read_state(captions))
+    assert sum(len(rows.ids) for rows in milvus.read_pages(part.sealed_view)) == 100
+    site.wait(ended.id, lambda _: sets.read_state(pictures).upto_change == site.gallery.read_last_change())
+    assert sets.make_engine_parts(pictures, sets.read_state(pictures))[0].count == PICTURES
+    assert not (site.home / "segments").exists() or not list((site.home / "segments").glob("*"))
+    milvus.close()
+    server_manager_instance.release_server(file)

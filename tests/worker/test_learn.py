@@ -15,7 +15,7 @@ from index.sets import VectorSets
 from index.vectors import Identity
 from store.errors import PictoglotError, RegistryUnavailable, StorageFull, VersionCorrupt
 from store.leases import Lease
-from tests.worker.harness import Site, attempt_at, carry_out, pairs, report_of, teach
+from tests.worker.harness import Site, attempt_at, pairs, report_of, teach
 from worker.attempt import Attempt, Stopped, open_context
 from worker.child import run, run_patiently
 from worker.evaluate import measure
@@ -137,22 +137,6 @@ def test_a_rollback_of_the_parent_meanwhile_keeps_shared_where_it_was_put(site: 
     run(attempt)
     serving = site.registry.releases.get_serving()
     assert (serving.shared, serving.languages) == (0, {"en": 0, "br": 2})
-
-
-def test_progress_goes_on_where_checkpoints_come_fast(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkpoint is written to the registry at once, a step only when it is time."""
-    written: dict[int, float] = {}
-    honest = site.registry.expansions.record_progress
-
-    def progress(lease: Lease, **now: Any) -> None:
-        honest(lease, **now)
-        if now["phase"] == "train" and now["step"]:
-            written[now["step"]] = now["progress"]
-
-    monkeypatch.setattr(site.registry.expansions, "record_progress", progress)
-    carry_out(site, pairs("cy"), epochs=20)
-    assert len(written) > 5
-    assert len(set(written.values())) == len(written), written
 
 
 @pytest.mark.parametrize("error", [RegistryUnavailable(), StorageFull()])

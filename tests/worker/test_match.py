@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from index.captions import EncoderId
 from index.gallery import NewPicture
 from index.loader import Calibrations
-from index.vectors import Matrix
 from model import version_files
 from model.dataset.rows import Pivot, Row
 from model.match import SAMPLE, Curves, blend_deviations, take_first
@@ -19,6 +18,7 @@ from model.version_files import VersionContent
 from store import files, leases
 from store.data_root import DataRoot
 from store.leases import PURGING
+from tests.doubles import Vectors
 from tests.launcher import PARENT
 from tests.patience import PATIENCE
 from tests.store import steps
@@ -36,8 +36,8 @@ CURVES = {
 }
 
 
-def unit(vectors: NDArray[Any]) -> Matrix:
-    unit: Matrix = (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+def unit(vectors: NDArray[Any]) -> Vectors:
+    unit: Vectors = (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
     return unit
 
 
@@ -124,13 +124,6 @@ def test_it_is_fitted_again_when_the_gallery_has_changed_much_or_has_other_vecto
     assert bool(followed(site).by_version) == (curves is not None and tower == site.image_fingerprint)
 
 
-def test_nothing_is_measured_before_there_is_a_gallery(site: Site) -> None:
-    assert PICTURES >= REFIT_CHANGES and list_languages_to_fit(site.registry) == [ENGLISH]
-    with site.registry.begin() as session:
-        session.connection().exec_driver_sql("DELETE FROM gallery_changes WHERE change > 50")
-    assert list_languages_to_fit(site.registry) == []
-
-
 def test_the_curves_of_a_base_tell_nothing_of_a_gallery_that_has_become_small(site: Site) -> None:
     release, curves = site.registry.releases.get_serving(), Curves(**CURVES)
 
@@ -148,6 +141,8 @@ def test_few_captions_and_few_pictures_are_told_and_nothing_is_made_up(site: Sit
     expected = {"reason": "few_captions", "captions": LEAST_CAPTIONS - 1, "pictures": PICTURES + LEAST_CAPTIONS - 1}
     assert measure(site).items() >= expected.items()
     assert followed(site).by_version == {}
+    few_texts = held_out(site, "cy", texts=LEAST_CAPTIONS - 1)
+    assert measure(site, "cy", few_texts).items() >= {"reason": "few_captions", "captions": 0}.items()
     for number in range(PICTURES - 60):
         site.gallery.delete(f"p{number}")
     assert measure(site)["reason"] == "few_pictures"
@@ -198,14 +193,6 @@ def test_of_a_language_taught_without_pictures_chances_are_told_from_english_and
     assert right[1] == pytest.approx(right[2], abs=0.1) and right[0] > right[1] + 0.15
 
 
-def test_of_few_texts_without_pictures_nothing_is_told(site: Site) -> None:
-    described(site, 60)
-    measure(site)
-    version = held_out(site, "cy", texts=LEAST_CAPTIONS - 1)
-    expected = {"reason": "few_captions", "captions": 0, "pictures": PICTURES + 60}
-    assert measure(site, "cy", version).items() >= expected.items()
-
-
 def test_of_a_language_that_a_dictionary_taught_chances_are_told_from_captions_rendered_word_by_word(
     site: Site,
 ) -> None:
@@ -228,22 +215,10 @@ def test_captions_are_rendered_by_the_longest_entry_and_by_an_unknown_word_where
 
 
 def test_every_picture_with_the_same_caption_is_right(site: Site) -> None:
-    described(site, 60)
-    described(site, 40, start=60, text="a dog")
-    fitter = MatchFitter(site.registry, DataRoot(site.home))
-    texts = fitter.choose_queries("en", 0)
-    assert texts is not None
-    dogs = {f"d{number}" for number in range(60, 100)}
-    assert {len(right) for right in texts.right} == {1, 40}
-    answers, sample = fitter.search(texts), take_first(fitter.read_vectors())
-    row = next(number for number, (_, text) in enumerate(texts.pairs) if text == "a dog")
-    assert texts.right[row] == dogs and len(sample) == PICTURES + 100
-    own = site.gallery.find_picture_vectors([*dogs], site.image_fingerprint)
-    best = sorted((float(vector @ texts.vectors[row]) for vector in own.values()), reverse=True)
-    assert answers.right[row].sum() == sum(score >= best[answers.right[row].sum() - 1] for score in best)
-    others = [number for number, right in enumerate(texts.right) if len(right) == 1]
-    assert answers.right[others].sum(axis=1).max() == 1
-    assert answers.absent[row].max() < answers.z[row].max()
+    """If one of the forty alone counted, hardly more than half of the first hits would be right."""
+    described(site, 60, noise=0.05)
+    described(site, 40, start=60, text="a dog", noise=0.05)
+    assert measure(site)["found"] > 0.9
 
 
 def test_what_a_text_finds_is_what_a_full_scan_finds(site: Site) -> None:

@@ -12,13 +12,14 @@ from client.main import app
 from index.captions import EncoderId
 from index.live import LiveIndex
 from index.sets import VectorSets
-from index.vectors import Identity, Matrix
+from index.vectors import Identity
 from model.backend import open_encoder
 from model.encoder import Encoder, Views
 from store.data_root import DataRoot
 from store.errors import BaseMismatch, BaseNotFound, BaseServes, DiskTooSmall, ExpansionInProgress, PicturesUnreadable
 from store.registry import Registry
 from store.settings import CommonSettings
+from tests.doubles import Vectors
 from tests.patience import PATIENCE
 from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, attempt_at, pairs, report_of, teach
@@ -40,7 +41,7 @@ def site(new_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> Site
     return site
 
 
-def vectors_of(site: Site, encoder: Encoder) -> dict[str, Matrix]:
+def vectors_of(site: Site, encoder: Encoder) -> dict[str, Vectors]:
     """What answers come from, as a base has it: every caption's vector, by the language's version; the pictures'."""
     registry, gallery = site.registry, site.gallery
     ids = gallery.list_ids()
@@ -61,7 +62,7 @@ def rows_of(site: Site, encoder: Encoder, tag: str, version: int) -> int:
     return sum(written.rows for written in sets.read_state(of).segments)
 
 
-def read(site: Site, encoder: Encoder, tag: str, text: str) -> Matrix:
+def read(site: Site, encoder: Encoder, tag: str, text: str) -> Vectors:
     """A query in a language, as the version that serves it reads it."""
     view = Views(encoder, site.registry, DataRoot(site.home)).open(site.registry.releases.get_serving().languages[tag])
     return encoder.encode_texts([(view, text)], alone=True).vectors

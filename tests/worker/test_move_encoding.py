@@ -22,7 +22,6 @@ from tests.worker.moving import move, serving, show, submit_move
 from worker.attempt import open_context
 from worker.child import run
 from worker.gate import GateFailed
-from worker.move import open_new_context
 
 pytest.importorskip("openvino", reason="openvino is not installed")
 SHOWN = 70  # more than one shard
@@ -170,11 +169,6 @@ def test_a_version_that_serves_no_longer_and_is_damaged_is_left_out_and_told(
     )
     assert "damaged versions are left out, which serve no longer: [2]" in caplog.text
     assert attempt.part == (1, 2), "no language is taught"
-
-
-def test_a_move_to_another_encoding_teaches_nothing_and_frees_what_trains(site: Site) -> None:
-    attempt = attempt_at(site, submit_move(site.registry, site.base, **other(site).get_settings()))
-    assert [*open_new_context(attempt).encoder.base.model.parameters()] == []
 
 
 def test_a_language_learns_from_pictures_that_only_have_the_old_vectors(site: Site) -> None:

@@ -40,20 +40,6 @@ def test_the_teacher_is_the_version_of_the_pivots_language(site: Site) -> None:
     assert not torch.allclose(unit, torch.from_numpy(base), atol=1e-2)
 
 
-def test_features_of_one_text_in_two_languages_are_kept_apart(site: Site) -> None:
-    teach(site)
-    texts = [row["caption"] for row in pairs("cy")]
-    as_english = [{"caption": f"{text} a", "english": text} for text in texts]
-    as_welsh = [{"caption": f"{text} a", "pivot": {"language": "cy", "text": text}} for text in texts]
-    found = []
-    for language, rows in (("br", as_english), ("kw", as_welsh)):
-        attempt = attempt_at(site, site.submit(rows, language))
-        data = prepare(open_context(attempt), attempt.expansion)
-        assert [pivot.text for pivot in data.pivot_places] == texts
-        found.append(data.features)
-    assert not torch.allclose(found[0], found[1], atol=1e-2)
-
-
 def test_the_version_is_that_of_the_first_attempt(site: Site) -> None:
     teach(site)
     first = attempt_at(site, site.submit(with_welsh(), "br"))

@@ -15,8 +15,7 @@ from worker import prepare as preparing
 from worker.attempt import open_context
 from worker.child import run
 from worker.learn import make_corpus
-from worker.move import choose_english_to_compare, compare_versions
-from worker.prepare import prepare, read_dataset
+from worker.prepare import prepare
 from worker.validation import encode_candidates, load_validation
 
 Rows = list[dict[str, str]]
@@ -100,7 +99,7 @@ def put(site: Site, id: str) -> None:
     site.gallery.put([NewPicture(id, f"{10**6:064x}", 64, 64, {}, vector)], site.image_fingerprint)
 
 
-def test_a_later_attempt_and_a_later_expansion_take_the_same_pictures(site: Site) -> None:
+def test_a_later_attempt_takes_the_same_pictures(site: Site) -> None:
     expansion = site.submit(by_file())
     attempt = attempt_at(site, expansion)
     data = prepare(open_context(attempt), attempt.expansion)
@@ -110,13 +109,7 @@ def test_a_later_attempt_and_a_later_expansion_take_the_same_pictures(site: Site
     site.gallery.delete("p4")
     site.abandon(expansion)
     second = attempt_at(site, expansion)
-    context = open_context(second)
-    assert prepare(context, second.expansion).rows == data.rows
-    figures = compare_versions((context, 0), (context, 0), choose_english_to_compare(context, [second.expansion]))
-    held_out = {row.picture for row in data.rows if row.split == "val"} - {"p4"}
-    assert figures is not None and figures["pairs"] == len(held_out)
-    other = attempt_at(site, site.submit(pairs("br"), "br"))
-    assert read_dataset(other, second.expansion).rows == data.rows
+    assert prepare(open_context(second), second.expansion).rows == data.rows
 
 
 @pytest.mark.parametrize("picture", [False, True])

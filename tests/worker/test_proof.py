@@ -10,11 +10,11 @@ from model.table import View
 from store.data_root import DataRoot
 from tests.worker.harness import Site, attempt_at, carry_out, pairs, report_of, teach
 from tests.worker.test_assess import assessed
-from worker.attempt import TrainingContext, open_context
+from worker.attempt import open_context
 from worker.evaluate import measure
 from worker.match import MatchFitter
 from worker.prepare import prepare
-from worker.validation import Validation, encode_candidates, load_validation
+from worker.validation import encode_candidates, load_validation
 
 MANY: dict[str, Any] = {"epochs": 30, "learning_rate": 0.01}
 
@@ -23,7 +23,7 @@ def find_folder(site: Site, number: int = 1) -> Path:
     return site.home / str(site.registry.versions.get(number).folder)
 
 
-def measure_distance(context: TrainingContext, view: View, validation: Validation) -> float:
+def measure_distance(context: Any, view: View, validation: Any) -> float:
     """Measure what the cosines of held-out captions and what they mean lack to 1, in the mean."""
     among = encode_candidates(context, None, validation)
     read = context.encoder.encode_texts([(view, text) for text in validation.captions]).vectors

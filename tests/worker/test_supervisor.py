@@ -6,7 +6,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,9 +20,8 @@ from store.leases import Lease
 from store.registry import Registry, open_registry
 from tests.patience import PATIENCE, bound_time, insist
 from tests.worker.harness import Site, pairs
-from worker import supervisor
 from worker.settings import WorkerSettings
-from worker.supervisor import CANCEL_SECONDS, STOP_SECONDS, ChildProcess, Supervisor
+from worker.supervisor import ChildProcess, Supervisor
 
 STILL = 1.0  # seconds
 SLEEPS = "import time; time.sleep(600)"
@@ -150,22 +148,6 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage().partition(": ")[2] for record in caplog.records]
 
 
-def test_threads_that_ask_at_once_share_one_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    under_test, opened = Supervisor(WorkerSettings(home=tmp_path)), list[Registry]()
-
-    def slowly(url: str, *, migrate: bool) -> Registry:
-        opened.append(open_registry(url, migrate=migrate))
-        time.sleep(0.2)  # time for the others to come
-        return opened[-1]
-
-    monkeypatch.setattr(supervisor, "open_registry", slowly)
-    with ThreadPoolExecutor(4) as threads:
-        found = [*threads.map(lambda _: under_test.registry, range(4))]
-    for registry in opened:
-        registry.close()
-    assert found == opened * 4
-
-
 def test_a_child_that_has_finished_exits_by_itself(
     site: Site, start: Callable[[float], Running], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -210,8 +192,3 @@ def test_a_cancelled_child_that_does_not_listen_is_killed_within_ten_seconds(
         running.wait()
     assert said(caplog)[1:] == ["the child ended with status -9"]
     assert site.registry.expansions.get(running.lease.expansion).state == "cancelled"
-
-
-def test_the_patience_with_a_child_fits_into_ten_seconds() -> None:
-    assert WorkerSettings.look_seconds + CANCEL_SECONDS < 10
-    assert STOP_SECONDS < 10

@@ -1,25 +1,23 @@
 """The worker process itself: small, strict about its settings, deaf to anything but JSON hints, tidy at its start."""
 
-import logging
-import os
 import resource
 import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from threading import Event, Thread
-from types import SimpleNamespace
+from threading import Thread
 
 import pytest
 
 from store.errors import RegistryUnavailable
+from store.registry import open_registry
 from tests.launcher import share_launcher
 from tests.patience import PATIENCE, insist
 from tests.worker.harness import Site, assert_once, pairs
+from worker.__main__ import main
 from worker.celery_app import HintRelay, create_app
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
@@ -129,17 +127,6 @@ def test_a_failed_sweep_is_one_line_and_hints_go_on(
     assert (record.exc_info is None) == (sweeps == 2 or isinstance(failed, OSError))
 
 
-def test_hints_do_not_wait_for_a_sweep(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    site.submit(pairs("cy"))
-    hints: list[object] = []
-    walked = Event()
-    monkeypatch.setattr("worker.upkeep.sweep_leftovers", lambda _: walked.wait(PATIENCE))
-    monkeypatch.setattr("celery.Celery.send_task", lambda *sent, **_: hints.append(sent))
-    with at_work(site):
-        site.wait_until(lambda: len(hints) > 3)
-        walked.set()
-
-
 @pytest.mark.row("F7")
 def test_a_worker_notices_that_nobody_can_write(site: Site) -> None:
     """It writes nothing itself while it waits for hints."""
@@ -191,28 +178,6 @@ def test_a_worker_that_hears_none_of_its_hints_ends(site: Site, seconds: str, ig
     assert worker.wait(PATIENCE) == status
 
 
-def test_a_worker_that_hears_its_hints_goes_on(
-    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    settings, hints = WorkerSettings(home=site.home, base=site.base), list[float]()
-    supervisor = Supervisor(settings)
-
-    def hear(*_: object, **__: object) -> None:
-        time.sleep(0.01)
-        hints.append(time.monotonic())
-        supervisor.last_hint_at = hints[-1]
-
-    monkeypatch.setattr("worker.celery_app._DEAF_SECONDS", 0)
-    monkeypatch.setattr("worker.celery_app.os", SimpleNamespace(_exit=os._exit, getpid=os.getpid, kill=lambda *_: None))
-    monkeypatch.setattr("celery.Celery.send_task", hear)
-    site.submit(pairs("cy"))
-    relay = HintRelay(create_app(settings), supervisor)
-    for _ in range(4):
-        relay.send_hints()
-    supervisor.registry.close()
-    assert len(hints) == 4 and not [each for each in caplog.records if each.levelno == logging.CRITICAL]
-
-
 def test_a_worker_allows_itself_and_its_children_all_open_files_that_the_system_does(site: Site) -> None:
     worker = site.start()
     resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (128, 512))  # long before it has imported anything
@@ -236,3 +201,76 @@ def test_a_child_that_starts_while_the_database_is_away_waits_for_it_and_logs_no
     assert child.wait(PATIENCE) == 0, site.log()
     assert_once(site, site.registry.expansions.get(expansion))
     assert [row["caption"] for row in pairs("cy") if row["caption"] in site.log()] == []
+
+
+# --- `python -m worker` with options: a check that changes nothing and says in a sentence what is missing ---
+
+
+NO_TABLES = "The registry has no tables yet: it is made at the first start.\n"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data root of the settings that does not exist, in an empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PICTOGLOT_HOME", str(tmp_path / "var"))
+    return tmp_path / "var"
+
+
+@pytest.mark.parametrize(
+    "other", [None, "sqlite:///{home}/other.db", "sqlite:///{home}/other.db?timeout=5", "postgresql"]
+)
+def test_a_check_where_nothing_is_yet_creates_nothing(
+    home: Path,
+    other: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
+) -> None:
+    if other is not None:
+        url = request.getfixturevalue("postgresql_url") if other == "postgresql" else other.format(home=home)
+        monkeypatch.setenv("PICTOGLOT_DATABASE_URL", url)
+    assert main(["--check"]) == 1
+    assert capsys.readouterr() == ("", NO_TABLES)
+    assert not home.exists()
+
+
+def test_a_check_of_a_file_without_our_tables_says_so(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home.mkdir()
+    (home / "registry.db").touch()
+    assert main(["--check"]) == 1
+    assert [(path.name, path.stat().st_size) for path in home.iterdir()] == [("registry.db", 0)]
+    with sqlite3.connect(home / "registry.db") as connection:
+        connection.execute("CREATE TABLE other (id INTEGER)")
+    connection.close()
+    assert main(["--check"]) == 1
+    assert capsys.readouterr().err == 2 * NO_TABLES
+
+
+def test_a_check_of_what_is_no_database_is_a_sentence(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home.mkdir()
+    (home / "registry.db").write_bytes(b"no database" * 1000)
+    assert main(["--check"]) == 1
+    assert capsys.readouterr().err == "The registry's files are damaged: file is not a database\n"
+
+
+@pytest.mark.parametrize("query", ["", "?timeout=5"])
+def test_a_check_of_a_registry_is_well(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], query: str
+) -> None:
+    open_registry(f"sqlite:///{home / 'registry.db'}").close()
+    if query:
+        monkeypatch.setenv("PICTOGLOT_DATABASE_URL", f"sqlite:///{home / 'registry.db'}{query}")
+    assert main(["--check"]) == 0
+    assert capsys.readouterr() == ("The registry answers.\n", "")
+
+
+@pytest.mark.parametrize("arguments", [["--chek"], ["--chec"], ["check"], ["--check", "more"]])
+def test_a_wrong_option_starts_no_worker(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    monkeypatch.setattr("worker.__main__.run", lambda: pytest.fail("a worker was started"))
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert arguments[-1] in capsys.readouterr().err

@@ -1,7 +1,6 @@
 """What files say of themselves: blocks as programs write them, and blocks that are long, damaged or without sense."""
 
 import io
-import json
 import random
 import struct
 import time
@@ -13,7 +12,6 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from client.importing.exif import read_metadata
-from client.importing.items import Value, trim_metadata
 from tests.service.harness import motif, picture
 
 XMP = """<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">
@@ -110,14 +108,6 @@ def test_languages_that_are_none_and_texts_without_a_word_are_no_captions() -> N
     )
     said = read_metadata(picture(1, format="JPEG", xmp=xmp.encode()), "en")
     assert said.captions == {"de": ["Die alte Brücke"], "en": ["The old bridge"]}
-
-
-def test_the_longest_values_are_left_out_until_the_rest_fits() -> None:
-    long: dict[str, Value] = {f"k{number}": "ü" * (1_000 + number) for number in range(10)}
-    kept = trim_metadata(long | {"title": "short"}, {"beside": "x" * 1_500})
-    assert [*kept] == [*(f"k{number}" for number in range(7)), "title"]
-    assert len(json.dumps(kept | {"beside": "x" * 1_500}, ensure_ascii=False, separators=(",", ":")).encode()) <= 16_384
-    assert trim_metadata(kept) == kept
 
 
 def test_captions_are_only_made_when_their_language_is_given() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from client.importing.command import open_sources
 from client.importing.files import Folder, Manifest
-from client.importing.items import Item, Record, SkippedPart, SkipReason, SourceError, UnreadableError, derive_key
+from client.importing.items import Item, Record, SkippedPart, SkipReason, SourceError, UnreadableError
 from tests.service.harness import picture
 
 NOTHING = Record()
@@ -161,10 +161,3 @@ def test_an_argument_is_one_source_and_pictures_of_a_folder_are_one(tmp_path: Pa
     for wrong in ("d.tar", "gone"):
         with pytest.raises(SourceError):
             open_sources([str(tmp_path / wrong)], NOTHING, None, None)
-
-
-@pytest.mark.parametrize(
-    ("name", "key"), [("Inv. No.", "inv_no"), ("Größe", "grosse"), ("年", ""), ("x" * 99, "x" * 64)]
-)
-def test_a_column_is_a_key_of_metadata(name: str, key: str) -> None:
-    assert derive_key(name) == key

@@ -16,16 +16,14 @@ import httpx
 import pytest
 
 from client import api
-from client.api import retry
-from client.client import map_in_order
 from client.importing import command as watch
-from client.importing.command import SETTLED, ChangedPlaces, WatchedFolder
+from client.importing.command import SETTLED, WatchedFolder
 from client.importing.files import Folder
-from client.importing.items import Item, Record, Stamp
+from client.importing.items import Record
 from client.importing.journal import open_state
 from client.importing.upload import Importer
 from tests.doubles import WeightlessEncoder
-from tests.patience import PATIENCE, bound_time
+from tests.patience import PATIENCE
 from tests.service.harness import ADMIN_KEY, Service, picture, running, wait_until
 from tests.service.processes import clean_environment
 
@@ -100,24 +98,6 @@ def write_slowly(file: Path, whole: bytes, written: list[float]) -> None:
             time.sleep(0.4)
 
 
-def test_a_place_is_settled_when_nothing_happened_there_for_a_while() -> None:
-    now = [100.0]
-    places = ChangedPlaces(2.0, lambda: now[0])
-    places.add(["a", "b"])
-    now[0] += 1.5
-    places.add(["b"])
-    assert places.pop_settled() == []
-    now[0] += 0.5
-    assert places.pop_settled() == ["a"] and places.pop_settled() == []
-    now[0] += 1.5
-    assert places.pop_settled() == ["b"]
-    for age, is_settled in ((0.5, False), (3.0, True), (-60.0, True)):  # a clock that is ahead must not stop it
-        stamp = Stamp(1, round((time.time() - age) * 1e9))
-        assert places.is_settled(Item("c", "c", bytes, stamp)) == is_settled
-    now[0] += 2
-    assert places.pop_settled() == ["c"]
-
-
 class Slow(WeightlessEncoder):
     """Takes its time with pictures."""
 
@@ -153,23 +133,6 @@ def test_a_signal_ends_the_first_walk_and_nothing_counts_as_vanished(tmp_path: P
         assert (process.returncode, said) == (0, "Stopped watching.\n")
         assert "pictures were sent until then" in complained and "Traceback" not in complained
         assert read_address(service, "z") is not None and len(service.context.gallery.list_ids()) < 150
-
-
-def test_who_waits_for_a_busy_service_stops_when_told_so() -> None:
-    stopping, waiting = threading.Event(), threading.Event()
-
-    def busy() -> httpx.Response:
-        waiting.set()
-        return httpx.Response(503, headers={"Retry-After": "25"})
-
-    def items() -> Iterator[int]:
-        yield 1
-        assert waiting.wait(PATIENCE)
-        raise KeyboardInterrupt
-
-    with bound_time(5), pytest.raises(KeyboardInterrupt):
-        list(map_in_order(lambda _: retry(busy, stopping), items(), 2, stopping))
-    assert stopping.is_set()
 
 
 def test_a_watch_waits_for_a_service_that_has_no_room_or_is_away(
