@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.site import Site
 from tests.browser.test_languages import give_key
@@ -128,3 +128,13 @@ def test_a_version_that_is_not_in_the_shared_table_says_what_would_have_been(pag
     expect(page.locator(".figures .hint", has_text="would have been")).to_have_count(2)
     expect(page.get_by_role("heading", name="What the effect on the other languages would have been")).to_be_visible()
     expect(page.locator(".legend .pair", has_text="what would have been")).to_be_visible()
+
+
+def test_the_report_speaks_the_language_of_the_page(chromium: Browser, site: Site) -> None:
+    with chromium.new_context(base_url=site.url, locale="de-AT", viewport={"width": 390, "height": 800}) as context:
+        page = open_report(context.new_page())
+        expect(page.locator(".verdict")).to_contain_text("änderte sich die Trefferquote um")
+        expect(page.locator("#report span[lang=en]:visible")).to_have_count(0)
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        page.locator(".verdict ~ details summary").click()
+        expect(page.locator(".verdict ~ details [lang=en]")).to_contain_text("Arabic is read")

@@ -89,17 +89,17 @@ export async function found(asked, request, signal) {
   const next = (cursor) => ask("/v1/search/pictures", { ...request(cursor ? { cursor } : {}), signal });
   const answer = await next(null);
   const language = answer.language?.used ?? (["auto", "shared"].includes(asked.language) ? "en" : asked.language);
-  byId("reading").replaceChildren(...reading(answer), ...unknown(answer, asked), ...unsure(answer, asked));
+  byId("reading").replaceChildren(...reading(answer), ...unsure(answer, asked), ...unknown(answer, asked));
   if (answer.release !== learned.release) refresh().catch(() => {}); // a language was added or removed
   if (asked.file || asked.picture) fill(byId("results-title"), answer.items.length ? t("Similar pictures") : null);
   if (answer.items.length) pages(answer, next, language, likelihood(answer));
   else wall.clear(none(asked));
 }
 
-/** A sentence where nothing has a chance, and no words were found either: nonsense looks like anything else. */
-function unsure({ items }, { picture, file }) {
-  const isClear = !items.length || items.some(({ match, words }) => typeof match === "number" || words > 0);
-  return isClear || picture || file ? [] : [make("span", { class: "doubt" }, " · ", t("Whether these show it cannot be told here: they are what comes nearest."))];
+/** A sentence where nothing has a chance, no words were found, and it is not said otherwise: nonsense looks like anything else. */
+function unsure({ items, guessed_words: guessed = [] }, { picture, file }) {
+  const isClear = !items.length || guessed.length || items.some(({ match, words }) => typeof match === "number" || words > 0);
+  return isClear || picture || file ? [] : [make("span", { class: "doubt" }, t("Whether these show it cannot be told here: they are what comes nearest."))];
 }
 
 function none(asked) {

@@ -37,7 +37,7 @@ function entry(release, current, again) {
       {},
       make("p", { class: "what" }, what(release), serving ? make("span", { class: "tag" }, t("serving")) : null),
       make("p", { class: "routes" }, routes(release)),
-      make("p", { class: "fine" }, time(release.created_at), ` · ${release.actor}`, release.reason ? ` · ${release.change?.kind === "promote" ? release.reason : `“${release.reason}”`}` : null, release.pruned.length ? [" · ", t("files pruned: cannot be restored")] : null),
+      make("p", { class: "fine" }, time(release.created_at), ` · ${release.actor}`, release.reason ? [" · ", release.change?.kind === "promote" ? make("span", { lang: "en" }, release.reason) : `“${release.reason}”`] : null, release.pruned.length ? [" · ", t("files pruned: cannot be restored")] : null),
     ),
     serving || release.pruned.length ? null : make("button", { type: "button", class: "quiet", onclick: () => restore(release, current, again), "aria-label": t("Restore release {number}", { number: release.number }) }, t("Restore …")),
   );

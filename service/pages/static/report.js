@@ -1,12 +1,12 @@
 // The report of one version: loads it and lays out figures and plots. Computes no score.
 
 import { ask, faultWords } from "/static/api.js";
-import { bar, byId, decimal, fill, make, percent, sentence, time, whole } from "/static/dom.js";
+import { bar, byId, decimal, fill, make, percent, points, sentence, time, whole } from "/static/dom.js";
 import { learned, named, native, refresh } from "/static/languages.js";
 import { apart, askKey, sorry, waiting, waysOf } from "/static/parts.js";
 import { chainPlot, confusionTable, matchTable, movesTable } from "/static/plots.js";
 import { termsLine } from "/static/terms.js";
-import { t } from "/static/text.js";
+import { locale, t } from "/static/text.js";
 
 const number = Number(location.pathname.split("/")[2]);
 const source = `/v1/versions/${number}/report`;
@@ -42,12 +42,19 @@ function verdict({ version, language, name, state, error, moved, report }) {
   const failed = ["failed", "cancelled"].includes(state);
   const gain = failed ? null : report.gain; // a refusal has the same sentence
   const now = learned.items.find((item) => item.language === language)?.version;
-  const quote = (text) => make("span", { lang: "en" }, sentence(`${text}.`.replace(/[.?]\.$/, (end) => end[0]))); // the server's words
+  const quoted = []; // the server's words, where they are not the reader's
+  const quote = (text) => {
+    const words = make("span", { lang: "en" }, sentence(`${text}.`.replace(/[.?]\.$/, (end) => end[0])));
+    if (locale === "en") return words;
+    quoted.push(words, " ");
+    return null;
+  };
   const words = [
     failed ? t("This version never served.") : now === version ? t("This version is used for {name} now.", { name }) : now == null ? t("{name} is not available now.", { name }) : t("{name} is read by version {now} now.", { name, now }),
     failed && error?.detail ? quote(error.detail) : null,
     report.imported ? quote(report.imported.sentence) : null,
     gain ? quote(gain.sentence) : null,
+    gain && locale !== "en" ? t("On the same held-out captions as version {version}, recall changed by {change} ± {error} points.", { version: gain.version, change: points(gain.mean), error: decimal(100 * gain.error) }) : null,
     gain?.forced ? t("It serves because that was forced.") : null,
     ...[report, ...(report.others ?? [])].map((each) => (each.in_sample ? quote(each.in_sample.sentence) : null)),
     report.joined?.rows ? t("It was taught from {rows, plural, one {# caption} other {# captions}} of {datasets, plural, one {# earlier dataset} other {# earlier datasets}} as well.", report.joined) : null,
@@ -56,7 +63,8 @@ function verdict({ version, language, name, state, error, moved, report }) {
     moved === true ? t("It became the shared table, which reads text in an unknown language.") : null,
     moved === false ? apart(name) : null,
   ];
-  return make("p", { class: "verdict", "data-state": state }, words.filter(Boolean).map((each) => [each, " "]));
+  const said = make("p", { class: "verdict", "data-state": state }, words.filter(Boolean).map((each) => [each, " "]));
+  return [said, quoted.length ? make("details", { class: "fine" }, make("summary", {}, t("Details")), make("p", {}, quoted)) : null];
 }
 
 function figures(answer) {
