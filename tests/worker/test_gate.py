@@ -262,7 +262,7 @@ def version(number: int, language: str, own: float | None = None, **after: float
     return Version(number, parent, language, "e", "f", "", 1, 1, report if number else {}, datetime.now(UTC))
 
 
-def report_moves(own: float | None, learned: float = 0.9, **moves: tuple[float, float]) -> dict[str, Any]:
+def report_on(own: float | None, learned: float = 0.9, **moves: tuple[float, float]) -> dict[str, Any]:
     languages = {tag: {"before": {"R@1": a}, "after": {"R@1": b}, "learned": {}} for tag, (a, b) in moves.items()}
     if "en" in languages:
         languages["en"]["learned"] = {"R@1": learned}
@@ -275,29 +275,29 @@ VERSION_0 = version(0, "en")
 # The chain of a table, the language that is taught now with its report, and what was said of them: languages, AA, F.
 CHAINS: dict[str, tuple[list[Version], str, dict[str, Any], list[str], float, float]] = {
     "the first language averages with English, which may have lost": (
-        [VERSION_0], "de", report_moves(0.5, en=(0.9, 0.7)), ["en", "de"], 0.6, 0.2,
+        [VERSION_0], "de", report_on(0.5, en=(0.9, 0.7)), ["en", "de"], 0.6, 0.2,
     ),
     "of the best past figure of each: English as by version 0, German after French; French has gained": (
         [VERSION_0, version(1, "de", 0.6, en=0.1), version(2, "fr", 0.5, de=0.7, en=0.2)],
-        "cy", report_moves(0.4, en=(0.8, 0.8), de=(0.7, 0.5), fr=(0.5, 0.6)),
+        "cy", report_on(0.4, en=(0.8, 0.8), de=(0.7, 0.5), fr=(0.5, 0.6)),
         ["en", "de", "fr", "cy"], (0.8 + 0.5 + 0.6 + 0.4) / 4, ((0.9 - 0.8) + (0.7 - 0.5) + (0.5 - 0.6)) / 3,
     ),
     "English may have been at its best in the table before": (
-        [VERSION_0, version(1, "de", 0.6, en=0.1)], "cy", report_moves(0.4, learned=0.8, en=(0.9, 0.7), de=(0.6, 0.6)),
+        [VERSION_0, version(1, "de", 0.6, en=0.1)], "cy", report_on(0.4, learned=0.8, en=(0.9, 0.7), de=(0.6, 0.6)),
         ["en", "de", "cy"], (0.7 + 0.6 + 0.4) / 3, (0.2 + 0.0) / 2,
     ),
     "a language outside the chain counts for nothing": (
-        [VERSION_0], "cy", report_moves(0.5, en=(0.9, 0.9), de=(0.3, 0.1)), ["en", "cy"], 0.7, 0.0,
+        [VERSION_0], "cy", report_on(0.5, en=(0.9, 0.9), de=(0.3, 0.1)), ["en", "cy"], 0.7, 0.0,
     ),
     "of a language taught twice the newer turn counts": (
         [VERSION_0, version(1, "de", 0.9), version(2, "fr", 0.5, de=0.9), version(3, "de", 0.6, fr=0.4)],
-        "cy", report_moves(0.4, de=(0.6, 0.6), fr=(0.4, 0.4)), ["fr", "de", "cy"], (0.4 + 0.6 + 0.4) / 3, (0.1 + 0.0) / 2,
+        "cy", report_on(0.4, de=(0.6, 0.6), fr=(0.4, 0.4)), ["fr", "de", "cy"], (0.4 + 0.6 + 0.4) / 3, (0.1 + 0.0) / 2,
     ),
     "taught again itself, a language has its turn now": (
-        [VERSION_0, version(1, "de", 0.9)], "de", report_moves(0.5, en=(0.9, 0.9)), ["en", "de"], 0.7, 0.0,
+        [VERSION_0, version(1, "de", 0.9)], "de", report_on(0.5, en=(0.9, 0.9)), ["en", "de"], 0.7, 0.0,
     ),
     "where a step measured nothing, the figure before stands": (
-        [VERSION_0, version(1, "de", 0.6), version(2, "fr", 0.5)], "cy", report_moves(0.4, de=(0.6, 0.5), fr=(0.5, 0.5)),
+        [VERSION_0, version(1, "de", 0.6), version(2, "fr", 0.5)], "cy", report_on(0.4, de=(0.6, 0.5), fr=(0.5, 0.5)),
         ["de", "fr", "cy"], (0.5 + 0.5 + 0.4) / 3, (0.1 + 0.0) / 2,
     ),
 }  # fmt: skip
@@ -311,7 +311,7 @@ def test_accuracy_and_forgetting_of_a_chain(case: str) -> None:
 
 
 def test_without_a_figure_of_its_own_there_is_no_average() -> None:
-    assert measure_chain([VERSION_0], "cy", report_moves(None, en=(0.9, 0.9))) == {
+    assert measure_chain([VERSION_0], "cy", report_on(None, en=(0.9, 0.9))) == {
         "languages": [],
         "AA": None,
         "F": None,
