@@ -133,8 +133,11 @@ def take(
             files.remove(folder)
         staged = place / f"{TEMPORARY}{uuid4().hex}"
         files.make_folder(staged / HOME)
+        earlier = None
+        with suppress(BackupFailed):  # there is none, or none with a whole manifest
+            earlier = find(place)
         try:
-            manifest = _fill(settings, staged, _find_earlier(place), ask)
+            manifest = _fill(settings, staged, earlier, ask)
             os.sync()
             final = place / datetime.fromisoformat(manifest["time"]).strftime("%Y-%m-%dT%H-%M-%S.%fZ")
             staged.rename(final)
@@ -275,13 +278,6 @@ def _list_names(session: Session) -> Iterator[str]:
         yield from (name for name in session.scalars(select(column).where(column.is_not(None))) if name)
     for parts in session.scalars(select(VectorSetRow.segments).where(select_newest())):
         yield from (f"segments/{part['id']}" for part in parts if not is_run(part["id"]))
-
-
-def _find_earlier(place: Path) -> Backup | None:
-    """Return the newest backup, if it has a whole manifest."""
-    with suppress(BackupFailed):
-        return find(place)
-    return None
 
 
 @contextmanager

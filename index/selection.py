@@ -106,7 +106,10 @@ class Selection:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._selections = LRUCache[_SelectionKey, KeySelection](_CACHED_BYTES, _count_bytes)
+        least = _CACHED_BYTES // _CACHED  # that one filter takes of the cache; none takes more than all of it
+        self._selections = LRUCache[_SelectionKey, KeySelection](
+            _CACHED_BYTES, lambda selected: min(max(selected.keys.nbytes, least), _CACHED_BYTES)
+        )
         self._facets = LRUCache[tuple[Criteria, str, int, int], list[FacetValue]](_CACHED)  # as of a record's change
         self._lock = Lock()
         self._reading = WeakValueDictionary[_SelectionKey, Lock]()  # one at a time reads the keys of a selection
@@ -215,11 +218,6 @@ class Selection:
         shown = shown.where(row.language == language, visible, *conditions)
         with self._registry.read_in_time() as session:
             return session.scalar(select(func.count()).select_from(shown.distinct().subquery())) or 0
-
-
-def _count_bytes(selected: KeySelection) -> int:
-    """Return the share of the cache that keys take: no more than all of it, and no less than that of one filter."""
-    return min(max(selected.keys.nbytes, _CACHED_BYTES // _CACHED), _CACHED_BYTES)
 
 
 def _update_keys(keys: VectorKeys, changed: VectorKeys, allowed: VectorKeys) -> VectorKeys:

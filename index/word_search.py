@@ -29,7 +29,7 @@ from sqlalchemy.orm import Session
 
 from index.records import LAST_CHANGE, fetch_numbers, hold_in_time
 from index.vectors import VectorKeys, drop_repeated, is_among, mark_first_occurrences
-from model.spelling import Speller
+from model.lexicon import Speller
 from model.text import (
     MOST_DOCUMENT_TERMS,
     extract_document_terms,

@@ -23,7 +23,7 @@ from index.vectors import Vector
 from index.word_search import WordSearch
 from model.dataset.child import DatasetChecker
 from model.encoder import Encoder
-from model.spelling import Spelling
+from model.lexicon import Spelling
 from model.text import clean_picture_id
 from service.auth import RateLimiter
 from service.batching import AdmissionLimit, PictureQueue, TextQueue, WriteQueue

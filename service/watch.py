@@ -70,11 +70,14 @@ class BaseFollower:
 
     async def __aenter__(self) -> Self:
         await self._begin(self._context)
-        self._start(follow(self._app, self._move))
-        self._start(probe_writes(self._app))
-        if self._context.settings.broker_url:
+        settings = self._context.settings
+        pause = settings.watch_seconds
+        self._start(_repeat(self._follow, lambda: pause, "cannot follow the registry", pause))
+        self._start(_repeat(self._probe_writes, lambda: PROBE_SECONDS, "the registry refuses writes"))
+        if settings.broker_url:
             self._start(probe_broker(self._app))
-        self._start(store_unknown_words(self._app))
+        words = "the registry does not store words of searches"
+        self._start(_repeat(self._store_unknown_words, lambda: _STORE_SECONDS, words, _STORE_SECONDS))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -92,6 +95,25 @@ class BaseFollower:
     def _context(self) -> Context:
         context: Context = self._app.state.context
         return context
+
+    async def _follow(self) -> None:
+        """Refresh the snapshot; whatever fails, the old one keeps serving.
+
+        Serve another base if need be, which must return soon, or deletions by other processes would stay visible.
+        """
+        context = self._context
+        await run_in_threadpool(context.live.refresh)
+        await run_in_threadpool(context.terms.refresh)
+        update_metrics(context)
+        await self._move()
+
+    async def _probe_writes(self) -> None:
+        """Try whether anybody can write to the registry: its `refused_seconds` tell."""
+        await run_in_threadpool(self._context.registry.probe)
+
+    async def _store_unknown_words(self) -> None:
+        """Store the words of searches that nobody taught."""
+        await run_in_threadpool(self._context.unknown_words.store)
 
     def _start(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -190,36 +212,6 @@ def _close(context: Context) -> None:
         context.live.close()
 
 
-async def follow(app: FastAPI, move: Callable[[], Awaitable[None]]) -> None:
-    """Refresh the snapshot every `watch_seconds`, forever; whatever fails, the old one keeps serving.
-
-    `move` serves another base if need be; it must return soon, or deletions by other processes would stay visible.
-    """
-
-    async def refresh() -> None:
-        context: Context = app.state.context
-        await run_in_threadpool(context.live.refresh)
-        await run_in_threadpool(context.terms.refresh)
-        update_metrics(context)
-        await move()
-
-    def pause() -> float:
-        return float(app.state.context.settings.watch_seconds)
-
-    failed = "following the registry failed; trying again"
-    await _repeat(refresh, pause, "cannot follow the registry", failed, pause())
-
-
-async def probe_writes(app: FastAPI) -> None:
-    """Try every few seconds, forever, whether anybody can write to the registry: `refused_seconds` of it tells."""
-
-    async def probe() -> None:
-        await run_in_threadpool(app.state.context.registry.probe)
-
-    failed = "the probe of the registry failed; trying again"
-    await _repeat(probe, lambda: PROBE_SECONDS, "the registry refuses writes", failed, 0.0)
-
-
 async def probe_broker(app: FastAPI) -> None:
     """Ask the broker every few seconds, forever, whether it takes hints; the context has the answer."""
     context: Context = app.state.context
@@ -239,22 +231,10 @@ async def probe_broker(app: FastAPI) -> None:
         if down and not was_down:
             _log.warning("the broker does not answer")
 
-    await _repeat(probe, lambda: PROBE_SECONDS, "", "the probe of the broker failed; trying again", 0.0)
+    await _repeat(probe, lambda: PROBE_SECONDS, "the broker cannot be asked")
 
 
-async def store_unknown_words(app: FastAPI) -> None:
-    """Store every minute, forever, the words of searches that nobody taught."""
-
-    async def store() -> None:
-        await run_in_threadpool(app.state.context.unknown_words.store)
-
-    failed = "words of searches could not be stored; trying again"
-    await _repeat(
-        store, lambda: _STORE_SECONDS, "the registry does not store words of searches", failed, _STORE_SECONDS
-    )
-
-
-async def _repeat(act: _Act, seconds: Callable[[], float], refused: str, failed: str, pause: float) -> None:
+async def _repeat(act: _Act, seconds: Callable[[], float], refused: str, pause: float = 0.0) -> None:
     """Act every so many seconds, first after a `pause`. Errors that repeat are logged once; bugs make pauses longer."""
     failing = ""
     while True:
@@ -269,7 +249,7 @@ async def _repeat(act: _Act, seconds: Callable[[], float], refused: str, failed:
         except Exception as error:  # noqa: BLE001 - a service that stopped following would look healthy
             failure, pause = repr(error), min(2 * max(after, pause), _LONGEST_PAUSE)
             if failure != failing:
-                _log.exception(failed)
+                _log.exception("%s: an unexpected error; trying again", refused)
         failing = failure
 
 

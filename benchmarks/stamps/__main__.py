@@ -22,9 +22,9 @@ from benchmarks.stamps.cases import ROWS, Case, choose_languages, choose_rows, l
 from benchmarks.stamps.data import KEPT_AWAY, Half, Stamp, fetch, read_stamps
 from demo.photos import packages
 from demo.photos.wordnet import WordNet
-from model.dataset.dictionary import load_things
 from model.encoder import Encoder
 from model.languages import ENGLISH, canonicalize
+from model.lexicon import load_things
 from model.match import fit
 from store import files
 from store.errors import PictoglotError

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from model.dataset.dictionary import Choice, DictionaryReport, load_things, swap_entry
+from model.dataset.dictionary import Choice, DictionaryReport, swap_entry
 from model.dataset.explanations import (
     describe_fault,
     explain_left_out,
@@ -125,8 +125,7 @@ def read(
     these, so that one picture is on one side of the split. Raises `DatasetInvalid`, and `UnsupportedMedia`.
     """
     if language is not None and pivot is not None:
-        known = load_things(things) if things is not None and pivot == ENGLISH else None
-        return _read_dictionary(path, Choice(language, pivot, known), swap)
+        return _read_dictionary(path, Choice(language, pivot, things), swap)
     name, source = read_records(path, language=language)
     lines, candidates, total = defaultdict[str, list[int]](list), list[Row](), 0
     for total, record in enumerate(source, 1):

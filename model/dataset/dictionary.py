@@ -3,7 +3,6 @@
 Knows no file. An entry is taken if one of its pairs is; each of the others is counted under one reason.
 """
 
-import gzip
 import re
 from array import array
 from collections import Counter
@@ -17,6 +16,7 @@ from model.dataset.explanations import LEFT_OUT
 from model.dataset.formats import Entry
 from model.dataset.rows import Pivot, Row, UnusableRow
 from model.languages import ENGLISH, is_in_script
+from model.lexicon import load_things
 from model.text import clean, is_spaced
 from store.errors import InvalidInput
 
@@ -118,13 +118,14 @@ class _LeftOut(Exception):
 class Choice:
     """Entries are added one by one, in the order of the file; `take` ends the choice.
 
-    Of a headword with equivalents among the `things`, whose look the base knows, these are taken, and they come first;
-    of any other one the first. Without such a list the base is taken to know all. Of one equivalent only its best
-    headwords are kept.
+    Of a headword with equivalents among the `things`, a list of the English words whose look the base knows, these are
+    taken, and they come first; of any other one the first. Without such a list, and in another language, the base is
+    taken to know all. Of one equivalent only its best headwords are kept.
     """
 
-    def __init__(self, language: str, pivot: str, things: Collection[str] | None = None) -> None:
-        self._language, self._pivot, self._things = language, pivot, things
+    def __init__(self, language: str, pivot: str, things: Path | None = None) -> None:
+        self._language, self._pivot = language, pivot
+        self._things = load_things(things) if things is not None and pivot == ENGLISH else None
         self._best: dict[str, list[_Candidate]] = {}  # by gloss, in lower case
         self._reasons = array("b")  # of each entry, the place in `_REASONS`; of one that is taken it does not count
 
@@ -213,11 +214,6 @@ def _is_among(gloss: str, things: Collection[str]) -> bool:
     """Return whether a gloss in small letters is one of the things, or the plural of one."""
     singulars = (gloss.removesuffix(end) + single for end, single in _PLURALS if gloss.endswith(end))
     return gloss in things or any(singular in things for singular in singulars)
-
-
-def load_things(path: Path) -> frozenset[str]:
-    """Return the things of a base's list: one in each line of a gzip file, in small letters."""
-    return frozenset(gzip.decompress(path.read_bytes()).decode().splitlines())
 
 
 def _read_texts(entry: Entry) -> tuple[str, list[str], list[str]]:

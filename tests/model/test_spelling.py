@@ -2,8 +2,7 @@
 
 import pytest
 
-from model.lexicon import NO_WORDS, Lexicon, collect_words
-from model.spelling import Speller
+from model.lexicon import NO_WORDS, Lexicon, Speller, collect_words
 
 WORDS = ["apple", "apples", "maple", "giraffe", "house", "mouse", "horse", "two", "cat", "Äpfel", "sailboat"]
 

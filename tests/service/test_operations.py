@@ -331,7 +331,7 @@ def test_after_an_unexpected_error_it_tries_later_and_later_and_says_so_once(
         wait_until(lambda: failing.attempts >= 1)
         time.sleep(1.5)  # 30 times watch_seconds
         assert failing.attempts <= 7
-        assert list_warnings(caplog) == ["following the registry failed; trying again"]
+        assert list_warnings(caplog) == ["cannot follow the registry: an unexpected error; trying again"]
         failing.error = MemoryError("two")
         wait_until(lambda: len(list_warnings(caplog)) == 2)
         learn(service.context.registry, "cy")
