@@ -15,7 +15,9 @@ from store.registry import open_registry
 from tests.patience import PATIENCE
 
 CONTEXT = multiprocessing.get_context("forkserver")
-_PRELOADED = "worker.child model.encoder model.backend index.indexer tests.index.world service.app service.__main__"
+_PRELOADED = (
+    "worker.child model.encoder model.backend index.indexer tests.index.world service.app service.connections uvicorn"
+)
 CONTEXT.set_forkserver_preload(_PRELOADED.split())
 
 

@@ -14,7 +14,7 @@ from tests.forked import CONTEXT, Forked, run_source
 from tests.patience import PATIENCE
 
 _SERVE = (
-    "import sys; from service import app, serve; from tests import doubles; {constants};"
+    "import sys; import service.__main__ as serve; from service import app; from tests import doubles; {constants};"
     "app.open_encoder = lambda settings: doubles.{encoder}; sys.exit(serve.main())"
 )
 _MODULE = "import runpy; runpy.run_module('{module}', run_name='__main__', alter_sys=True)"
