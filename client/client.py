@@ -4,33 +4,31 @@ Its address and key come from the settings, its refusals are told as sentences, 
 """
 
 import contextlib
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
-
-import httpx
-import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-from .api import NOT_SENT, Client, InvalidNameError, make_key_header, quote_name, read_problem
-
-if TYPE_CHECKING:
-    from .settings import ClientSettings
 import json
 import re
 import shlex
 import shutil
 import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
+import httpx
+import typer
 from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from .api import NOT_SENT, Client, InvalidNameError, make_key_header, quote_name, read_problem
+
+if TYPE_CHECKING:
+    from .settings import ClientSettings
 
 FAILED, REFUSED = 1, 2
 MISCONFIGURED = 78  # EX_CONFIG of sysexits.h

@@ -29,7 +29,6 @@ import regex
 from cachetools import LRUCache
 
 from model.text import WORD, extract_query_terms, find_words
-from model.tokenizer import list_whole_words
 
 if TYPE_CHECKING:
     from model.table import View
@@ -367,6 +366,8 @@ class Spelling:
 
     @cached_property
     def _english(self) -> frozenset[str]:
+        from model.tokenizer import list_whole_words  # which imports torch: who reads a dataset does without
+
         things = load_things(self._things) if self._things is not None else ()
         return frozenset([*list_whole_words(), *(part for thing in things for part in thing.split())])
 

@@ -10,7 +10,9 @@ own attention copies them for every text (docs/decisions/0048).
 
 import copy
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -18,16 +20,12 @@ import torch
 from numpy.typing import NDArray
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from store.bases import FLOAT32, TORCH, Encoding
 
 if TYPE_CHECKING:
     from model.base import Base
-from collections.abc import Callable
-from functools import partial
-from types import SimpleNamespace
-
-from torch.nn import functional as F
 
 Features = NDArray[np.float32]
 _HALF = torch.bfloat16

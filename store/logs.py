@@ -5,22 +5,22 @@ the standard variables say; without these nothing is imported and no span is mad
 query, a caption or the name of a file, and no span the text of an error.
 """
 
+import json
 import logging
 import os
+import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib.metadata import version
 from threading import Thread
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
-import json
-import sys
-import threading
-from datetime import UTC, datetime
-from types import TracebackType
 
 _FIELDS = (
     *("request_id", "method", "route", "status", "milliseconds", "request_time", "key", "label", "target"),

@@ -8,27 +8,25 @@ one side share some on the other, names and numbers stand on both, and long text
 is compared with what it is when the rows of one side are mixed.
 """
 
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
-
-from langcodes import Language
-
-from model.dataset.rows import Pivot, Row
-from model.languages import ENGLISH, find_names, find_scripts
-
-if TYPE_CHECKING:
-    from py3langid.langid import LanguageIdentifier
-import re
-import unicodedata
 from zlib import crc32
 
 import numpy as np
+from langcodes import Language
 from numpy.typing import NDArray
 
+from model.dataset.rows import Pivot, Row
+from model.languages import ENGLISH, find_names, find_scripts
 from model.lexicon import list_ngrams
+
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier
 
 Code = Literal["columns_swapped", "other_language", "pairs_unrelated"]
 SHOWN = 5  # rows of a doubt

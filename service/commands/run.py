@@ -3,7 +3,9 @@
 The emoji gallery itself is made by `python -m demo`, in a process of its own.
 """
 
+import logging
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -13,15 +15,25 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import httpx
 import typer
 
-from client.client import FAILED, AsJson, Yes, console, format_count, may_ask, print_json, say, stop
+from client.client import (
+    FAILED,
+    REFUSED,
+    AsJson,
+    Yes,
+    console,
+    format_count,
+    load_client_settings,
+    may_ask,
+    name_program,
+    note_address_file,
+    print_json,
+    say,
+    stop,
+)
 from service.commands.processes import Child, Processes, build_command, is_port_taken
 
 if TYPE_CHECKING:
     from service.settings import Settings
-import logging
-import subprocess
-
-from client.client import REFUSED, load_client_settings, name_program, note_address_file
 
 _QUIET = {"PICTOGLOT_LOG_LEVEL": "warning"}  # on a terminal, where a line for each request would push the key away
 _PORT, _PROCESSES = "PICTOGLOT_PORT", "PICTOGLOT_PROCESSES"

@@ -127,7 +127,9 @@ async def test_a_valid_key_is_read_again_after_five_seconds_only(source: Source,
     source.keys.revoke(plain.split("_")[1])  # by another process
     clock.ahead = 6
     with pytest.raises(InvalidApiKey):
-        await identify(people, plain)
+        for _ in range(20):  # a reading that takes more than a quarter of a second is not waited for
+            await identify(people, plain)
+            await asyncio.sleep(0.1)
 
 
 async def test_a_registry_that_hangs_holds_up_no_search_with_a_known_key(source: Source, clock: Clock) -> None:
