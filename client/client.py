@@ -1,6 +1,6 @@
 """What commands share: output as tables or JSON, error sentences, exit statuses; and the service that they ask.
 
-Its address and key come from the settings, its refusals are told as sentences, long work shows its progress.
+Its address and key come from the settings, its refusals are printed as sentences, and long work shows its progress.
 """
 
 import contextlib
