@@ -125,9 +125,6 @@ class RequestMiddleware:
                 # nor is another request read after a head that is refused, or at a shutdown
                 if body.unread or refusal is not None or server.context.stopping.is_set():
                     message["headers"].append((b"connection", b"close"))
-                if timing.seconds and _log.isEnabledFor(logging.DEBUG):
-                    spent = ", ".join(f"{part};dur={spent}" for part, spent in timing.milliseconds.items())
-                    message["headers"].append((b"server-timing", spent.encode()))
             elif body.unread and not message.get("more_body"):
                 await send({**message, "more_body": True})  # the whole answer; the end is sent after draining
                 await body.discard_rest()

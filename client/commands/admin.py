@@ -24,7 +24,7 @@ from ..client import (
 )
 from .versions import DryRun, Expected, Reason
 
-keys = typer.Typer(help="Create, list and revoke API keys, and sessions of browsers.", no_args_is_help=True)
+keys = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 base = typer.Typer(help="Show which base serves, move to another one, and back.", no_args_is_help=True)
 _SHOWN_TARGETS = 4
 _OPENING = 900.0  # seconds to wait until the service has opened a base
@@ -41,18 +41,6 @@ def list_keys(as_json: AsJson = False) -> None:
         times = [format_time(item[f"{name}_at"]) for name in ("created", "expires", "revoked")]
         rows.append([item["id"], item["scope"], item["label"], *times, ", ".join(item["collections"] or ())])
     print_listing(listing, as_json, ("id", "scope", "label", "created (UTC)", "expires", "revoked", "bound to"), rows)
-
-
-@keys.command("sessions")
-def list_sessions(as_json: AsJson = False) -> None:
-    """List the open sessions of browsers; `revoke` ends one."""
-    with open_service() as client:
-        listing: Any = client.list_sessions()
-    rows = [
-        [item["id"], item["subject"], item["label"], format_time(item["created_at"]), format_time(item["expires_at"])]
-        for item in listing["items"]
-    ]
-    print_listing(listing, as_json, ("id", "subject", "label", "began (UTC)", "expires"), rows)
 
 
 @keys.command("create")

@@ -46,18 +46,9 @@ _PAUSE = 1.0  # seconds until a broken stream of events is opened again
 _PATIENCE = 60.0  # seconds without an event until watching ends
 
 
-def list_languages(
-    find: Annotated[str, typer.Option("--find", metavar="NAME", help="Suggest tags for a name in any language.")] = "",
-    as_json: AsJson = False,
-) -> None:
+def list_languages(as_json: AsJson = False) -> None:
     """List languages that are taught, built into the base or assessed, with versions and R@1."""
     with open_service() as client:
-        if find:
-            found: Any = client.suggest_languages(query=find)
-            names = ("language", "name", "native_name", "iso639_3", "matched")
-            rows = [[item[name] for name in names] for item in found["items"]]
-            print_listing(found, as_json, ("tag", "name", "native name", "ISO 639-3", "matched"), rows)
-            return
         listing: Any = client.list_languages()
     items = listing["items"]
     is_assessed, few = any(item["assessed"] for item in items), list[str]()

@@ -1,7 +1,6 @@
 """`versions`, `releases`, `rollback`, `prune`, `withdraw`, `terms`: what is served, the way back, what speakers say."""
 
 import json
-from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -200,14 +199,10 @@ def _show_pruning(plan: dict[str, Any]) -> None:
 
 
 def withdraw(
-    tag: Annotated[str, typer.Argument(help="Tag of the language.")] = "",
+    tag: Annotated[str, typer.Argument(help="Tag of the language.")],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", dir_okay=False, help="The certificate; by default TAG-withdrawal.json."),
-    ] = None,
-    verify: Annotated[
-        Path | None,
-        typer.Option(help="Check a certificate in place of withdrawing.", **FILE),
     ] = None,
     expected: Expected = None,
     dry_run: DryRun = False,
@@ -219,11 +214,6 @@ def withdraw(
 
     After an interruption, run the same command again.
     """
-    if verify is not None:
-        _verify_certificate(verify, as_json)
-        return
-    if not tag:
-        stop("Give the tag of the language, or --verify with a certificate.", REFUSED)
     body, question = {"reason": reason, "expected": expected}, "Remove all this for good?"
     with open_service(upload=True) as client:  # removing many vectors takes minutes
         path = f"{build_path('/v1/admin/languages', tag)}/withdraw"
@@ -250,31 +240,6 @@ def _show_withdrawal(plan: dict[str, Any]) -> None:
     say("What remains:")
     print_table(("what", "why"), [(each["name"], each["why"]) for each in plan["remains"]])
     say(f"based on: release {plan['release']}, which serves now")
-
-
-def _verify_certificate(file: Path, as_json: bool) -> None:
-    """Say whether a certificate is as it was signed; exits with 1 if it is not."""
-    from cryptography.exceptions import InvalidSignature  # late: help needs no cryptography
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        signature, key = b64decode(document.pop("signature")), b64decode(document["public_key"])
-        text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, text.encode())
-        removed = document["removed"]
-        what = f"{document['name']} ({document['language']}) was withdrawn on {document['withdrawn_at'][:10]}"
-        gone = [len(removed["versions"]), len(removed["datasets"])]
-    except InvalidSignature:
-        stop(f"{file} was changed after it was signed.")
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
-        stop(f"{file} is no certificate of a withdrawal.")
-    if as_json:
-        print_json({"valid": True, "public_key": document["public_key"], "language": document["language"]})
-        return
-    counts = " and ".join((format_count(gone[0], "version"), format_count(gone[1], "dataset")))
-    say(f"The signature is valid. {what}: {counts}.")
-    say(f"Signed with the key {document['public_key']}; ask the service's operator whether that is theirs.")
 
 
 def _name_version(number: int | None) -> str:

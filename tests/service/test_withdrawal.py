@@ -1,10 +1,12 @@
 """Withdrawing a language over HTTP and on the command line, and checking its certificate."""
 
 import json
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tests.client.test_commands import run, run_json
 from tests.client.test_export import teach
@@ -53,13 +55,10 @@ def test_a_language_is_withdrawn_by_one_command_and_its_certificate_holds(servic
     refused = service.admin.post("/v1/admin/releases/3/restore", json={"expected": 4})
     assert_problem(refused, 409, "version_pruned")
 
-    valid = run(None, "withdraw", "--verify", str(file))
-    assert valid.exit_code == 0 and certificate["public_key"] in valid.stdout
-    assert "Breton (br) was withdrawn on 20" in valid.stdout and "1 version and 1 dataset." in valid.stdout
-    for name, value in (("reason", "theirs"), ("public_key", "A" * 43 + "="), ("removed", 3), ("signature", "é")):
-        file.write_text(json.dumps({**certificate, name: value}))
-        assert run(None, "withdraw", "--verify", str(file)).exit_code == 1, name
-    assert run(None, "withdraw").exit_code == 2
+    signature, key = (b64decode(certificate[name]) for name in ("signature", "public_key"))
+    signed = {name: value for name, value in certificate.items() if name != "signature"}
+    text = json.dumps(signed, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    Ed25519PublicKey.from_public_bytes(key).verify(signature, text.encode())  # raises if it is another's
     assert (service.home / "signing.key").stat().st_mode & 0o077 == 0
 
 
