@@ -22,14 +22,14 @@ from torch.nn import functional as F
 
 from benchmarks import made_up
 from benchmarks.made_up import Sizes
-from model import training, version_files
+from model import checkpoint, training
 from model.base import Base
+from model.checkpoint import VersionContent
 from model.encoder import Encoder
 from model.objectives import Corpus, make_objectives
 from model.table import Table, View, pad
 from model.towers import make_bfloat16_tower
 from model.training import LearnSettings
-from model.version_files import VersionContent
 
 Result = dict[str, float]
 
@@ -222,7 +222,7 @@ def _draw_learned(encoder: Encoder, parent: View, corpus: Corpus, settings: Lear
 def measure_stored_bytes(learned: VersionContent) -> int:
     """Return the size of a version on disk, all its files together."""
     with tempfile.TemporaryDirectory(prefix="pictoglot-bench-") as folder:
-        version_files.write(Path(folder) / "version", learned, {})
+        checkpoint.write_version(Path(folder) / "version", learned, {})
         return sum(file.stat().st_size for file in (Path(folder) / "version").iterdir())
 
 

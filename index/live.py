@@ -19,7 +19,7 @@ from index.gallery import NewPicture, PutResult
 from index.indexer import SEAL_AT
 from index.janitor import find_missing, sweep
 from index.loader import SEAL_FIRST, ImmediateBudget, ReleaseLoader, restrict_to
-from index.recall import KnownRecall, Recall
+from index.ranking import KnownRecall, Recall
 from index.records import Collections, Patch, Precondition
 from index.sets import VectorSets, map_pages
 from index.snapshot import Snapshot

@@ -14,7 +14,6 @@ from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, lite
 from sqlalchemy.orm import Session
 
 from index.captions import BATCH_SIZE, Caption, EncoderId, add_captions, find_captions, group_by_language, split_batches
-from index.set_states import find_last_change
 from index.vectors import Vector
 from store.files import append_crc, strip_crc
 from store.registry import Registry
@@ -103,7 +102,7 @@ class PictureTables:
 
     def read_last_change(self) -> int:
         """Return the number of the last change, or 0."""
-        return find_last_change(self.registry)
+        return self.registry.read_last_change()
 
     def list_changes(self, change: int, most: int | None = None) -> dict[str, int]:
         """List the first `most` pictures that were changed or deleted after `change`, each with its last change.

@@ -147,12 +147,6 @@ def request_reindex(index: str, registry: Registry) -> int:
 # --- the change feed --------------------------------------------------------------------------------------------------
 
 
-def find_last_change(registry: Registry) -> int:
-    """Return the number of the last change of a gallery; 0 when there is none."""
-    with registry.read() as session:
-        return session.scalar(select(func.max(GalleryChangeRow.change))) or 0
-
-
 def count_unsealed(registry: Registry) -> int:
     """Count the changes of the gallery that are not sealed yet, of the set in use that is furthest behind."""
     sealed = [states[0] for states in find_sets_in_use(registry).values()]

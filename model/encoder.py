@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from model import version_files
+from model import checkpoint
 from model.base import Base
 from model.lexicon import Lexicon, count_ngrams
 from model.pictures import Frame
@@ -88,13 +88,13 @@ class Encoder:
         """
         view = onto or self.base_view
         for folder in folders:
-            content, manifest = version_files.read(folder.path, folder.manifest_sha256, proof=folder.is_proof)
+            content, manifest = checkpoint.read_version(folder.path, folder.manifest_sha256, proof=folder.is_proof)
             if manifest.get("text_fingerprint") != self.base_fingerprint:
                 raise VersionCorrupt(f"version {folder.number} was made for another base model")
             view = self.extend(view, folder.number, folder.language, content)
         return view
 
-    def extend(self, view: View, number: int, language: str, content: version_files.VersionContent) -> View:
+    def extend(self, view: View, number: int, language: str, content: checkpoint.VersionContent) -> View:
         """Return the view of what an expansion learned on top of `view`, before or after it is a version on disk."""
         if content.rows.rows.shape[1] != self.base.table.shape[1]:
             raise VersionCorrupt(f"the rows of version {number} have another width than the base's")

@@ -25,12 +25,12 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from model import version_files
+from model import checkpoint
+from model.checkpoint import LEXICON, NGRAMS, PROOF, ROWS, TOKENIZER, VersionContent
 from model.encoder import VersionFolder
 from model.lexicon import MOST_NGRAMS, MOST_WORDS
 from model.table import TokenRows, View
 from model.tokenizer import Tokenizer, find_needed_merges
-from model.version_files import LEXICON, NGRAMS, PROOF, ROWS, TOKENIZER, VersionContent
 from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, LanguageFileChanged, LanguageFileInvalid, LanguageOfOtherBase, VersionCorrupt
@@ -79,16 +79,16 @@ def write_file(
     Of its `tests`, each as it is stored, one of texts is taken. A data root's key signs it. The same version gives the
     same bytes. Raises `VersionCorrupt`.
     """
-    content, manifest = version_files.read(source.path, source.manifest_sha256)
+    content, manifest = checkpoint.read_version(source.path, source.manifest_sha256)
     has_proof = f"{PROOF}{ROWS}" in manifest["files"]
-    proof = version_files.read(source.path, proof=True)[0] if has_proof else content
+    proof = checkpoint.read_version(source.path, proof=True)[0] if has_proof else content
     old, alone = view.tokenizer, _grow_alone(view.tokenizer, content, proof)
     content, proof = (_number_anew(each, old, alone, alone.copy_without_merges()) for each in (content, proof))
     test = _choose_test(tests)
     more = {} if test is None else {TEST: gzip.compress(json.dumps(test, ensure_ascii=False).encode(), mtime=0)}
     parts = path.with_name("parts")
     described = {**facts, "kind": KIND, "learned_with": old.sha256}
-    version_files.write(parts, content, described, proof if has_proof else None, more)
+    checkpoint.write_version(parts, content, described, proof if has_proof else None, more)
     if signed_by is not None:
         signature = sign_file(signed_by, parts / files.MANIFEST, f"{KIND}, {facts['language']}:")
         (parts / _SIGNATURE).write_text(signature, encoding="utf-8")
@@ -115,7 +115,7 @@ def open_file(path: Path, folder: Path, base: tuple[str, str], width: int) -> La
     except (CorruptFolder, FileNotFoundError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise LanguageFileChanged("parts of the language file are not those that its manifest names") from error
     kind = manifest.get("kind"), manifest.get("format")
-    if kind != (KIND, version_files.FORMAT) or not manifest["files"].keys() >= _REQUIRED:
+    if kind != (KIND, checkpoint.FORMAT) or not manifest["files"].keys() >= _REQUIRED:
         raise LanguageFileInvalid("this file is of another release of pictoglot, or lacks parts")
     if manifest.get("text_fingerprint") != base[1]:
         theirs = str(manifest.get("base"))[:100]
@@ -135,9 +135,9 @@ def attach(file: LanguageFile, shared: View, base: View) -> tuple[View, VersionC
     as it was there. Otherwise it is the base, of which the file has all. Raises `LanguageFileInvalid`.
     """
     try:
-        content, manifest = version_files.read(file.folder)
+        content, manifest = checkpoint.read_version(file.folder)
         has_proof = f"{PROOF}{ROWS}" in manifest["files"]
-        proof = version_files.read(file.folder, proof=True)[0] if has_proof else content
+        proof = checkpoint.read_version(file.folder, proof=True)[0] if has_proof else content
         for each in (content, proof):
             _check_texts(each)
         alone = content.extend_tokenizer(base.tokenizer)

@@ -1,12 +1,16 @@
-"""Corpora that a language is learned from, and the losses: one small class each, cross-lingual and cross-modal.
+"""What moves token-embedding rows, and whence: corpora, losses (one small class each), and how rows start and step.
 
-Formulas: CLL-CLIP, section "objectives" (yangbang18/CLFM, clfm/losses/CLLoss.py).
+Losses: CLL-CLIP, section "objectives" (yangbang18/CLFM, clfm/losses/CLLoss.py). Start and step: TEIR (CLL-CLIP + TEIR,
+AAAI 2024). Which English tokens a token stands for, two IBM models 1 say that have to agree, over caption pairs: P. F.
+Brown et al., "The mathematics of statistical machine translation", 1993; P. Liang, B. Taskar, D. Klein, "Alignment by
+agreement", 2006. Counts alone; no weights of any model.
 """
 
 import hashlib
 import json
+import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +24,12 @@ from model.checkpoint import CachedResult, load_result, save_result
 from model.tokenizer import Tokenizer
 
 _SHARE = 0.1  # of the features' mean square that the cross-modal loss weighs (docs/decisions/0048)
-_BLOCK = 8_192  # captions whose features are read at a time
 NO_PICTURE = -1  # in `Corpus.picture_rows`: this caption has no picture
+_BLOCK = 8_192  # captions whose features are read, and rows of the table that are weighed, at a time
+_ROUNDS = 8  # of expectation and maximisation
+_MOST = 2_000_000  # pairs of tokens; beyond, only as many captions are counted as give so many
+TokenIds = NDArray[np.int64]
+Shares = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -140,3 +148,112 @@ def make_objectives(corpus: Corpus) -> list[Objective]:
     squares = [block.square().mean(dim=1) for block in torch.split(corpus.pivot_features, _BLOCK)]
     weight = _SHARE * float(torch.cat(squares).nanmean())
     return [CrossLingual(), CrossModal(1.0 if bool(corpus.pivot_features.isnan().all()) else weight)]
+
+
+def draw_rows(count: int, existing: Iterable[Tensor], generator: torch.Generator) -> Tensor:
+    """Draw rows (count, width) from N(mean, std²) of all elements of the table, which comes in blocks (rows, width).
+
+    Scalars over all elements, std unbiased: the published choice. In blocks, since the table may fill the memory.
+    """
+    elements, total, squares, width = 0, 0.0, 0.0, 0
+    for block in existing:
+        exact, width = block.double(), block.shape[1]
+        elements, total = elements + block.numel(), total + exact.sum().item()
+        squares += exact.square().sum().item()
+    mean = total / elements
+    std = math.sqrt(max(0.0, squares - elements * mean**2) / (elements - 1))
+    return torch.randn((count, width), generator=generator) * std + mean
+
+
+def average_english_rows(
+    tokens: TokenIds, english_tokens: TokenIds, probability: Shares, table: Tensor, drawn: Tensor
+) -> Tensor:
+    """Return rows (k, width) of the k ids in `tokens` (m,), ascending: means of rows of `table`, their English.
+
+    `english_tokens` (m,) are these rows, and `probability` (m,) sums to 1 over each token. A mean of many rows is
+    smaller than one row. What it lacks comes from `drawn` (k, width), the rows as they would start otherwise: nothing
+    where one meaning is sure, nearly all where none is. Not published, but measured (docs/decisions/0048).
+    """
+    each, place = np.unique(tokens, return_inverse=True)
+    rows = torch.zeros((len(each), table.shape[1]), dtype=torch.float64)
+    for start in range(0, len(tokens), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        weighted = torch.from_numpy(probability[block])[:, None] * table[torch.from_numpy(english_tokens[block])]
+        rows.index_add_(0, torch.from_numpy(place[block]), weighted)
+    sure = np.bincount(place, probability**2)  # the variance of such a mean over that of one row
+    lacking = torch.from_numpy(np.sqrt(np.maximum(0.0, 1.0 - sure)))[:, None]
+    return (rows + lacking * drawn).float()
+
+
+def compute_row_scale(frequency: NDArray[np.int64]) -> Tensor:
+    """Return 1 / f per row, (n, 1) float32: the more languages trained a row, the less this one may move it."""
+    return torch.from_numpy((1.0 / frequency).astype(np.float32)).unsqueeze(1)
+
+
+class ScaledAdamW:
+    """AdamW over a table whose gradient and decay are scaled per row, and over `others` without scale and decay.
+
+    Order of one step as published: decay W *= 1 - lr * decay * scale, then gradient *= scale, then Adam. A row of scale
+    0 keeps every bit.
+    """
+
+    def __init__(self, table: nn.Parameter, scale: Tensor, others: list[nn.Parameter], decay: float) -> None:
+        self.table, self.scale, self.decay = table, scale, decay
+        self.adam = torch.optim.Adam([table, *others], lr=0.0, betas=(0.9, 0.999), eps=1e-6, fused=True)
+
+    @torch.no_grad()
+    def step(self, learning_rate: float, clip: float) -> None:
+        """Move after clipping the global gradient norm, which is before scaling; clear the gradients."""
+        (group,) = self.adam.param_groups
+        group["lr"] = learning_rate
+        torch.nn.utils.clip_grad_norm_(group["params"], clip)
+        self.table.mul_(1 - learning_rate * self.decay * self.scale)
+        self.move()
+        self.adam.zero_grad(set_to_none=True)
+
+    def move(self) -> None:
+        """Move by Adam's step, on scaled gradients."""
+        if self.table.grad is not None:
+            self.table.grad.mul_(self.scale)
+        self.adam.step()
+
+
+def align_tokens(
+    captions: Sequence[NDArray[np.int32]], english: Sequence[Sequence[int]]
+) -> tuple[TokenIds, TokenIds, Shares]:
+    """Return all pairs of tokens of a caption and its English text: both, and p(English token | caption's token).
+
+    All (m,), by the first token; the same bits on every machine.
+    """
+    first, second, caption_places, text_places, pairs = [], [], [], [], 0
+    heard = read = 0  # tokens of captions and of English texts so far
+    for caption, text in zip(captions, english, strict=True):
+        first.append(np.tile(caption, len(text)))
+        second.append(np.repeat(text, len(caption)))
+        caption_places.append(np.tile(np.arange(heard, heard + len(caption)), len(text)))
+        text_places.append(np.repeat(np.arange(read, read + len(text)), len(caption)))
+        heard, read, pairs = heard + len(caption), read + len(text), pairs + len(caption) * len(text)
+        if pairs > _MOST:
+            break
+    if not pairs:
+        nothing = np.empty(0, dtype=np.int64)
+        return nothing, nothing, np.empty(0)
+    both = np.stack([np.concatenate(first), np.concatenate(second)]).astype(np.int64)
+    (tokens, english_tokens), pair = np.unique(both, axis=1, return_inverse=True)
+    by_token, by_english = (np.unique(each, return_inverse=True)[1] for each in (tokens, english_tokens))
+    at_caption, at_text = np.concatenate(caption_places), np.concatenate(text_places)
+    forth: Shares = np.ones(len(tokens))  # p(English token | caption's token), and the other way round:
+    back = forth
+    for _ in range(_ROUNDS):
+        # an English token comes from one token of the caption, and that from one of the English: both at once, so that
+        # a rare token does not take in what others leave unexplained
+        weight = _compute_shares(forth[pair], at_text) * _compute_shares(back[pair], at_caption)
+        counts: Shares = np.bincount(pair, weight).astype(np.float64)
+        forth, back = _compute_shares(counts, by_token), _compute_shares(counts, by_english)
+    return tokens, english_tokens, forth
+
+
+def _compute_shares(weight: Shares, of: TokenIds) -> Shares:
+    """Return each of the `weight` (n,) over the sum of all that have the same number in `of` (n,)."""
+    shares: Shares = weight / np.bincount(of, weight)[of]
+    return shares

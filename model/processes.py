@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -26,6 +27,8 @@ _DESCRIPTORS = (
     65_536  # enough for all we open; where "no limit" is allowed, some libraries loop over all there could be
 )
 _TURN = 0.0005  # seconds that a thread keeps the interpreter while others wait; Python's own is ten times as long
+PULSE = "PULSE"  # names the pipe to the parent of a worker's child
+_pipe = os.environ.pop(PULSE, None)  # not for the processes that a child starts itself
 
 
 def name_owner(pid: int | None = None, *, unique: bool = False) -> str:
@@ -35,6 +38,13 @@ def name_owner(pid: int | None = None, *, unique: bool = False) -> str:
     """
     name = f"{socket.gethostname()}:{pid or os.getpid()}"
     return f"{name}:{secrets.token_hex(4)}" if unique else name
+
+
+def pulse() -> None:
+    """Tell the parent that this process goes on; does nothing in one that no worker started."""
+    if _pipe is not None:
+        with suppress(BlockingIOError, BrokenPipeError):  # the parent has not looked for long, or is gone
+            os.write(int(_pipe), b".")
 
 
 def die_with_parent(parent: int) -> None:

@@ -17,14 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model import checkpoint, teir
+from model import checkpoint, objectives
+from model.checkpoint import VersionContent
 from model.encoder import Encoder
 from model.languages import can_read
 from model.lexicon import collect_words, count_ngrams
 from model.objectives import NO_PICTURE, Corpus, CorpusTokens, Objective, make_objectives, tokenize_corpus
 from model.table import NO_ROW, TokenRows, View, pad
 from model.towers import can_multiply_bfloat16, make_bfloat16_tower
-from model.version_files import VersionContent
 from store.errors import TrainingDiverged
 
 Row = TypeVar("Row")
@@ -251,7 +251,7 @@ class Trainer:
 
     def draw_rows(self, count: int, table: Iterable[Tensor], generator: torch.Generator) -> Tensor:
         """Draw rows (count, width) for tokens that have none yet; `table`: all rows so far, in blocks (m, width)."""
-        return teir.draw_rows(count, table, generator)
+        return objectives.draw_rows(count, table, generator)
 
     def average_parts(self) -> tuple[Tensor, Tensor]:
         """Return places (k,) among `ids` of tokens without a row in the parent, and means (k, width) of their parts.
@@ -276,9 +276,9 @@ class Trainer:
         english = self.encoder.base_view.tokenize([text for _, text in paired])
         first, behind = len(self.reading.prefix), len(self.reading.suffix)
         own = [line[first : len(line) - behind] for line, _ in paired]
-        tokens, english_tokens, probability = teir.align_tokens(own, english)
+        tokens, english_tokens, probability = objectives.align_tokens(own, english)
         places, table = torch.from_numpy(np.unique(tokens)), self.encoder.base.table
-        return places, teir.average_english_rows(tokens, english_tokens, probability, table, drawn[places])
+        return places, objectives.average_english_rows(tokens, english_tokens, probability, table, drawn[places])
 
     def find_lesson(self) -> NDArray[np.int64]:
         """Return the places (n,) of the captions that are trained: all but words that start as their English does.
@@ -308,7 +308,7 @@ class Trainer:
 
     def compute_row_scale(self, frequency: NDArray[np.int64]) -> Tensor:
         """Return the scale (m, 1) of rows that so many languages trained; those of the specials are frozen."""
-        return torch.cat([teir.compute_row_scale(frequency), torch.zeros(len(self.reading.specials), 1)])
+        return torch.cat([objectives.compute_row_scale(frequency), torch.zeros(len(self.reading.specials), 1)])
 
     def make_objectives(self) -> Sequence[Objective]:
         return make_objectives(self.corpus)
@@ -317,9 +317,9 @@ class Trainer:
         """Return what is trained beside the rows, by its name in a checkpoint: the cross-modal temperature."""
         return dict(nn.ModuleList(self.objectives).named_parameters("loss"))
 
-    def make_optimizer(self) -> teir.ScaledAdamW:
+    def make_optimizer(self) -> objectives.ScaledAdamW:
         """Return what moves the rows and what is trained beside them."""
-        return teir.ScaledAdamW(
+        return objectives.ScaledAdamW(
             self.rows, self.scale, [*self.get_extra_parameters().values()], self.settings.weight_decay
         )
 

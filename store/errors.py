@@ -10,6 +10,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 
+def format_count(count: int, one: str) -> str:
+    """Return `1 picture`, `1,234 pictures`."""
+    return f"{count:,} {one}{'' if count == 1 else 's'}"
+
+
 @dataclass(frozen=True)
 class FieldError:
     """One error in the input: its location (`body.limit`, `line 7`) and its kind."""

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import delete, false, select, text
+from sqlalchemy import delete, false, func, select, text
 from sqlalchemy.orm import Session
 
 from store.audit import Audit, write_acts
@@ -15,12 +15,10 @@ from store.expansions import Expansions
 from store.keys import Sessions
 from store.leases import Duties
 from store.migrations import NEWEST, read_revision, upgrade
-from store.reach import (
-    Retention,
-)
+from store.reach import Retention
 from store.releases import Release, Releases
 from store.speakers import CaptionProposals, LanguageTerms, UnknownWords, WaitingRows, WordAnswers
-from store.tables import SERVING, AliasRow, BaseRow, DutyRow, ReleaseRow, VersionRow
+from store.tables import SERVING, AliasRow, BaseRow, DutyRow, GalleryChangeRow, ReleaseRow, VersionRow
 from store.versions import BUILT_IN_LANGUAGE, FIRST, Versions
 from store.withdrawals import Withdrawals
 
@@ -57,6 +55,11 @@ class Registry(Database):
         """Test whether writes are accepted, and write nothing. Raises RegistryUnavailable, StorageFull."""
         with self.begin() as session:
             session.execute(delete(DutyRow).where(false()))
+
+    def read_last_change(self) -> int:
+        """Return the number of the last change of the gallery; 0 when there is none."""
+        with self.read() as session:
+            return session.scalar(select(func.max(GalleryChangeRow.change))) or 0
 
     def forget_words(self) -> None:
         """Write SQLite's index of words anew, where deleted words stay until then. Raises RegistryUnavailable."""

@@ -23,6 +23,7 @@ from index.sets import VectorSets
 from model.backend import open_encoder
 from model.dataset import MAX_ROWS
 from model.encoder import Encoder, Views
+from model.processes import pulse
 from model.table import View
 from store import files
 from store.data_root import EXPANSIONS, DataRoot
@@ -32,7 +33,6 @@ from store.leases import Lease
 from store.logs import open_span
 from store.registry import Registry
 from worker.settings import WorkerSettings
-from worker.supervisor import pulse
 
 PROGRESS_SECONDS = 1.0  # between two writes of progress
 _STEPS_OF_SET = 1000  # parts of one vector set, for the progress

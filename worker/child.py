@@ -9,6 +9,7 @@ import logging
 import sys
 from threading import Event
 
+from model.processes import pulse
 from store import files
 from store.data_root import EXPANSIONS
 from store.errors import (
@@ -26,11 +27,10 @@ from store.registry import open_registry
 from worker.attempt import Attempt, Stopped
 from worker.evaluate import assess
 from worker.gate import GateFailed
-from worker.language_file import import_language
-from worker.learn import learn, rebuild
+from worker.learn import import_language, learn, rebuild
 from worker.move import move
 from worker.settings import WorkerSettings
-from worker.supervisor import RESUMABLE, begin_child, pulse
+from worker.supervisor import RESUMABLE, begin_child
 
 _BY_KIND = {"learn": learn, "assess": assess, "import": import_language, "rebuild": rebuild, "base": move}
 _PAUSE_SECONDS = 5.0  # seconds between tries while there is no space, no registry or no store

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.coverage import Vocabulary, find_nearest_words, find_taught_stems
+from model.checkpoint import read_version
 from model.encoder import VersionFolder
 from model.evaluation import compute_average_accuracy, compute_forgetting, compute_ranks, measure_gain, measure_recalls
 from model.languages import ENGLISH
 from model.lexicon import Detector, count_ngrams, select_ngrams
 from model.table import View
 from model.text import is_spaced
-from model.version_files import read
 from store.errors import NothingHeldOut, VersionCorrupt
 from store.versions import Version
 from worker.attempt import Attempt, TrainingContext, open_context
@@ -276,7 +276,7 @@ def _count_detected(
     for tag, number in served.items():
         with suppress(VersionCorrupt):  # also of a base, which has no folder
             folder = VersionFolder.fetch(attempt.registry.versions.get(number), attempt.root)
-            content, _ = read(folder.path, folder.manifest_sha256, proof=True)
+            content, _ = read_version(folder.path, folder.manifest_sha256, proof=True)
             detector = detector.replace_counts(tag, content.ngrams, grams)
     detector = detector.replace_counts(language, view.ngrams, grams)
     return count_confusion(detector, captions, attempt.check_stop)

@@ -8,10 +8,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from model.dataset.explanations import format_count
 from model.evaluation import Gain
 from model.languages import find_names
-from store.errors import Failure
+from store.errors import Failure, format_count
 
 MAX_TRUNCATED = 0.05  # share of validation captions that the tokenizer may cut
 MOST_MISSED = 50  # texts that a report names

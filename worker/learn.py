@@ -1,6 +1,8 @@
 """A language from its dataset to a release, read from top to bottom; each phase may be repeated after any crash.
 
-A rebuild of the shared table and a move to another base make versions in the same way.
+A rebuild of the shared table and a move to another base make versions in the same way. A language that comes as a
+file is not trained: it is measured by the gallery's own captions in it; if these are few, by the test in the file; and
+without one, what the file says of itself has to do.
 """
 
 import logging
@@ -12,25 +14,51 @@ from typing import Any
 import torch
 
 from index.indexer import fill_captions
-from model import version_files
+from model import checkpoint
+from model.checkpoint import VersionContent
+from model.dataset import DatasetReport
 from model.dataset.rows import Row
-from model.languages import find_special_letters
+from model.language_file import LanguageFile, attach, open_file, read_test
+from model.languages import ENGLISH, find_special_letters
 from model.lexicon import collect_words, count_ngrams
 from model.objectives import NO_PICTURE, Corpus
+from model.table import View
 from model.training import LearnSettings, Progress, Trainer, TrainingInterrupted
-from model.version_files import VersionContent
 from store import files
 from store.errors import InvalidInput
 from store.expansions import Expansion
 from store.versions import Version
 from worker.attempt import Attempt, Stopped, TrainingContext, open_context
-from worker.evaluate import evaluate
-from worker.gate import GateFailed, apply_gate, describe_gain_briefly, is_within_budget, measure_losses
-from worker.match import HELD_OUT, HeldOut, encode_held_out
+from worker.evaluate import describe, evaluate, measure
+from worker.gate import (
+    GateFailed,
+    apply_gate,
+    describe_gain_briefly,
+    describe_in_sample,
+    is_within_budget,
+    measure_losses,
+)
 from worker.prepare import TrainingData, prepare
+from worker.validation import (
+    HELD_OUT,
+    VALIDATION,
+    HeldOut,
+    Validation,
+    choose_validation,
+    decide_validation,
+    encode_candidates,
+    encode_held_out,
+)
 
 _LOOK_STEPS = 10  # steps between looks for a new checkpoint
 _log = logging.getLogger(__name__)
+LEAST_OWN = 10  # captions of the gallery by which a language is measured that has a test
+_MEASURED_BY = {
+    "captions": "was measured by the gallery's own captions",
+    "test": "was measured by the test in the file",
+    "file": "was not measured here: its figures are its own",
+}
+_NO_DATASET = DatasetReport("", 0, 0, 0, (), {}, 0, {}, 0, 0, 0.0, 0, 0, 0, ())
 
 
 def learn(attempt: Attempt) -> None:
@@ -101,7 +129,7 @@ def make_version(context: TrainingContext, data: TrainingData) -> tuple[VersionC
         }
         version = package(context, data.language, content, proof, held_out, report, facts, expansions)
         # what is registered is what serves, and an earlier attempt may have written it: from here on only that is used
-        content, _ = version_files.read(attempt.root.locate(str(version.folder)), version.manifest_sha256)
+        content, _ = checkpoint.read_version(attempt.root.locate(str(version.folder)), version.manifest_sha256)
     return content, version, report
 
 
@@ -113,7 +141,7 @@ def _train(context: TrainingContext, data: TrainingData) -> tuple[VersionContent
     attempt, encoder = context.attempt, context.encoder
     folder = attempt.root.open(_name_folder(attempt.expansion, data.language))
     if folder.exists():  # an attempt that died after its training, here or on another machine
-        return version_files.read(folder)[0], version_files.read(folder, proof=True)[0]
+        return checkpoint.read_version(folder)[0], checkpoint.read_version(folder, proof=True)[0]
     checkpoints, settings = attempt.folder / "checkpoints" / data.language, _choose_settings(data)
     kind = context.view.tokenizer.new_row_kind
     whole, rows = _plan_refit(data, settings.resolve([row.caption for row in data.training_rows], kind))
@@ -202,7 +230,8 @@ def package(
         "tokenizer_sha256": content.tokenizer_sha256,
     }
     existed = folder.exists()
-    version_files.write(folder, content, described, None if proof is content else proof, {HELD_OUT: held_out.dump()})
+    beside = {HELD_OUT: held_out.dump()}
+    checkpoint.write_version(folder, content, described, None if proof is content else proof, beside)
     attempt.root.commit(name)  # if another machine committed first, its version is used
     if not existed:
         attempt.record_durable_progress()
@@ -299,3 +328,73 @@ def _decide_replay(attempt: Attempt, parent: int) -> list[list[Expansion]]:
         return [[*expansions] for expansions in sources if not present.issuperset(expansions)]
 
     return [[*map(registry.expansions.get, ids)] for ids in attempt.decide_once("replayed.json", decide)]
+
+
+def import_language(attempt: Attempt) -> None:
+    """Serve the language that a file brings, if it passes the gate."""
+    expansion = attempt.expansion
+    if expansion.release is not None:
+        return conclude(attempt, expansion.release)
+    with attempt.enter_phase("prepare"):
+        context = open_context(attempt)
+        file = _open(context)
+        view, content, proof = attach(file, context.view, context.encoder.base_view)
+        is_apart = view.version != context.parent
+        context = replace(context, parent=view.version, view=view, is_apart=is_apart)
+        attempt.decide_once(VALIDATION, lambda: asdict(_choose_test(context, read_test(file))))
+    with attempt.enter_phase("evaluate"):
+        report = attempt.compute_once("evaluation/report.json", lambda: _evaluate(context, content, proof))
+    with attempt.enter_phase("package"):
+        held_out = encode_held_out(context, _extend(context, context.proof_view, proof), [expansion.id], ())
+        facts = {"language_file_sha256": expansion.dataset_sha256}
+        version = package(context, expansion.language, content, proof, held_out, report, facts, [expansion.id])
+    gate_and_promote(context, content, version, report)
+
+
+def _open(context: TrainingContext) -> LanguageFile:
+    """Unpack the file, as at each attempt: what lies in a working folder was checked by nobody."""
+    attempt, encoder = context.attempt, context.encoder
+    folder, base = attempt.folder / "checkpoints" / "file", attempt.registry.bases.find_serving()
+    files.remove(folder)
+    made_for = "" if base is None else base.public_name, encoder.base_fingerprint
+    return open_file(attempt.fetch_dataset(attempt.expansion), folder, made_for, encoder.table.rows.width)
+
+
+def _choose_test(context: TrainingContext, test: dict[str, Any] | None) -> Validation:
+    """Choose by what the language is measured: the gallery's own captions, or the file's test if they are few."""
+    own = context.attempt.registry.proposals.list_captions(context.attempt.expansion.language)
+    if not own or (test is not None and len(own) < LEAST_OWN):
+        return Validation(**test) if test is not None else Validation("english", [], [], [])
+    return choose_validation("pictures", [(text, picture) for picture, text in own], context.gallery.list_ids())
+
+
+def _evaluate(context: TrainingContext, content: VersionContent, proof: VersionContent) -> dict[str, Any]:
+    """Measure the proof that came with the file; of single words also whether what was taught is found."""
+    expansion, nothing = context.attempt.expansion, torch.empty((0, context.encoder.dimension))
+    settings = expansion.settings
+    data = TrainingData((expansion,), _NO_DATASET, {ENGLISH: context.base_version}, nothing, nothing)
+    validation = decide_validation(context, data)
+    report = evaluate(context, data, _extend(context, context.proof_view, proof))
+    del report["dataset"]
+    if validation.against == "words" and report["pairs"]:
+        view, among = _extend(context, context.view, content), encode_candidates(context, data, validation)
+        result = measure(context, view, validation, among)
+        report["in_sample"] = describe_in_sample(describe(view, validation, among, result))
+    by = "captions" if validation.against == "pictures" else "test"
+    if not report["pairs"]:
+        if expansion.language in context.served_versions and not settings.get("force"):
+            raise GateFailed(
+                "This language is served here, and nothing here can measure what the file brings: add captions in it, "
+                "or use `--force` to serve it anyway."
+            )
+        report, by = report | settings["says"], "file"
+        if "in_sample" in report:
+            report["in_sample"] = describe_in_sample(report["in_sample"])
+    signed = f"was signed with the key {settings['signer']}" if settings["signer"] else "nobody signed"
+    sentence = f"It came as a file, which {signed}, and {_MEASURED_BY[by]}"
+    origin = {"measured_by": by, "signer": settings["signer"], "sentence": sentence}
+    return {**report, "letters": settings["letters"], "imported": origin}
+
+
+def _extend(context: TrainingContext, onto: View, content: VersionContent) -> View:
+    return context.encoder.extend(onto, context.parent, context.attempt.expansion.language, content)

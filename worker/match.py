@@ -4,46 +4,31 @@ Nothing is encoded here. The queries are held-out captions of a taught language,
 the gallery's captions in English, which the base reads: their vectors are with the version, or in the registry.
 """
 
-import json
-import random
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import save
 
 from index.captions import EncoderId
 from index.gallery import Gallery
-from index.set_states import find_last_change
 from index.vectors import Matrix
 from model.backend import find_recorded_encoding
-from model.dataset.rows import Row
 from model.encoder import VersionFolder
 from model.languages import ENGLISH
 from model.match import Answers, Curves, fit, measure_error, read_alike, search_gallery
-from model.table import View
 from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, Unavailable
 from store.registry import Registry
-from worker.attempt import TrainingContext
-from worker.validation import MAX_CAPTIONS, choose_gallery_english, encode_candidates, encode_texts, load_validations
+from worker.validation import HELD_OUT, LEAST_CAPTIONS, MAX_CAPTIONS, HeldOut
 
-HELD_OUT = "held-out.safetensors"  # beside the rows of a version
 LEAST_PICTURES = 100
-LEAST_CAPTIONS = 20  # of a language of which nothing is known; of one beside English: `LEAST_CAPTIONS_BESIDE`
 LEAST_CAPTIONS_BESIDE = 5
-_SHORT = 4  # letters below which an English word without an entry is one of grammar, and stays out
-_LONGEST_ENTRY = 3  # words of an equivalent that is looked for in a caption
 
 
 @dataclass(frozen=True)
@@ -55,98 +40,6 @@ class CaptionQueries:
     picture_vectors: Matrix  # and of the pictures
     right: list[set[str]]  # ids of all pictures that have the same caption
     texts: int = 0  # held-out captions without a picture that they were made from, of English ones
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """What a version's proof makes of held-out captions: what serves has been taught them, and tells nothing."""
-
-    pairs: list[tuple[str, str]]  # picture and text
-    vectors: Matrix  # unit vectors (n, dimension) of these texts
-    texts: Matrix  # of captions (m, dimension) beside other texts
-    meanings: Matrix  # and of those (m, dimension)
-
-    def dump(self) -> bytes:
-        """Return the file."""
-        tensors = {name: torch.from_numpy(getattr(self, name)) for name in ("vectors", "texts", "meanings")}
-        return save(tensors, {"pairs": json.dumps(self.pairs)})
-
-    @staticmethod
-    def read(path: Path) -> "HeldOut":
-        """Read the file."""
-        with safe_open(path, "np") as file:
-            pairs = [(picture, text) for picture, text in json.loads(file.metadata()["pairs"])]
-            return HeldOut(pairs, *map(file.get_tensor, ("vectors", "texts", "meanings")))
-
-
-def encode_held_out(context: TrainingContext, view: View, expansions: Sequence[str], proof: Sequence[Row]) -> HeldOut:
-    """Encode what the datasets of these expansions hold out, by the `view` of a proof, which was taught these rows.
-
-    Of single words a proof was not taught it knows nothing. Where no other text is held out, captions of the gallery
-    are, as the words that it was taught render them.
-    """
-    pairs, words, rendered = list[tuple[str, str]](), list[str](), list[tuple[str, NDArray[np.float32]]]()
-    for validation in load_validations(context.attempt.root, expansions):
-        if validation.against == "pictures":
-            pairs += zip(validation.targets, validation.captions, strict=True)
-        elif validation.against == "words":
-            words += validation.captions
-        else:
-            among = encode_candidates(context, None, replace(validation, others=[]))
-            paired = zip(validation.captions, validation.targets, strict=True)
-            rendered += [
-                (text, among.vectors[among.places[target]]) for text, target in paired if target in among.places
-            ]
-    if words and proof and len(rendered) < LEAST_CAPTIONS and len(pairs) < LEAST_CAPTIONS:
-        english = choose_gallery_english(context).captions
-        goals = encode_texts(context, [(context.encoder.base_view, text) for text in english]).vectors
-        rendered += [
-            (text, meaning) for text, meaning in zip(Glosser(proof, words).render(english), goals, strict=True) if text
-        ]
-    texts = [text for text, _ in rendered]
-    meanings = np.array([vector for _, vector in rendered], np.float32).reshape(-1, context.encoder.dimension)
-    vectors, of_texts = (
-        encode_texts(context, [(view, text) for text in some]).vectors for some in ([text for _, text in pairs], texts)
-    )
-    return HeldOut(pairs, vectors, of_texts, meanings)
-
-
-class Glosser:
-    """A reader of English captions in another language, word by word, as someone would who has its dictionary.
-
-    What the dictionary lacks, somebody says in words that were not taught: one of the `unknown` stands for it.
-    """
-
-    def __init__(self, rows: Iterable[Row], unknown: Sequence[str]) -> None:
-        self._captions, self._unknown = dict[str, list[str]](), unknown
-        for row in rows:
-            if row.english is not None:
-                self._captions.setdefault(row.english.lower(), []).append(row.caption)
-
-    def render(self, captions: Sequence[str]) -> list[str]:
-        """Return each of the English captions in the language; empty ones where nothing is known of English."""
-        draw = random.Random(0)
-        if not self._captions:
-            return ["" for _ in captions]
-        return [" ".join(self._render_words(re.findall(r"[\w'-]+", text.lower()), draw)) for text in captions]
-
-    def _render_words(self, words: Sequence[str], draw: random.Random) -> Iterator[str]:
-        place = 0
-        while place < len(words):
-            for end in range(min(place + _LONGEST_ENTRY, len(words)), place, -1):
-                if found := self._find(" ".join(words[place:end])):
-                    yield draw.choice(found)
-                    break
-            else:
-                end = place + 1
-                if len(words[place]) >= _SHORT:
-                    yield draw.choice(self._unknown)
-            place = end
-
-    def _find(self, english: str) -> list[str]:
-        """Find the captions of a word, or of what it is a form of."""
-        forms = [english, *(english.removesuffix(ending) for ending in ("s", "es", "ed", "ing"))]
-        return next((self._captions[form] for form in forms if form in self._captions), [])
 
 
 class MatchFitter:
@@ -164,7 +57,7 @@ class MatchFitter:
 
     def fit(self, language: str, version: int) -> None:
         """Store with a version how the chances of hits are computed for its language, or why they cannot be."""
-        change, near = find_last_change(self._registry), self.load_english_curves(language)
+        change, near = self._registry.read_last_change(), self.load_english_curves(language)
         pictures = sum(len(part) for part in self.read_vectors())
         result: dict[str, Any] = {"measured_at": datetime.now(UTC).isoformat(), "pictures": pictures}
         curves, queries = None, self.choose_queries(language, version) if pictures >= LEAST_PICTURES else None

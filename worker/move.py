@@ -19,7 +19,6 @@ from index.indexer import fill_captions, fill_pictures
 from index.janitor import estimate_move_bytes
 from model.backend import choose_target_encoding, find_recorded_encoding, open_encoder, open_towers
 from model.base import Base, open_base
-from model.dataset.explanations import format_count
 from model.encoder import Encoder, Views
 from model.languages import ENGLISH
 from store import files
@@ -35,6 +34,7 @@ from store.errors import (
     PivotNotServed,
     TrainingDiverged,
     VersionCorrupt,
+    format_count,
 )
 from store.expansions import Expansion
 from store.releases import Release

@@ -19,7 +19,7 @@ from threading import Event, Lock
 
 import psutil
 
-from model.processes import die_with_parent, name_owner
+from model.processes import PULSE, die_with_parent, name_owner, pulse
 from store import logs
 from store.data_root import DataRoot, discard_working_files
 from store.errors import LeaseLost, PictoglotError, RegistryUnavailable
@@ -35,8 +35,6 @@ PYTHON = (sys.executable, "-P", "-m")  # -P: a file in the current folder named 
 STILL_SECONDS = 600.0  # without a sign of life, after which a child is killed
 _LEAST_SHARE = 1 / 600  # of a core, with which a child goes on; a thread that renews a duty takes a tenth of that
 _LOOKS = 10  # within `still_seconds`, at least
-_PULSE = "PULSE"  # names the pipe to the parent
-_pipe = os.environ.pop(_PULSE, None)  # not for the processes that a child starts itself
 _POLL_SECONDS = 0.2  # between looks at the child of an expansion
 RESUMABLE = 75  # EX_TEMPFAIL: a child's status when it was asked to stop
 # From asking a child to stop until it is killed. A step and its checkpoint take a few seconds; a cancelled child needs
@@ -47,13 +45,6 @@ _EXIT_SECONDS = 30  # for a child that has finished its expansion
 _CHORE_SECONDS = 5.0  # in which the child of a chore ends by itself
 _NICE = 10
 _log = logging.getLogger(__name__)
-
-
-def pulse() -> None:
-    """Tell the parent that this process goes on; does nothing in one that no worker started."""
-    if _pipe is not None:
-        with suppress(BlockingIOError, BrokenPipeError):  # the parent has not looked for long, or is gone
-            os.write(int(_pipe), b".")
 
 
 def begin_child(parent: str, end: Callable[[], object] = lambda: sys.exit(128 + signal.SIGTERM)) -> WorkerSettings:
@@ -109,7 +100,7 @@ class ChildProcess:
         try:
             os.set_blocking(self._pulses, False)
             os.set_blocking(writing, False)
-            environment = {**os.environ, **one, **PASSIVE, _PULSE: str(writing)}
+            environment = {**os.environ, **one, **PASSIVE, PULSE: str(writing)}
             self._process = subprocess.Popen(command, env=environment, pass_fds=(writing,))
         except BaseException:
             os.close(self._pulses)

@@ -16,7 +16,7 @@ from threading import Thread
 from typing import Any
 
 from index.damage import load_report, name_duty
-from index.set_states import FAISS, count_unsealed, find_last_change, has_dead_rows, prune_feed
+from index.set_states import FAISS, count_unsealed, has_dead_rows, prune_feed
 from model.languages import ENGLISH
 from store.bases import Encoding
 from store.data_root import DataRoot
@@ -66,11 +66,11 @@ class IndexingChore(Chore):
                 self._not_before, self._again_at = time.monotonic() + _RETRY_SECONDS, math.inf
             else:  # what cannot be sealed yet, such as captions that nobody has encoded, is tried again later
                 self._not_before = time.monotonic() + _UNSEALED_SECONDS
-                self._again_at = find_last_change(registry) + self._seal_at
+                self._again_at = registry.read_last_change() + self._seal_at
         if count_unsealed(registry) < self._seal_at:
             self._not_before = 0.0
             return False
-        return time.monotonic() >= self._not_before or find_last_change(registry) >= self._again_at
+        return time.monotonic() >= self._not_before or registry.read_last_change() >= self._again_at
 
 
 def is_purge_due(registry: Registry, settings: WorkerSettings) -> bool:
@@ -88,7 +88,7 @@ def list_languages_to_fit(registry: Registry) -> list[tuple[str, int]]:
     English comes first: the fits of others lean on it.
     """
     encoding, base = registry.encodings.find_current(), registry.bases.find_serving()
-    change = find_last_change(registry)
+    change = registry.read_last_change()
     if encoding is None or base is None or change < REFIT_CHANGES:
         return []
     tower = Encoding(encoding.backend, encoding.precision).compute_fingerprint(base.image_fingerprint)

@@ -6,17 +6,23 @@ of a dictionary are a kind of their own, since a proof knows nothing of one that
 """
 
 import json
-from collections.abc import Collection, Sequence
+import random
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save
 
 from index.sources import ensure_picture_vectors
+from index.vectors import Matrix
 from model.dataset import has_mostly_pictures
 from model.dataset.formats import SHEET
 from model.dataset.rows import Pivot, Row
@@ -31,7 +37,11 @@ from worker.prepare import TrainingData
 VALIDATION = "validation.json"  # in an expansion's folder
 MAX_CAPTIONS = 1_000  # a share of 0.2 is then known to 0.025 (95 %)
 MAX_CANDIDATES = 5_000  # the size of COCO's test set; more candidates would only measure the size of the gallery
+HELD_OUT = "held-out.safetensors"  # beside the rows of a version
+LEAST_CAPTIONS = 20  # by which the chance of a hit is fitted for a language of which nothing else is known
 _BATCH_SIZE = 128
+_SHORT = 4  # letters below which an English word without an entry is one of grammar, and stays out
+_LONGEST_ENTRY = 3  # words of an equivalent that is looked for in a caption
 _MOSTLY_WORDS = 0.75  # share of rows
 
 CandidateKind = Literal["pictures", "english", "pivots", "words"]  # pivots: where not all of them are English
@@ -246,3 +256,95 @@ def encode_texts(context: TrainingContext, items: Sequence[tuple[View, str]]) ->
 
 def _hash(name: str) -> bytes:
     return sha256(name.encode()).digest()
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a version's proof makes of held-out captions: what serves has been taught them, and tells nothing."""
+
+    pairs: list[tuple[str, str]]  # picture and text
+    vectors: Matrix  # unit vectors (n, dimension) of these texts
+    texts: Matrix  # of captions (m, dimension) beside other texts
+    meanings: Matrix  # and of those (m, dimension)
+
+    def dump(self) -> bytes:
+        """Return the file."""
+        tensors = {name: torch.from_numpy(getattr(self, name)) for name in ("vectors", "texts", "meanings")}
+        return save(tensors, {"pairs": json.dumps(self.pairs)})
+
+    @staticmethod
+    def read(path: Path) -> "HeldOut":
+        """Read the file."""
+        with safe_open(path, "np") as file:
+            pairs = [(picture, text) for picture, text in json.loads(file.metadata()["pairs"])]
+            return HeldOut(pairs, *map(file.get_tensor, ("vectors", "texts", "meanings")))
+
+
+def encode_held_out(context: TrainingContext, view: View, expansions: Sequence[str], proof: Sequence[Row]) -> HeldOut:
+    """Encode what the datasets of these expansions hold out, by the `view` of a proof, which was taught these rows.
+
+    Of single words a proof was not taught it knows nothing. Where no other text is held out, captions of the gallery
+    are, as the words that it was taught render them.
+    """
+    pairs, words, rendered = list[tuple[str, str]](), list[str](), list[tuple[str, NDArray[np.float32]]]()
+    for validation in load_validations(context.attempt.root, expansions):
+        if validation.against == "pictures":
+            pairs += zip(validation.targets, validation.captions, strict=True)
+        elif validation.against == "words":
+            words += validation.captions
+        else:
+            among = encode_candidates(context, None, replace(validation, others=[]))
+            paired = zip(validation.captions, validation.targets, strict=True)
+            rendered += [
+                (text, among.vectors[among.places[target]]) for text, target in paired if target in among.places
+            ]
+    if words and proof and len(rendered) < LEAST_CAPTIONS and len(pairs) < LEAST_CAPTIONS:
+        english = choose_gallery_english(context).captions
+        goals = encode_texts(context, [(context.encoder.base_view, text) for text in english]).vectors
+        rendered += [
+            (text, meaning) for text, meaning in zip(Glosser(proof, words).render(english), goals, strict=True) if text
+        ]
+    texts = [text for text, _ in rendered]
+    meanings = np.array([vector for _, vector in rendered], np.float32).reshape(-1, context.encoder.dimension)
+    vectors, of_texts = (
+        encode_texts(context, [(view, text) for text in some]).vectors for some in ([text for _, text in pairs], texts)
+    )
+    return HeldOut(pairs, vectors, of_texts, meanings)
+
+
+class Glosser:
+    """A reader of English captions in another language, word by word, as someone would who has its dictionary.
+
+    What the dictionary lacks, somebody says in words that were not taught: one of the `unknown` stands for it.
+    """
+
+    def __init__(self, rows: Iterable[Row], unknown: Sequence[str]) -> None:
+        self._captions, self._unknown = dict[str, list[str]](), unknown
+        for row in rows:
+            if row.english is not None:
+                self._captions.setdefault(row.english.lower(), []).append(row.caption)
+
+    def render(self, captions: Sequence[str]) -> list[str]:
+        """Return each of the English captions in the language; empty ones where nothing is known of English."""
+        draw = random.Random(0)
+        if not self._captions:
+            return ["" for _ in captions]
+        return [" ".join(self._render_words(re.findall(r"[\w'-]+", text.lower()), draw)) for text in captions]
+
+    def _render_words(self, words: Sequence[str], draw: random.Random) -> Iterator[str]:
+        place = 0
+        while place < len(words):
+            for end in range(min(place + _LONGEST_ENTRY, len(words)), place, -1):
+                if found := self._find(" ".join(words[place:end])):
+                    yield draw.choice(found)
+                    break
+            else:
+                end = place + 1
+                if len(words[place]) >= _SHORT:
+                    yield draw.choice(self._unknown)
+            place = end
+
+    def _find(self, english: str) -> list[str]:
+        """Find the captions of a word, or of what it is a form of."""
+        forms = [english, *(english.removesuffix(ending) for ending in ("s", "es", "ed", "ing"))]
+        return next((self._captions[form] for form in forms if form in self._captions), [])

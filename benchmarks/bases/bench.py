@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.emoji36.data import EmojiData
 from benchmarks.emoji36.methods import TRAININGS
 from benchmarks.emoji36.run import teach_one
-from model import version_files
+from model import checkpoint
 from model.encoder import Encoder
 from model.evaluation import Gain, compute_ranks, measure_gain, measure_recalls
 from model.reading import FilePieces
@@ -78,7 +78,7 @@ class Bench:
                 training,
                 training.settle_settings(settings),
             )
-        learned, facts = version_files.read(place / "version")
+        learned, facts = checkpoint.read_version(place / "version")
         view = self.encoder.extend(parent, 1, language, learned)
         more = {
             "seconds": facts["seconds"],

@@ -19,14 +19,14 @@ from filelock import FileLock
 from benchmarks.emoji36.data import Data, Vectors
 from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.methods import NOTHING, TRAININGS, Overrides, Training
-from model import version_files
+from model import checkpoint
+from model.checkpoint import VersionContent
 from model.encoder import Encoder
 from model.evaluation import measure_recalls
 from model.objectives import Corpus
 from model.table import NO_ROW, View
 from model.tokenizer import Tokenizer
 from model.training import LearnSettings, Progress
-from model.version_files import VersionContent
 from store import files
 
 JOINT = "joint"
@@ -66,7 +66,7 @@ def teach(
                     training,
                     training.settle_settings(settings, overrides),
                 )
-        learned, facts = version_files.read(place / "version")
+        learned, facts = checkpoint.read_version(place / "version")
         view = encoder.extend(parent, number, language, learned)
         yield Taught(language, learned, view, {**facts, "bytes": _measure_size(place / "version")})
 
@@ -132,7 +132,7 @@ def teach_one(
         "bfloat16": settings.can_use_bfloat16(encoder.base.device),
         "commit": commit(),
     }
-    version_files.write(place / "version", learned, facts)
+    checkpoint.write_version(place / "version", learned, facts)
     files.remove(place / "checkpoints")
 
 

@@ -24,9 +24,9 @@ from benchmarks.emoji36.tokenizers import Oracle
 from benchmarks.methods import sampled
 from benchmarks.methods.rows import ORACLE, ROWS, choose_tokenizer
 from benchmarks.methods.trainer import NOTHING, Features, SuiteTrainer
-from model import version_files
+from model import checkpoint
 from model.base import Base
-from model.checkpoint import CachedResult, hash_key, load_result, save_result
+from model.checkpoint import CachedResult, VersionContent, hash_key, load_result, save_result
 from model.encoder import Encoder
 from model.evaluation import compute_ranks, measure_recalls
 from model.objectives import Corpus
@@ -34,7 +34,6 @@ from model.table import NO_ROW, Table
 from model.tokenizer import Tokenizer
 from model.towers import TorchTowers
 from model.training import LearnSettings
-from model.version_files import VersionContent
 from store import files
 from store.errors import VersionCorrupt
 
@@ -141,7 +140,7 @@ def _fill(bench: Bench, name: str, folder: Path, ledger: Ledger) -> None:
         place = folder / f"{number:02d}-{language}"
         if not (place / "left").exists():
             teach(bench, chain, name, language, place)
-        learned, manifest = version_files.read(place / "version")
+        learned, manifest = checkpoint.read_version(place / "version")
         left = load_result(place / "left", name)
         if left is None:
             raise VersionCorrupt(f"{place / 'left'} is damaged; remove it and {place / 'version'}")
@@ -176,7 +175,7 @@ def teach(bench: Bench, chain: Chain, name: str, language: str, place: Path) -> 
     learned = trainer.learn(spent.on_step)
     tensors = {**trainer.leaves(), SPOKEN: torch.from_numpy(trainer.spoken)}
     facts = {**trainer.facts(), "idle": trainer.idle() if ROWS[name].dense else 1.0}
-    version_files.write(place / "version", learned, {"seconds": spent.seconds(), "commit": bench.commit})
+    checkpoint.write_version(place / "version", learned, {"seconds": spent.seconds(), "commit": bench.commit})
     save_result(place / "left", name, CachedResult(tensors, facts))
     files.remove(place / "checkpoints")
 

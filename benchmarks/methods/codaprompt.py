@@ -18,7 +18,7 @@ from benchmarks.methods.prompted import Prompts, PromptTrainer, count_of
 from benchmarks.methods.trainer import Decaying
 from model.base import Base
 from model.checkpoint import CachedResult
-from model.teir import ScaledAdamW
+from model.objectives import ScaledAdamW
 
 EACH, LENGTH = 5, 2
 SCALED = 65_536.0  # a gradient scaler's first factor

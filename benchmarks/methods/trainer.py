@@ -17,9 +17,8 @@ from benchmarks.emoji36.trainer import Method, MethodTrainer
 from model.base import Base
 from model.checkpoint import CachedResult, hash_key
 from model.encoder import Encoder
-from model.objectives import Corpus, CorpusTokens, tokenize_corpus
+from model.objectives import Corpus, CorpusTokens, ScaledAdamW, tokenize_corpus
 from model.table import TokenRows, View
-from model.teir import ScaledAdamW
 from model.towers import make_bfloat16_tower
 from model.training import LearnSettings
 

@@ -26,7 +26,7 @@ from benchmarks.scale.material import TEXT, Made, NoEncoder, fill, name
 from index.gallery import Gallery
 from index.live import LiveIndex
 from index.sets import VectorSets
-from model import encoder  # noqa: F401 - opening a version_files imports it, which takes seconds
+from model import encoder  # noqa: F401 - opening a version imports it, which takes seconds
 from model.pictures import Picture
 from model.processes import give_way
 from store.data_root import DataRoot

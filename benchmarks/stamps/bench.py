@@ -19,7 +19,8 @@ from benchmarks.emoji36.run import commit
 from benchmarks.methods import addressed
 from benchmarks.stamps.data import Stamp
 from benchmarks.stamps.english import encode_gallery
-from model import dataset, version_files
+from model import checkpoint, dataset
+from model.checkpoint import VersionContent
 from model.dataset.rows import Row
 from model.encoder import Encoder, Vectors
 from model.evaluation import compute_ranks
@@ -28,7 +29,6 @@ from model.objectives import NO_PICTURE, Corpus
 from model.table import View
 from model.text import clean
 from model.training import LearnSettings, Trainer
-from model.version_files import VersionContent
 from store import files
 from store.errors import InvalidInput
 from worker.prepare import compute_teacher_features
@@ -110,7 +110,7 @@ class Bench:
         with FileLock(f"{make_folder(place)}.lock"):
             if not (place / _VERSION).exists():
                 self._train(language, pairs, place, onto, pivot)
-            learned, facts = version_files.read(place / _VERSION)
+            learned, facts = checkpoint.read_version(place / _VERSION)
         view = self.encoder.extend(onto, onto.version + 1, language, learned)
         return Taught(view, learned, {name: facts[name] for name in ("pairs", "epochs", "seconds", "commit")})
 
@@ -126,7 +126,7 @@ class Bench:
             "seconds": round(time.monotonic() - started, 1),  # of the last attempt
             "commit": commit(),
         }
-        version_files.write(place / _VERSION, learned, facts)
+        checkpoint.write_version(place / _VERSION, learned, facts)
         files.remove(place / "checkpoints")
 
     def teach_adapted(

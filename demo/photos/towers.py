@@ -18,8 +18,8 @@ from demo.photos.concepts import Concepts
 from demo.photos.packages import Packages
 from demo.photos.phrases import Phrases, Points
 from demo.photos.wordnet import WordNet
+from model.base import add_architecture
 from model.tokenizer import Tokenizer
-from model.weights import add_architecture
 
 Vector = NDArray[np.float32]
 NAME = "pictoglot-photos"

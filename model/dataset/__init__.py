@@ -16,7 +16,6 @@ from model.dataset.explanations import (
     explain_left_out,
     explain_not_in_gallery,
     explain_too_many_faults,
-    format_count,
 )
 from model.dataset.formats import UNANSWERED, RowFault, read_entries, read_records
 from model.dataset.rows import (
@@ -42,6 +41,7 @@ from store.errors import (
     NothingHeldOut,
     PivotNotServed,
     PivotTextEmpty,
+    format_count,
 )
 
 MIN_ROWS = 64

@@ -5,6 +5,8 @@ Knows the kinds of faults, and reads no file. A sentence never repeats what stan
 
 from collections.abc import Mapping, Sequence
 
+from store.errors import format_count
+
 ENTRY = '{"word": "Apfel", "glosses": ["apple"]}'
 PAIR = '{"caption": "roter Apfel", "english": "red apple"}'
 FAULTS = {
@@ -78,11 +80,6 @@ _BY_FORMAT = {
         "malformed_json": 'Each line is an object: `{"image/key": "IMG_0001", "de": {"caption": ["roter Apfel"]}}`'
     },
 }
-
-
-def format_count(count: int, one: str) -> str:
-    """Return `1 picture`, `1,234 pictures`."""
-    return f"{count:,} {one}{'' if count == 1 else 's'}"
 
 
 def describe_fault(kind: str) -> str:

@@ -18,7 +18,6 @@ from langcodes import standardize_tag
 from langcodes.tag_parser import LanguageTagError
 
 from model.dataset.explanations import ENTRY, PAIR
-from model.dataset.spreadsheets import read_parquet, read_spreadsheet, read_word_list
 from model.dataset.tables import (
     BYTE_ORDER_MARK,
     CELLS,
@@ -32,8 +31,11 @@ from model.dataset.tables import (
     open_content,
     open_seekable,
     read_lines,
+    read_parquet,
     read_quoted,
+    read_spreadsheet,
     read_tabbed,
+    read_word_list,
     refuse,
 )
 from store.errors import UnsupportedMedia

@@ -265,7 +265,7 @@ class Checkup:
 
     def _check_recall(self) -> Result | None:
         """Measure how many of the nearest pictures searches find in what is sealed."""
-        from index.recall import measure
+        from index.ranking import measure
         from index.set_states import find_last_location
         from index.sets import open_sets
         from index.sources import PictureSource, add_lost_rows

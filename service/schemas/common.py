@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from index.recall import Recall
+from index.ranking import Recall
 from model import text
 from store.errors import InvalidInput
 

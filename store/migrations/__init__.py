@@ -12,7 +12,7 @@ from store.errors import RegistryOutdated, RegistryUnavailable
 from store.tables import RegistryRow
 
 _HERE = Path(__file__).parent
-_STEPS = sorted(path.name[1:5] for path in _HERE.glob("versions/r*.py"))  # r0025_first.py is the revision 0025
+_STEPS = sorted(path.name[1:5] for path in _HERE.glob("versions/r*.py"))  # r0028_first.py is the revision 0028
 OLDEST, NEWEST = _STEPS[0], _STEPS[-1]
 
 # What finds a term in `picture_words`: SQLAlchemy has no class for it.

@@ -25,7 +25,7 @@ from benchmarks.methods import sampled
 from benchmarks.methods.bench import SPOKEN, Bench, Chain, fill, score, teach
 from benchmarks.methods.rows import BASELINE, PAIRS, PROPOSAL, ROWS, SUITE
 from benchmarks.methods.trainer import SuiteTrainer
-from model import version_files
+from model import checkpoint
 from model.base import Base, open_base
 from model.checkpoint import CachedResult, load_result
 from model.encoder import Encoder
@@ -111,7 +111,7 @@ def taught(bench: Bench, name: str) -> tuple[SuiteTrainer, Chain]:
     chain, folder = bench.chain(name), bench.folder / f"again-{name}"
     first, second = bench.data.languages
     teach(bench, chain, name, first, folder / first)
-    stored, _ = version_files.read(folder / first / "version")
+    stored, _ = checkpoint.read_version(folder / first / "version")
     left = load_result(folder / first / "left", name)
     assert left is not None
     chain.add(first, 1, stored, left)

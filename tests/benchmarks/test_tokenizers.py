@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from benchmarks.emoji36.tokenizers import BytesFirst, BytesLast, MarksCut, Published, RunsWhole
+from model.checkpoint import VersionContent
 from model.table import TokenRows
 from model.tokenizer import CLIP_TOKENS, Tokenizer
-from model.version_files import VersionContent
 
 WELSH = ["y llong fawr", "llong fach a phont", "pont fawr ar afon", "llong ar afon"] * 4
 HINDI = ["नीली गाड़ी", "बड़ी नीली नाव", "गाड़ी और नाव", "हिन्दी"] * 4

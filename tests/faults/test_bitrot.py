@@ -25,9 +25,9 @@ from index import segment
 from index.indexer import Indexer
 from index.scrub import Scrub
 from index.sets import VectorSets
-from model import checkpoint, version_files
+from model import checkpoint
+from model.checkpoint import VersionContent
 from model.table import TokenRows
-from model.version_files import VersionContent
 from store.errors import IndexFileCorrupt, VersionCorrupt
 from tests.bitrot import choose_bits, flip
 from tests.service.harness import Service, assert_problem, picture, running
@@ -73,7 +73,7 @@ def teach(service: Service) -> None:
     rows = TokenRows(np.arange(7, dtype=np.int64), torch.randn(7, 16, generator=torch.Generator().manual_seed(0)))
     learned = VersionContent((("a", "b"),), ("ab",), rows, "0" * 64, {"ab": 3, "c": 1})
     folder = service.home / "versions/real"
-    version_files.write(folder, learned, {"language": "de"})
+    checkpoint.write_version(folder, learned, {"language": "de"})
     manifest = sha256((folder / "manifest.json").read_bytes()).hexdigest()
     made = steps.learn(service.context.registry, "de", folder="versions/real", manifest_sha256=manifest)
     assert made.expansion is not None
@@ -134,7 +134,7 @@ def test_a_version(service: Service, file: str) -> None:
     for number, flipped in each_flip(service.home, f"versions/*/{file}"):
         assert [each["kind"] for each in noticed(service, "versions", number)] == ["version"]
         with pytest.raises(VersionCorrupt):
-            version_files.read(flipped.parent, registered)
+            checkpoint.read_version(flipped.parent, registered)
 
 
 @pytest.mark.parametrize("path", ["content", "thumbnail", "original"])

@@ -17,10 +17,10 @@ import pytest
 import torch
 
 from index import segment
-from model import checkpoint, version_files
+from model import checkpoint
 from model.base import open_base
+from model.checkpoint import VersionContent
 from model.table import TokenRows
-from model.version_files import VersionContent
 from store import files
 from store.data_root import DataRoot
 from store.errors import IndexUnavailable, PictoglotError
@@ -63,15 +63,15 @@ def test_what_is_put_there_runs_when_it_is_unpickled(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("file", [version_files.ROWS, version_files.TOKENIZER, version_files.NGRAMS])
+@pytest.mark.parametrize("file", [checkpoint.ROWS, checkpoint.TOKENIZER, checkpoint.NGRAMS])
 def test_rows_and_tokenizer_of_a_version(tmp_path: Path, file: str, form: str) -> None:
     marker, folder = tmp_path / "executed", tmp_path / "version"
     rows = TokenRows(np.array([3], dtype=np.int64), torch.ones(1, 4))
-    version_files.write(folder, VersionContent((), (), rows, "0" * 64), {})
-    assert version_files.read(folder)
+    checkpoint.write_version(folder, VersionContent((), (), rows, "0" * 64), {})
+    assert checkpoint.read_version(folder)
     manifest = put(folder, file, poison(marker, form))
     with pytest.raises(PictoglotError):
-        version_files.read(folder, manifest)
+        checkpoint.read_version(folder, manifest)
     assert not marker.exists()
 
 

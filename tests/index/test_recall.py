@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index import ivf, recall
+from index import ivf, ranking
 from index.engine import FoundRows
 from index.gallery import NewPicture
 from index.live import LiveIndex
@@ -83,7 +83,7 @@ def test_what_an_engine_misses_is_measured_also_by_a_sample(in_engine: World, mo
     monkeypatch.setattr(type(in_engine.engine), "find_nearest", find_every_other)
     measured = share(live)
     assert 0.45 < measured < 0.6  # ten hits, and about as many that are as near and are missed
-    monkeypatch.setattr(recall, "SAMPLE", 200)
+    monkeypatch.setattr(ranking, "SAMPLE", 200)
     assert abs(share(live) - measured) < 0.1
 
     nothing = FoundRows(numbered(), [], np.empty((0, DIMENSION), dtype=np.float32), numbered())

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from model import teir
+from model import objectives
 from model.encoder import Encoder
-from model.teir import align_tokens
+from model.objectives import align_tokens
 from model.tokenizer import CLIP_TOKENS
 from model.training import Trainer
 from tests.model.toy import CAPTIONS, SETTINGS, corpus_for
@@ -58,7 +58,7 @@ def test_probabilities_are_those_of_eight_rounds_of_expectation_and_maximisation
 
 
 def test_of_a_very_large_corpus_only_a_part_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(teir, "_MOST", 10)
+    monkeypatch.setattr(objectives, "_MOST", 10)
     said, _, _ = align_tokens(lines([[number, number] for number in range(100)]), [[7, 8]] * 100)
     assert np.unique(said).tolist() == [0, 1, 2]
 

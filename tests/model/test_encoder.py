@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from model import version_files
+from model import checkpoint
+from model.checkpoint import VersionContent
 from model.encoder import Encoder, VersionFolder
 from model.table import NO_ROW, TokenRows, View
-from model.version_files import VersionContent
 from store import files
 from store.errors import PictoglotError, VersionCorrupt
 
@@ -46,7 +46,7 @@ def written(
 ) -> VersionFolder:
     """The version on disk, as the registry would name it."""
     path = folder / str(number)
-    version_files.write(path, learned, {"text_fingerprint": text_fingerprint})
+    checkpoint.write_version(path, learned, {"text_fingerprint": text_fingerprint})
     return VersionFolder(number, language, path, files.hash_file(path / files.MANIFEST))
 
 

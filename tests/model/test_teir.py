@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from benchmarks.emoji36.trainer import StepScaledAdamW
-from model import teir
+from model import objectives
 from model.encoder import Encoder
 from model.objectives import NO_PICTURE, Corpus
 from model.table import TokenRows, View, pad
@@ -39,9 +39,9 @@ def test_new_rows_are_drawn_like_the_whole_table_as_it_is_now(encoder: Encoder, 
     assert new.std().item() == pytest.approx(whole.std().item(), rel=0.2)
 
 
-@pytest.mark.parametrize("kind", [teir.ScaledAdamW, StepScaledAdamW], ids=["gradient", "step"])
+@pytest.mark.parametrize("kind", [objectives.ScaledAdamW, StepScaledAdamW], ids=["gradient", "step"])
 @pytest.mark.parametrize("size", [1.0, 1e-6, 1e-7, 1e-8])
-def test_one_step_is_the_published_one(size: float, kind: type[teir.ScaledAdamW]) -> None:
+def test_one_step_is_the_published_one(size: float, kind: type[objectives.ScaledAdamW]) -> None:
     """Clip by the norm of the unscaled gradient, decay by the row's scale, scale the gradient, then Adam; in numpy.
 
     Or scale what Adam would do. Only gradients about as small as Adam's eps tell the one from no scale at all.
@@ -77,7 +77,7 @@ def test_a_gathered_step_is_the_full_tables_step(encoder: Encoder, clip: float) 
     used = np.unique(np.concatenate(sequences))
     target = torch.randn((8, encoder.dimension), generator=torch.Generator().manual_seed(3))
     frozen = np.isin(used, [BEGIN, END])
-    scale = teir.compute_row_scale(view.count_frequency(used, "cy"))
+    scale = objectives.compute_row_scale(view.count_frequency(used, "cy"))
     scale[torch.from_numpy(frozen)] = 0
 
     full = nn.Parameter(encoder.base.table.clone())
@@ -100,7 +100,7 @@ def one_step(
     encoder: Encoder, table: nn.Parameter, scale: Tensor, sequences: Sequences, target: Tensor, clip: float
 ) -> Tensor:
     """Moves the table, and returns what the gradient was."""
-    optimizer = teir.ScaledAdamW(table, scale, [], decay=SETTINGS.weight_decay)
+    optimizer = objectives.ScaledAdamW(table, scale, [], decay=SETTINGS.weight_decay)
     gradient = gradient_of(encoder, table, sequences, target)
     optimizer.step(RATE, clip)
     return gradient

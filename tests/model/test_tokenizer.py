@@ -13,8 +13,9 @@ from babel import Locale
 from tokenizers import models
 
 from benchmarks.emoji36.lexicon import LANGUAGES, convert_tag
-from model import version_files
+from model import checkpoint
 from model.base import open_base
+from model.checkpoint import VersionContent
 from model.encoder import Encoder
 from model.reading import FilePieces
 from model.table import TokenRows
@@ -27,7 +28,6 @@ from model.tokenizer import (
     read_clip_merges,
 )
 from model.training import LearnSettings, Trainer
-from model.version_files import VersionContent
 from store.errors import VersionCorrupt
 from tests.groups import GROUPS, train_byte_fallback, train_unigram, train_wordpiece, write_base
 from tests.model.toy import corpus_for
@@ -124,8 +124,8 @@ def test_growth_is_deterministic_and_a_second_child_has_a_line_of_its_own(kind: 
 def test_a_reloaded_tokenizer_reads_alike_and_another_one_is_refused(kind: str, tmp_path: Path) -> None:
     grown = opened(kind).grow(WELSH, SIZE)
     rows = TokenRows(np.arange(3, 6), torch.zeros(3, 4))
-    version_files.write(tmp_path / "v", VersionContent(grown.merges, (), rows, grown.sha256), {})
-    learned, _ = version_files.read(tmp_path / "v")
+    checkpoint.write_version(tmp_path / "v", VersionContent(grown.merges, (), rows, grown.sha256), {})
+    learned, _ = checkpoint.read_version(tmp_path / "v")
     assert learned.extend_tokenizer(opened(kind)).encode(WELSH + BRETON) == grown.encode(WELSH + BRETON)
     with pytest.raises(VersionCorrupt):
         learned.extend_tokenizer(opened(kind).grow(BRETON, SIZE))
@@ -236,13 +236,13 @@ def test_the_tokenizers_of_many_languages_read_as_one_bpe_and_alike_from_disk(
         merges, words = grown.merges[len(parent.merges) :], grown.words[len(parent.words) :]
         assert merges and spelled(grown, names[tag]) == reference(grown, names[tag])
         rows = TokenRows(np.arange(1), torch.zeros(1, 4))
-        version_files.write(tmp_path / tag, VersionContent(merges, words, rows, grown.sha256), {})
+        checkpoint.write_version(tmp_path / tag, VersionContent(merges, words, rows, grown.sha256), {})
         tokenizers.append(grown)
         read.append(grown.encode(texts))
     assert [each.encode(texts) for each in tokenizers] == read
     base, reloaded = Tokenizer(), list[Tokenizer]()
     for tag in tags:
-        learned, _ = version_files.read(tmp_path / tag)
+        learned, _ = checkpoint.read_version(tmp_path / tag)
         reloaded.append(learned.extend_tokenizer(reloaded[-1] if onto == "chain" and reloaded else base))
     assert [each.encode(texts) for each in reloaded] == read
 

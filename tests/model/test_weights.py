@@ -14,7 +14,7 @@ from open_clip.transform import image_transform
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from model import weights
+from model import base
 from model.base import open_base
 from model.encoder import Encoder
 from store.errors import BaseNotFound, BaseNotSupported, CheckpointUnfit, TokenizerUnfit
@@ -137,13 +137,13 @@ def test_pictures_are_prepared_as_the_weights_of_that_name_are(tmp_path: Path, m
     """open_clip prepares those of a file as OpenAI's: for a SigLIP that would be other colours, and another cut."""
     checkpoint = tmp_path / "base.safetensors"
     checkpoint.touch()
-    assert weights.find_preparation("ViT-B-16-SigLIP", str(checkpoint)) == {
+    assert base.find_preparation("ViT-B-16-SigLIP", str(checkpoint)) == {
         "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "interpolation": "bicubic", "resize_mode": "squash",
     }  # fmt: skip
-    assert weights.find_preparation("ViT-L-14", str(checkpoint)) == {}  # its weights do not agree
-    assert weights.find_preparation("ViT-B-16-SigLIP", "webli") == {}  # open_clip's own affair
+    assert base.find_preparation("ViT-L-14", str(checkpoint)) == {}  # its weights do not agree
+    assert base.find_preparation("ViT-B-16-SigLIP", "webli") == {}  # open_clip's own affair
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"preprocess_cfg": {"mean": [0.1, 0.2, 0.3]}}))
-    assert weights.find_preparation("ViT-B-16-SigLIP", str(checkpoint)) == {"mean": [0.1, 0.2, 0.3]}
+    assert base.find_preparation("ViT-B-16-SigLIP", str(checkpoint)) == {"mean": [0.1, 0.2, 0.3]}
 
     spec = write_base(tmp_path / "siglip", GROUPS["siglip"])
     before = open_base(spec, "cpu")
@@ -165,7 +165,7 @@ def test_a_mapped_table_gives_the_same_bits(tmp_path: Path, half: bool, monkeypa
         path = tmp_path / "base.safetensors"
         save_file({key: tensor.half() for key, tensor in load_file(path).items()}, path)
     usual = open_base(spec, "cpu")
-    monkeypatch.setattr(weights, "_LARGE", 0)
+    monkeypatch.setattr(base, "_LARGE", 0)
     mapped = open_base(spec, "cpu")
     assert mapped.table.dtype == (torch.float16 if half else torch.float32) and usual.table.dtype == torch.float32
     assert mapped.text_fingerprint == usual.text_fingerprint

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
+from model.checkpoint import VersionContent
 from model.encoder import Encoder
 from model.objectives import NO_PICTURE, Corpus
 from model.table import View
 from model.training import LearnSettings, Progress, Trainer
-from model.version_files import VersionContent
 
 WORDS = ("afal", "coch", "ci", "tŷ", "môr", "haul", "cath", "llong", "blodyn", "seren")
 CAPTIONS = [f"{a} a {b}" for a in WORDS for b in WORDS if a != b]

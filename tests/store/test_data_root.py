@@ -20,7 +20,7 @@ from threading import Barrier
 
 import pytest
 
-from model.version_files import read
+from model.checkpoint import read_version
 from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, StorageFull, StoreUnavailable, VersionCorrupt
@@ -144,7 +144,7 @@ def test_a_damaged_object_is_refused_and_leaves_nothing(machines: Machines, stor
     with pytest.raises(CorruptFolder):
         machines.there.open(NAME)
     with pytest.raises(VersionCorrupt):
-        read(machines.there.locate(NAME), machines.manifest_sha256)
+        read_version(machines.there.locate(NAME), machines.manifest_sha256)
     assert read_files(machines.there) == {}
 
 

@@ -18,13 +18,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model import version_files
+from model import checkpoint
 from model.base import open_base
+from model.checkpoint import VersionContent
 from model.encoder import Encoder, VersionFolder
 from model.language_file import write_archive, write_file
 from model.lexicon import count_ngrams
 from model.table import TokenRows
-from model.version_files import VersionContent
 from store import files
 from tests.client.test_commands import run, run_json
 from tests.patience import bound_time
@@ -212,7 +212,7 @@ def write_large(folder: Path) -> Path:
     content, before = (
         VersionContent((), (), TokenRows(np.arange(3_000), each), sha256, grams, tuple(words)) for each in (rows, proof)
     )
-    version_files.write(folder / "version", content, {}, before)
+    checkpoint.write_version(folder / "version", content, {}, before)
     test = {"against": "english", "captions": words[:1_000], "targets": words[1_000:2_000], "others": words[2_000:]}
     facts = {"language": "cy", "base": "b", "learned_at": "2026-11-30T12:00:00Z", "report": {}}
     facts |= {"text_fingerprint": encoder.base_fingerprint}

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from index.captions import EncoderId
 from index.gallery import NewPicture
 from index.loader import Calibrations
-from model import version_files
+from model import checkpoint
+from model.checkpoint import VersionContent
 from model.dataset.rows import Pivot, Row
 from model.match import SAMPLE, Curves, blend_deviations, take_first
 from model.table import TokenRows
-from model.version_files import VersionContent
 from store import files, leases
 from store.data_root import DataRoot
 from store.leases import PURGING
@@ -25,9 +25,10 @@ from tests.store import steps
 from tests.worker.harness import PICTURES, Site, attempt_at, pairs
 from worker import upkeep
 from worker.child import run
-from worker.match import HELD_OUT, LEAST_CAPTIONS, LEAST_CAPTIONS_BESIDE, Glosser, HeldOut, MatchFitter
+from worker.match import LEAST_CAPTIONS_BESIDE, MatchFitter
 from worker.settings import WorkerSettings
 from worker.upkeep import REFIT_CHANGES, IndexingChore, list_languages_to_fit
+from worker.validation import HELD_OUT, LEAST_CAPTIONS, Glosser, HeldOut
 
 ENGLISH = ("en", 0)
 CURVES = {
@@ -162,7 +163,7 @@ def held_out(site: Site, language: str, numbers: range = range(0), texts: int = 
     )
     nothing = TokenRows(np.empty(0, dtype=np.int64), torch.empty((0, 32)))
     folder = site.home / "versions" / language
-    version_files.write(folder, VersionContent((), (), nothing, "0" * 64), {}, None, {HELD_OUT: kept.dump()})
+    checkpoint.write_version(folder, VersionContent((), (), nothing, "0" * 64), {}, None, {HELD_OUT: kept.dump()})
     manifest = files.hash_file(folder / files.MANIFEST)
     return steps.learn(site.registry, language, folder=f"versions/{language}", manifest_sha256=manifest).number
 

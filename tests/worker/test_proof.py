@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from model import version_files
+from model import checkpoint
 from model.table import View
 from store.data_root import DataRoot
 from tests.worker.harness import Site, attempt_at, carry_out, pairs, report_of, teach
@@ -43,7 +43,7 @@ def test_what_serves_is_taught_what_is_held_out_and_the_report_is_of_its_proof(s
     assert by_proof is not None and by_proof.figures["t2i"] == report["t2i"]
     assert measure_distance(context, serving, validation) < measure_distance(context, proof, validation) / 2
     assert serving.tokenizer.sha256 == proof.tokenizer.sha256
-    content, before = (version_files.read(find_folder(site), proof=proof)[0] for proof in (False, True))
+    content, before = (checkpoint.read_version(find_folder(site), proof=proof)[0] for proof in (False, True))
     assert {*before.rows.ids} <= {*content.rows.ids} and sum(before.ngrams.values()) < sum(content.ngrams.values())
 
 

@@ -35,7 +35,7 @@ lock.acquire()
 COMPUTES = "while True: pass"
 TELLS = """
 import time
-from worker.supervisor import pulse
+from model.processes import pulse
 while True:
     pulse()
     time.sleep(0.05)
