@@ -14,7 +14,7 @@ from index.indexer import MOST, SHARD, Indexer, Progress
 from index.rows import PictureTables
 from index.segment import Segment
 from index.sets import VectorSets
-from index.snapshot import FormerLanguage, Snapshot
+from index.snapshot import Snapshot
 from index.sources import FeedPruned, PictureSource, Source, add_lost_rows, apply_changes, make_source
 from index.vectors import Identity, Vector, VectorSet
 from model.encoder import Encoder, Views
@@ -23,7 +23,7 @@ from model.match import Calibration, Curves, take_first
 from model.processes import name_owner
 from model.table import View
 from store import files
-from store.errors import BaseMoved, EngineMismatch, PictoglotError, RegistryUnavailable, StorageFull, VersionPruned
+from store.errors import BaseMoved, EngineMismatch, RegistryUnavailable, StorageFull, VersionPruned
 from store.leases import SEALING
 from store.releases import Release
 
@@ -106,7 +106,6 @@ class ReleaseLoader:
         self.base: int = encoder.base_view.version
         self._views = Views(encoder, sets.registry, sets.root)
         self._calibrations = Calibrations()
-        self._former_languages: dict[int, FormerLanguage] = {}  # each read once: see `Views`
         self.picture_source = PictureSource.create(encoder, sets.gallery)
         self.sources = _SourceMap(self._open_source)
         self.sources[self.picture_source.identity] = self.picture_source
@@ -118,19 +117,6 @@ class ReleaseLoader:
         if self._registry.versions.find_pruned() & {*release.languages.values()}:
             raise VersionPruned(f"Release {release.number} names versions that were pruned.")
         return {tag: self._views.open(number) for tag, number in release.languages.items()}
-
-    def find_no_longer_served(self, release: Release) -> dict[str, FormerLanguage]:
-        """Find the languages that only earlier releases served; one that cannot be read is left out."""
-        found = {}
-        for tag, number in self._registry.releases.find_no_longer_served(release).items():
-            if number not in self._former_languages:
-                try:
-                    self._former_languages[number] = FormerLanguage(number, self._views.open(number).ngrams)
-                except PictoglotError as error:
-                    _log.warning("version %d, which serves no more, cannot be read (%s)", number, error.code)
-                    continue
-            found[tag] = self._former_languages[number]
-        return found
 
     def identify_captions(self, tag: str, version: int) -> Identity:
         """Return the identity of a language's captions as a version encodes them."""
@@ -190,8 +176,8 @@ class ReleaseLoader:
         sets = {of: opened[of] if of in opened else self.open_sealed_set(of) for of in named}
         budget, untaught = ImmediateBudget(), (of for of in self.list_untaught(release) if of in opened)
         sets |= {of: opened[of] for of in untaught if self.can_open_soon(of, budget)}
-        latest, gone = self.apply_changes_or_reopen(sets), self.find_no_longer_served(release)
-        return Snapshot(release, views, shared.shared, latest, built_in=self._encoder.languages, no_longer_served=gone)
+        latest = self.apply_changes_or_reopen(sets)
+        return Snapshot(release, views, shared.shared, latest, built_in=self._encoder.languages)
 
     def attach_detector_and_chances(self, snapshot: Snapshot, previous: Snapshot | None) -> Snapshot:
         """Return the snapshot with the current detector and calibrations; itself if it has these."""
@@ -335,9 +321,8 @@ def add_detector(snapshot: Snapshot, old: Snapshot | None, texts: Callable[[Iden
     number of a set's captions, none that a bound key could have written.
     """
     detector = Detector() if old is None else old.detector
-    tags = {*snapshot.views, *snapshot.no_longer_served}
     sources = old.ngram_sources if old is not None else {}
-    counted = {tag: each for tag, each in sources.items() if tag in tags}
+    counted = {tag: each for tag, each in sources.items() if tag in snapshot.views}
     for tag, version in snapshot.release.languages.items():
         counted_version, counted_captions = counted.get(tag, (-1, 0))
         ngrams, vector_set = snapshot.views[tag].ngrams, snapshot.captions[tag]
@@ -350,9 +335,6 @@ def add_detector(snapshot: Snapshot, old: Snapshot | None, texts: Callable[[Iden
                 counts.update(count_ngrams(texts(vector_set.identity, _SAMPLED_CAPTIONS)))
             detector = detector.replace_counts(tag, counts)
             counted[tag] = (version, captions)
-    for tag, gone in snapshot.no_longer_served.items():
-        if gone.ngrams and counted.get(tag) != (gone.version, 0):
-            detector, counted[tag] = detector.replace_counts(tag, gone.ngrams), (gone.version, 0)
     return replace(snapshot, detector=detector, ngram_sources=counted)
 
 
@@ -361,15 +343,10 @@ def restrict_to(snapshot: Snapshot, languages: Collection[str]) -> Snapshot:
     if snapshot.views.keys() <= set(languages):
         return snapshot
     served = {tag: version for tag, version in snapshot.release.languages.items() if tag in languages}
-    gone = {
-        tag: FormerLanguage(n, snapshot.views[tag].ngrams)
-        for tag, n in snapshot.release.languages.items()
-        if tag not in served
-    }
+    gone = snapshot.release.languages.keys() - served.keys()
     return replace(
         snapshot,
         release=replace(snapshot.release, languages=served),
         views={tag: view for tag, view in snapshot.views.items() if tag in served},
         sets={of: each for of, each in snapshot.sets.items() if of.language not in gone},
-        no_longer_served={**snapshot.no_longer_served, **gone},
     )

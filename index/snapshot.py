@@ -52,21 +52,12 @@ class CaptionHit:
 
 
 @dataclass(frozen=True)
-class FormerLanguage:
-    """The last version of a language that is not served any more, and its n-gram counts."""
-
-    version: int
-    ngrams: Mapping[str, int]
-
-
-@dataclass(frozen=True)
 class Snapshot:
     """An opened release. `views` has exactly its languages; `problems` has sentences about the release.
 
     `captions` has these too and, on a multilingual base, untaught ones that pictures have captions in, once opened.
     `ngram_sources` has the version and the number of captions from which the detector's counts of each language come.
-    `built_in` are the languages that the base reads untaught. The detector still knows languages `no_longer_served`:
-    their texts would often be taken for a similar language.
+    `built_in` are the languages that the base reads untaught.
     """
 
     release: Release
@@ -77,7 +68,6 @@ class Snapshot:
     problems: tuple[str, ...] = ()
     ngram_sources: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     built_in: tuple[str, ...] = (ENGLISH,)
-    no_longer_served: Mapping[str, FormerLanguage] = field(default_factory=dict)
     calibrations: Mapping[int, Calibration] = field(default_factory=dict)  # by version
 
     @cached_property
@@ -142,13 +132,9 @@ class Snapshot:
             return Route(requested, tag, "requested", None, view, self.warn_of_untaught([tag]))
         languages = sorted(self.views)
         guess = self.detector.guess(text, languages)
-        among_all = self.detector.guess(text, {*languages, *self.no_longer_served}) if self.no_longer_served else guess
-        if guess.language is None:
-            warnings = self._list_warnings(text, languages, guess)
-        elif among_all.language in self.no_longer_served:  # it is surely in a language that is not served any more
-            warnings = () if self.multilingual else ("language_not_supported",)
-        else:
+        if guess.language is not None:
             return Route(requested, guess.language, "detected", guess.confidence, self.views[guess.language])
+        warnings = self._list_warnings(text, languages, guess)
         return Route(requested, SHARED, "shared", 0.0, self.shared_view, warnings)
 
     def find_calibration(self, route: Route) -> Calibration | None:

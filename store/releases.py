@@ -66,20 +66,6 @@ class Releases(RegistryPart):
         """Return the release that serves, which is the newest, and the one before."""
         return self.list(limit=2)
 
-    def find_no_longer_served(self, release: Release) -> dict[str, int]:
-        """Return languages, with their last version, that earlier releases of this base served and this one does not.
-
-        Those whose version was pruned are left out.
-        """
-        last: dict[str, int] = {}
-        query = select(ReleaseRow.languages).where(ReleaseRow.number < release.number).order_by(ReleaseRow.number)
-        with self._database.read() as session:
-            bases = find_roots(session)
-            pruned = set(session.scalars(select(VersionRow.number).where(VersionRow.pruned_at.is_not(None))))
-            for languages in session.scalars(query):
-                last |= {tag: number for tag, number in languages.items() if bases[number] == release.base}
-        return {tag: number for tag, number in last.items() if tag not in release.languages and number not in pruned}
-
     def find_visible(self, language: str, version: int) -> frozenset[str]:
         """Return the expansions whose captions belong to a version of a language; none of an untaught one.
 

@@ -1,8 +1,6 @@
 """Snapshots: what is served changes at once and as a whole, and no put or delete is lost."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from threading import Event
 from typing import Any
@@ -12,12 +10,9 @@ import pytest
 from index import ivf
 from index.records import Patch
 from index.segment import Segment
-from model.lexicon import count_ngrams
-from model.table import View
 from store.errors import LanguageNotFound, PageTooDeep, PictureNotFound
 from tests.doubles import make_picture_vector, make_text_vector
 from tests.index.world import (
-    VerifyingEncoder,
     World,
     draw,
     find_captions,
@@ -93,42 +88,6 @@ def test_a_promotion_is_followed_and_encodes_what_is_missing(world: World) -> No
     assert list_captions(live, "a") == {"en": ["dog"], "cy": ["ci", "ci bach"]}
     assert live.current.views["cy"].version == live.current.shared_view.version == 1
     assert live.current.captions["cy"].tail.count == 0 and live.current.captions["cy"].state > 0
-
-
-class Counting(VerifyingEncoder):
-    """Its versions have counts of Dutch captions."""
-
-    def open(self, folders: Sequence[Any], onto: View | None = None) -> View:
-        return replace(super().open(folders, onto), ngrams=count_ngrams(DUTCH) if folders else {})
-
-
-def test_texts_in_a_withdrawn_language_are_told_by_this_process_and_by_one_that_starts_later(world: World) -> None:
-    world.encoder = Counting()
-    world.put("a", 1, {"en": ["a red apple on the table", "the bus drives through the city"]})
-    world.teach("nl", {"a": DUTCH[0]})
-    live = world.serve()
-    assert live.current.route("auto", "een hond in de bus").used == "nl"
-    world.registry.releases.roll_back("nl", actor="test", reason="")
-    live.refresh()
-    opened = [*world.encoder.opened]
-    for process in (live, world.serve()):
-        assert process.current.route("auto", "een hond in de bus").used == "shared"
-        assert process.current.route("auto", "the apple in the bus").used == "en"
-    live.refresh()
-    assert world.encoder.opened == [*opened, 1], "once by each process"
-    world.teach("nl", {"a": DUTCH[1]})
-    live.refresh()
-    assert live.current.route("auto", "een hond in de bus").used == "nl" and not live.current.no_longer_served
-
-
-def test_a_version_no_longer_served_that_is_damaged_keeps_nobody_from_serving(world: World) -> None:
-    world.encoder = Counting()
-    world.put("a", 1, {"en": ["a red apple"]})
-    release = world.teach("nl", {"a": DUTCH[0]})
-    folder = world.registry.versions.get(release.languages["nl"]).folder
-    world.registry.releases.roll_back("nl", actor="test", reason="")
-    (world.root.locate(str(folder)) / "rows.safetensors").write_bytes(b"damaged")
-    assert world.serve().current.no_longer_served == {}
 
 
 @pytest.mark.row("I11")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from index.snapshot import FormerLanguage, Snapshot
+from index.snapshot import Snapshot
 from model.lexicon import Detector
 from store.errors import LanguageTagInvalid
 from store.releases import Release
@@ -52,26 +52,6 @@ def test_a_base_of_many_languages_reads_a_language_that_was_not_taught() -> None
 def test_where_no_language_is_claimed_there_is_no_confidence_in_one(text: str) -> None:
     choice = route("auto", text, CAPTIONS)
     assert (choice.source, choice.confidence) == ("shared", 0.0)
-
-
-def test_a_text_in_a_language_no_longer_served_is_not_taken_for_another_one() -> None:
-    dutch = make_detector(
-        {"nl": ["een rode appel op de tafel", "twee honden spelen in de sneeuw", "de bus rijdt door de stad"]}
-    )
-    both = DETECTOR.replace_counts("nl", dutch.counts["nl"])
-    without, text = snapshot(CAPTIONS, both), "een hond in de bus"
-    assert without.route("auto", text).used == "en", "the nearest one that is left"
-    gone = replace(without, no_longer_served={"nl": FormerLanguage(3, dutch.counts["nl"])})
-    choice = gone.route("auto", text)
-    assert (choice.used, choice.confidence, choice.warnings) == ("shared", 0.0, ("language_not_supported",))
-    assert replace(gone, built_in=("en", "nl")).route("auto", text).warnings == ()
-    assert gone.route("auto", "the dogs are on the table").used == "en"
-
-
-def test_captions_that_were_taught_under_a_wrong_tag_first_are_still_told() -> None:
-    twice = DETECTOR.replace_counts("br", DETECTOR.counts["cy"])
-    corrected = replace(snapshot(CAPTIONS, twice), no_longer_served={"br": FormerLanguage(3, DETECTOR.counts["cy"])})
-    assert corrected.route("auto", "mae ci coch ar y bwrdd").used == "cy"
 
 
 def test_a_tie_gives_a_warning() -> None:
