@@ -13,12 +13,10 @@ from index.gallery import Gallery
 from index.selection import Selection
 from model.encoder import Encoder
 from service import openapi, pages, problems
-from service.auth import UNAUTHENTICATED, RateLimiter
-from service.context import Context
+from service.context import Context, Cursors
 from service.lanes import Lanes
-from service.listings import Cursors
 from service.metrics import Metrics
-from service.people import People
+from service.people import UNAUTHENTICATED, People, RateLimiter
 from service.requests import RequestMiddleware
 from service.routes import (
     admin,

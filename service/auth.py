@@ -1,15 +1,13 @@
-"""Scopes and rate limits; the route class that checks who asks, then reads the body of a request."""
+"""Scopes; the route class that checks who asks and how often, then reads the body; what endpoints get of it."""
 
-import math
-import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import unquote
 
-from fastapi import Request
+from fastapi import Depends, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import request_params_to_args
 from fastapi.exceptions import RequestValidationError
@@ -18,16 +16,14 @@ from pydantic.fields import FieldInfo
 from python_multipart.multipart import parse_options_header
 from starlette.responses import Response
 
+from service.context import Context
 from service.forms import FORMS, BodyKind, read_form
 from service.people import Principal
-from service.problems import BodyTooLarge, MissingApiKey, RateLimited
+from service.problems import BodyTooLarge, MissingApiKey
 from service.requests import JSON, MULTIPART, READING, parse_json
 from store.audit import CURRENT, Act
 from store.errors import FieldError, InsufficientScope, InvalidInput, UnsupportedMedia
 from store.keys import SCOPES, Scope
-
-UNAUTHENTICATED = "unauthenticated"  # the rate of all requests without a valid key together; no key has this id
-_MAX_BUCKETS = 10_000  # keys whose rate is counted; with more, all counts start again
 
 # bodies of what is answered from a snapshot
 _LONG_JSON = (BodyKind.SEARCHES, BodyKind.CHANGES)  # of one request: it takes its place before it is read
@@ -93,7 +89,7 @@ class GuardedRoute(APIRoute):
         read = None if self.body_field is None else _make_body_reader(self.body_field.field_info, guard.body)
 
         async def handle_guarded(request: Request) -> Response:
-            context = request.app.state.context
+            context: Context = request.app.state.context
             principal = await context.people.identify(request)
             guard.admit(principal)
             request.state.rate = partial(context.rate.list_headers, principal.id)  # as it is when the answer begins
@@ -125,7 +121,7 @@ def _describe_act(request: Request, principal: Principal) -> Act | None:
 
 def _make_body_reader(
     body_field: FieldInfo, kind: BodyKind
-) -> Callable[[Request, Any, AsyncExitStack], Coroutine[Any, Any, None]]:
+) -> Callable[[Request, Context, AsyncExitStack], Coroutine[Any, Any, None]]:
     """Make the function that reads a body for FastAPI; its stack gives back the place in the queue, and the file.
 
     The function raises `UnsupportedMedia`, and what `read_form` and `parse_json` raise.
@@ -133,7 +129,7 @@ def _make_body_reader(
     media = getattr(body_field, "media_type", JSON)
     schema = body_field.annotation.model_json_schema()  # type: ignore[union-attr]
 
-    async def read(request: Request, context: Any, stack: AsyncExitStack) -> None:
+    async def read(request: Request, context: Context, stack: AsyncExitStack) -> None:
         request.state.files = []
         sent, options = parse_options_header(request.headers.get("content-type"))
         is_form = kind in FORMS and sent == MULTIPART.encode()
@@ -193,44 +189,17 @@ def _check_parameters(request: Request, dependant: Dependant) -> None:
         raise RequestValidationError(faults)
 
 
-class RateLimiter:
-    """Token buckets, one per key: `per_minute` requests, at most a sixth of them in one burst."""
+async def get_context(request: Request) -> Context:
+    """Return the context that served when `request` came; async, or FastAPI would take a thread for it."""
+    context: Context = request.state.context
+    return context
 
-    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._per_second = per_minute / 60
-        self._burst = max(1.0, per_minute / 6)
-        self._clock = clock
-        self._buckets: dict[str, tuple[float, float]] = {}  # key id -> (tokens, when counted)
 
-    def take(self, key: str) -> None:
-        """Count one request of `key`; raises `RateLimited` when there were too many."""
-        self._spend(key, cost=1, needed=1)
+async def get_principal(request: Request) -> Principal:
+    """Return who sent the request, as the route's guard identified them."""
+    principal: Principal = request.state.principal
+    return principal
 
-    def owe(self, key: str, cost: int) -> None:
-        """Count `cost` more for a request that was taken; later ones wait until it is paid, however much it is.
 
-        Raises `RateLimited` while `key` owes for another request.
-        """
-        self._spend(key, cost, needed=0)
-
-    def list_headers(self, key: str) -> list[tuple[bytes, bytes]]:
-        """List the headers `RateLimit-*` of the IETF: what `key` may send at once, and seconds until all is back."""
-        tokens = self._count_tokens(key, self._clock())
-        reset = math.ceil((self._burst - tokens) / self._per_second)
-        limits = (b"limit", self._burst), (b"remaining", max(0.0, tokens)), (b"reset", reset)
-        return [(b"ratelimit-" + name, b"%d" % number) for name, number in limits]
-
-    def _count_tokens(self, key: str, now: float) -> float:
-        tokens, counted = self._buckets.get(key, (self._burst, now))
-        return min(self._burst, tokens + (now - counted) * self._per_second)
-
-    def _spend(self, key: str, cost: int, needed: int) -> None:
-        now = self._clock()
-        tokens = self._count_tokens(key, now)
-        if tokens < needed:
-            self._buckets[key] = (tokens, now)
-            wait = math.ceil((needed - tokens) / self._per_second)
-            raise RateLimited("too many requests", retry_after_seconds=wait)
-        if len(self._buckets) >= _MAX_BUCKETS:
-            self._buckets.clear()
-        self._buckets[key] = (tokens - cost, now)
+AppContext = Annotated[Context, Depends(get_context)]
+Caller = Annotated[Principal, Depends(get_principal)]

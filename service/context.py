@@ -1,40 +1,47 @@
-"""The components of one running service, built in `service.app` and passed to every route."""
+"""The components of one running service, built in `service.app`; what routes of searches and listings share."""
 
+import base64
+import binascii
+import hashlib
+import hmac
+import json
 import math
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import BoundedSemaphore, Event
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, unquote
 
-from fastapi import Depends, Request, Response
+from fastapi import Query, Response
 from pydantic import AfterValidator, BaseModel
 from pydantic_core import PydanticCustomError
 from starlette.concurrency import run_in_threadpool
 
+from index.filters import Filter, parse_filter
 from index.gallery import Gallery
 from index.live import LiveIndex
 from index.records import Collections, Record, find_records
 from index.selection import Selection
 from index.snapshot import Snapshot
-from index.vectors import Vector
+from index.vectors import Vector, VectorSet
 from index.word_search import WordSearch
 from model.dataset.child import DatasetChecker
 from model.encoder import Encoder
 from model.lexicon import Spelling
 from model.text import clean_picture_id
-from service.auth import RateLimiter
 from service.batching import AdmissionLimit, PictureQueue, TextQueue, WriteQueue
 from service.forms import FORMS, BodyKind
 from service.lanes import AWAY_SECONDS, DATASET_CHECKS, Lane, Lanes
-from service.listings import Cursors
 from service.metrics import Metrics
 from service.oidc import Provider
-from service.people import People, Principal
-from service.problems import format_size
-from service.requests import JSON, RequestTiming
+from service.people import People, Principal, RateLimiter
+from service.problems import CursorExpired, InvalidCursor, format_size
+from service.requests import JSON, RequestTiming, parse_json
+from service.schemas.gallery import PictureItem
+from service.schemas.search import PictureHit
 from service.schemas.speakers import LanguageTerms, TermsInBrief
 from service.settings import Settings
 from service.words import UnknownWordCounter, WordAsker
@@ -43,6 +50,9 @@ from store.errors import InvalidInput, PictureNotFound, RegistryUnavailable
 from store.keys import ApiKeys
 from store.registry import Registry
 
+_CURSOR_FILE = "cursor.key"
+_SIGNATURE_BYTES = 16  # of the HMAC
+_ITEM_FIELDS = dict.fromkeys([*PictureItem.model_fields, *PictureHit.model_fields])
 _LOCAL_READERS = 4  # searches that read a near registry in their own threads at a time
 _OVERHEAD = 128 << 10  # bytes of a form without its file: boundaries, headers, fields
 _SEARCHES = 16  # times as long as one search may be: many are, and most are short
@@ -50,6 +60,8 @@ _CHANGES = 32  # times as long as other JSON: a thousand ids of a kilobyte
 _LONG_REQUESTS = 4  # of each kind at once; each is held in memory with its answers
 _OVERHEAD_OF_PICTURE = _OVERHEAD + FORMS[BodyKind.PICTURE].field_bytes
 _OVERHEAD_OF_PICTURES = 2 * _OVERHEAD + FORMS[BodyKind.PICTURES].field_bytes
+
+T = TypeVar("T")
 
 
 class HitRecords:
@@ -102,6 +114,70 @@ class TermsCopy:
     def get(self, language: str) -> TermsInBrief | None:
         """Return the terms of a language; None if none are known."""
         return self._current.get(language)
+
+
+class Cursors:
+    """Opaque cursors that are signed: no client can forge one, or use one for another query. Keeps no state."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    @staticmethod
+    def open(root: DataRoot) -> "Cursors":
+        """Read the data root's secret, created at the first start, so that cursors stay valid after a restart."""
+        return Cursors(root.read_or_create(_CURSOR_FILE, lambda: secrets.token_bytes(32), private=True))
+
+    def paginate(
+        self,
+        query: object,
+        limit: int,
+        cursor: str | None,
+        fetch: Callable[[int, Any], Sequence[T]],
+        place_of: Callable[[T], Any],
+    ) -> tuple[Sequence[T], str | None]:
+        """Return one page of the answer to `query`, and the cursor of the next page if there is one.
+
+        `fetch(count, place)` returns items in order: the first ones, or those after `place`, the plain JSON that
+        `place_of` returns for an item. Raises what `read_place` raises.
+        """
+        return self.cut(fetch(limit + 1, self.read_place(query, cursor)), limit, query, place_of)
+
+    def cut(
+        self, items: Sequence[T], limit: int, query: object, place_of: Callable[[T], Any], state: object = None
+    ) -> tuple[Sequence[T], str | None]:
+        """Cut a page of `limit` items; with more, return the cursor of the next page too."""
+        if len(items) <= limit:
+            return items, None
+        return items[:limit], self.write_place(query, place_of(items[limit - 1]), state)
+
+    def write_place(self, query: object, place: object, state: object = None) -> str:
+        """Return a cursor to a `place` (plain JSON) within the answer to `query`, valid in one `state`."""
+        payload = json.dumps({"state": state, "after": place}, separators=(",", ":")).encode()
+        return base64.urlsafe_b64encode(self._sign(query, payload) + payload).decode().rstrip("=")
+
+    def read_place(self, query: object, cursor: str | None, state: object = None) -> Any:
+        """Return the place that a cursor names; None without a cursor.
+
+        Raises `InvalidCursor` unless this server made the cursor for this query, and `CursorExpired` in another state.
+        """
+        if cursor is None:
+            return None
+        refusal = InvalidCursor("this server did not give out this cursor for this query")
+        try:
+            data = base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, UnicodeEncodeError):
+            raise refusal from None
+        payload = data[_SIGNATURE_BYTES:]
+        if not hmac.compare_digest(data[:_SIGNATURE_BYTES], self._sign(query, payload)):
+            raise refusal
+        content = json.loads(payload)
+        if content["state"] != state:
+            raise CursorExpired("the release or the gallery has changed: search again without a cursor")
+        return content["after"]
+
+    def _sign(self, query: object, payload: bytes) -> bytes:
+        digest = hashlib.sha256(json.dumps(query, sort_keys=True).encode()).digest() + payload
+        return hmac.digest(self._secret, digest, "sha256")[:_SIGNATURE_BYTES]
 
 
 @dataclass
@@ -231,6 +307,51 @@ class Context:
         return await self.lanes.search.run(make)
 
 
+def parse_query_filter(text: str | None) -> Filter | None:
+    """Parse the filter in the query of a listing; raises `InvalidFilter`."""
+    if text is None:
+        return None
+    return parse_filter(parse_json(text.encode(), "query.filter"), "query.filter")
+
+
+def _check_fields(fields: str | None) -> str | None:
+    if fields is not None and not {*_split_fields(fields)} <= {*_ITEM_FIELDS}:
+        raise PydanticCustomError("unknown_field", "the fields are: {known}", {"known": ", ".join(_ITEM_FIELDS)})
+    return fields
+
+
+QueryFields = Annotated[
+    str | None,
+    Query(max_length=500, description="The fields of each item that are wanted, separated by commas."),
+    AfterValidator(_check_fields),
+]
+
+
+def find_unwanted_fields(fields: str | None, model: type[BaseModel]) -> frozenset[str]:
+    """Find what `QueryFields` leave out of each item. A name that only other kinds of items have shows nothing."""
+    return frozenset() if fields is None else frozenset(model.model_fields).difference(_split_fields(fields))
+
+
+def _split_fields(fields: str) -> list[str]:
+    return [name.strip() for name in fields.split(",")]
+
+
+def exclude_fields(fields: frozenset[str], *, facets: bool) -> Mapping[str, Any]:
+    """Make pydantic's `exclude` for an answer with items: these fields of each, and the `facets`."""
+    items = {"items": {"__all__": {*fields}}} if fields else {}
+    return {**items, **({"facets": True} if facets else {})}
+
+
+def name_generation(vector_set: VectorSet, caller: Principal) -> str:
+    """Name the state of a set; to a bound key without the last change, which would tell of other collections."""
+    return vector_set.generation if caller.collections is None else vector_set.identity.name
+
+
+def count_milliseconds(started: float) -> float:
+    """Count the milliseconds since a reading of `time.perf_counter`."""
+    return round((time.perf_counter() - started) * 1_000, 3)
+
+
 def make_picture_path(id: str) -> str:
     """Return the path of a picture, whose id may have slashes."""
     return f"/v1/pictures/{quote(id, safe='')}"
@@ -251,19 +372,5 @@ def _parse_new_id(part: str) -> str:
     return id
 
 
-async def get_context(request: Request) -> Context:
-    """Return the context that served when `request` came; async, or FastAPI would take a thread for it."""
-    context: Context = request.state.context
-    return context
-
-
-async def get_principal(request: Request) -> Principal:
-    """Return who sent the request, as the route's guard identified them."""
-    principal: Principal = request.state.principal
-    return principal
-
-
-AppContext = Annotated[Context, Depends(get_context)]
-Caller = Annotated[Principal, Depends(get_principal)]
 PathId = Annotated[str, AfterValidator(_parse_id)]
 NewPathId = Annotated[str, AfterValidator(_parse_new_id)]

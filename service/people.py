@@ -1,4 +1,4 @@
-"""Who sends a request: who holds a key, whom a proxy vouches for, who signed in with this browser; or nobody."""
+"""Who sends a request, and how often: by a key, a proxy that vouches for them, a session of a browser; or nobody."""
 
 import asyncio
 import hashlib
@@ -23,6 +23,7 @@ from service.problems import (
     InvalidApiKey,
     MissingApiKey,
     NoGroup,
+    RateLimited,
     SessionEnded,
     UntrustedProxy,
 )
@@ -41,6 +42,9 @@ _PAUSES = 20  # times a reading's own length
 _WAIT_SECONDS = 0.25  # for a newer copy, with a key that the copy has
 _LOOPBACK_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", re.IGNORECASE)
 _SUBJECT = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,255}")
+
+UNAUTHENTICATED = "unauthenticated"  # the rate of all requests without a valid key together; no key has this id
+_MAX_BUCKETS = 10_000  # keys whose rate is counted; with more, all counts start again
 
 K = TypeVar("K", ApiKey, Session)
 
@@ -267,6 +271,49 @@ class Keyring:
             self._known, self._read_at = {key.id: key for key in keys}, began
         finally:
             self._reading = None
+
+
+class RateLimiter:
+    """Token buckets, one per key: `per_minute` requests, at most a sixth of them in one burst."""
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_second = per_minute / 60
+        self._burst = max(1.0, per_minute / 6)
+        self._clock = clock
+        self._buckets: dict[str, tuple[float, float]] = {}  # key id -> (tokens, when counted)
+
+    def take(self, key: str) -> None:
+        """Count one request of `key`; raises `RateLimited` when there were too many."""
+        self._spend(key, cost=1, needed=1)
+
+    def owe(self, key: str, cost: int) -> None:
+        """Count `cost` more for a request that was taken; later ones wait until it is paid, however much it is.
+
+        Raises `RateLimited` while `key` owes for another request.
+        """
+        self._spend(key, cost, needed=0)
+
+    def list_headers(self, key: str) -> list[tuple[bytes, bytes]]:
+        """List the headers `RateLimit-*` of the IETF: what `key` may send at once, and seconds until all is back."""
+        tokens = self._count_tokens(key, self._clock())
+        reset = math.ceil((self._burst - tokens) / self._per_second)
+        limits = (b"limit", self._burst), (b"remaining", max(0.0, tokens)), (b"reset", reset)
+        return [(b"ratelimit-" + name, b"%d" % number) for name, number in limits]
+
+    def _count_tokens(self, key: str, now: float) -> float:
+        tokens, counted = self._buckets.get(key, (self._burst, now))
+        return min(self._burst, tokens + (now - counted) * self._per_second)
+
+    def _spend(self, key: str, cost: int, needed: int) -> None:
+        now = self._clock()
+        tokens = self._count_tokens(key, now)
+        if tokens < needed:
+            self._buckets[key] = (tokens, now)
+            wait = math.ceil((needed - tokens) / self._per_second)
+            raise RateLimited("too many requests", retry_after_seconds=wait)
+        if len(self._buckets) >= _MAX_BUCKETS:
+            self._buckets.clear()
+        self._buckets[key] = (tokens - cost, now)
 
 
 def is_subject(text: object) -> bool:

@@ -22,8 +22,7 @@ from model.languages import ENGLISH
 from model.match import GUESSED, Calibration
 from model.table import View
 from model.text import clean, extract_query_terms, filter_by_terms, has_stemmer
-from service.context import Context, make_picture_path
-from service.listings import count_milliseconds, exclude_fields
+from service.context import Context, count_milliseconds, exclude_fields, make_picture_path
 from service.people import Principal
 from service.problems import refuse
 from service.requests import JSON, RequestTiming

@@ -15,8 +15,8 @@ from starlette.concurrency import run_in_threadpool
 from index.janitor import Pruner, estimate_move_bytes, finish_withdrawal
 from model.backend import choose_target_encoding, find_recorded_encoding
 from model.languages import MANY, canonicalize
-from service.auth import GuardedRoute, require_scope
-from service.context import AppContext, Caller, Context
+from service.auth import AppContext, Caller, GuardedRoute, require_scope
+from service.context import Context
 from service.problems import BaseUnusable
 from service.schemas import admin as schemas
 from service.schemas import common as values

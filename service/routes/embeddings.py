@@ -11,9 +11,9 @@ from index.snapshot import Route, Snapshot
 from index.vectors import Vector
 from model.table import View
 from model.text import clean
-from service.auth import GuardedRoute, require_scope
+from service.auth import AppContext, GuardedRoute, require_scope
 from service.batching import EncodedQuery
-from service.context import AppContext, Context
+from service.context import Context
 from service.forms import BodyKind, make_too_large
 from service.problems import refuse
 from service.requests import run_unless_client_leaves

@@ -23,10 +23,18 @@ from index.records import (
 from index.selection import MONTHS, Criteria
 from model.languages import canonicalize
 from model.text import clean
-from service.auth import GuardedRoute, require_scope
-from service.context import AppContext, Caller, Context, NewPathId, PathId, make_picture_path
+from service.auth import AppContext, Caller, GuardedRoute, require_scope
+from service.context import (
+    Context,
+    NewPathId,
+    PathId,
+    QueryFields,
+    exclude_fields,
+    find_unwanted_fields,
+    make_picture_path,
+    parse_query_filter,
+)
 from service.forms import BodyKind
-from service.listings import QueryFields, exclude_fields, find_unwanted_fields, parse_query_filter
 from service.people import Principal
 from service.requests import MERGE_PATCH, MULTIPART, locate_error, run_unless_client_leaves
 from service.schemas import common as values

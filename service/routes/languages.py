@@ -21,8 +21,8 @@ from model.dataset import MIN_ROWS
 from model.dataset.child import CheckResult, Submission
 from model.dataset.doubts import ENOUGH, OwnGuess
 from model.languages import ENGLISH, canonicalize
-from service.auth import GuardedRoute, require_scope
-from service.context import AppContext, Caller, Context
+from service.auth import AppContext, Caller, GuardedRoute, require_scope
+from service.context import Context
 from service.forms import BodyKind, FileOnDisk, keep_dataset
 from service.openapi import describe_file
 from service.people import Principal

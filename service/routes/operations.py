@@ -18,8 +18,8 @@ from client.client import format_count
 from index import damage
 from index.backup import find_note
 from index.snapshot import Snapshot
-from service.auth import ANY_KEY, GuardedRoute, require_scope
-from service.context import AppContext, Context
+from service.auth import ANY_KEY, AppContext, GuardedRoute, require_scope
+from service.context import Context
 from service.metrics import CONTENT_TYPE, make_gauge, make_gauge_family
 from service.openapi import LATER, make_reference
 from service.schemas import admin as schemas

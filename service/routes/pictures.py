@@ -20,10 +20,9 @@ from index.records import RecordInput
 from model.pictures import detect_media_type
 from model.pictures.formats import MEDIA_TYPES
 from service import problems
-from service.auth import GuardedRoute, require_scope
-from service.context import AppContext, Caller, Context, PathId
+from service.auth import AppContext, Caller, GuardedRoute, require_scope
+from service.context import Context, PathId, QueryFields, find_unwanted_fields
 from service.forms import BodyKind, make_too_large
-from service.listings import QueryFields, find_unwanted_fields
 from service.openapi import describe_file
 from service.people import Principal
 from service.requests import MULTIPART, run_unless_client_leaves, validate

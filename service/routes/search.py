@@ -13,10 +13,17 @@ from index.filters import parse_filter
 from index.records import GalleryPicture, Place
 from index.selection import Criteria
 from index.snapshot import Snapshot
-from service.auth import GuardedRoute, require_scope
-from service.context import AppContext, Caller, Context, make_picture_path
+from service.auth import AppContext, Caller, GuardedRoute, require_scope
+from service.context import (
+    Context,
+    QueryFields,
+    count_milliseconds,
+    find_unwanted_fields,
+    make_picture_path,
+    name_generation,
+    parse_query_filter,
+)
 from service.forms import BodyKind
-from service.listings import QueryFields, count_milliseconds, find_unwanted_fields, name_generation, parse_query_filter
 from service.people import Principal
 from service.problems import convert_to_refusal, make_problem_response, refuse
 from service.requests import JSON, run_unless_client_leaves, validate

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
 
-from service.context import AppContext, Context
+from service.auth import AppContext
+from service.context import Context
 from service.oidc import STATE_SECONDS, Person
 from service.people import LOOPBACK_COOKIE, SECURE_COOKIE, Principal
 from service.problems import InvalidApiKey, MissingApiKey, SignInFailed

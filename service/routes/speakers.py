@@ -13,8 +13,8 @@ from index.records import Collections, Patch, Precondition
 from index.snapshot import Snapshot
 from model.languages import ENGLISH, MANY, can_read, canonicalize, find_names, find_special_letters, suggest
 from model.text import clean
-from service.auth import GuardedRoute, require_scope
-from service.context import AppContext, Caller, Context
+from service.auth import AppContext, Caller, GuardedRoute, require_scope
+from service.context import Context
 from service.people import Principal
 from service.problems import refuse
 from service.requests import locate_error

@@ -16,8 +16,8 @@ from starlette.responses import FileResponse, JSONResponse
 from model.encoder import Encoder, VersionFolder
 from model.language_file import open_file, write_file
 from model.languages import ENGLISH, canonicalize, find_names
-from service.auth import GuardedRoute, require_scope
-from service.context import AppContext, Caller, Context
+from service.auth import AppContext, Caller, GuardedRoute, require_scope
+from service.context import Context
 from service.forms import FOLDER, BodyKind, FileOnDisk
 from service.openapi import describe_file
 from service.requests import MULTIPART

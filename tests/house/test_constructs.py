@@ -144,7 +144,7 @@ def test_nothing_forbidden_in_the_tree() -> None:
         ("service.auth", "if key.admin_key != presented: raise"),
         ("store.keys", "return stored == hash_secret(secret, salt)"),
         ("service.people", "is_known = proof.encode() == secret.encode()"),
-        ("service.listings", "if data[:16] != self._sign(query, payload): raise"),
+        ("service.context", "if data[:16] != self._sign(query, payload): raise"),
         ("model.pictures", "try:\n    f()\nexcept Exception:\n    pass"),
         ("model.pictures", "try:\n    f()\nexcept:\n    pass"),
         ("model.pictures", "try:\n    f()\nexcept (OSError, BaseException):\n    pass"),

@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from service import lanes
-from service.auth import RateLimiter
+from service.context import Cursors
 from service.lanes import Lane
-from service.listings import Cursors
+from service.people import RateLimiter
 from service.problems import RateLimited
 from store.data_root import DataRoot
 from tests.patience import PATIENCE
