@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -52,7 +53,8 @@ class Server(uvicorn.Server):
         """Open the application, then the listeners: uvicorn itself listens to nothing."""
         await super().startup([])
         self._connections.watch()
-        self._listeners = [Listener(bound, self._connections, self._make_connection) for bound in sockets or ()]
+        make = partial(Connection, self.config, self._connections, self.lifespan.state)
+        self._listeners = [Listener(bound, self._connections, make) for bound in sockets or ()]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, and answer on those that were taken."""
@@ -71,13 +73,7 @@ class Server(uvicorn.Server):
             self.should_exit = self.force_exit = True
             return
         context.stopping.set()
-        loop.call_soon_threadsafe(loop.call_later, self._drain_seconds, self._close)
-
-    def _close(self) -> None:
-        self.should_exit = True
-
-    def _make_connection(self) -> Connection:
-        return Connection(self.config, self._connections, self.lifespan.state)
+        loop.call_soon_threadsafe(loop.call_later, self._drain_seconds, setattr, self, "should_exit", True)
 
 
 def main() -> int:

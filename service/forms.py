@@ -15,9 +15,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
+from service import schemas as values
 from service.problems import BodyTooLarge, InvalidEncoding, MalformedMultipart, format_location, format_size, refuse
 from service.requests import parse_json
-from service.schemas import common as values
 from service.settings import Settings
 from store import files
 from store.data_root import DataRoot

@@ -10,8 +10,8 @@ from service.auth import get_guard
 from service.forms import FORMS, Form, list_types
 from service.problems import list_routes
 from service.requests import JSON, MERGE_PATCH, MULTIPART
+from service.schemas import Problem
 from service.schemas.admin import NotReady
-from service.schemas.common import Problem
 
 VERSION = "1"
 _EXTRA: tuple[type[BaseModel], ...] = (Problem, NotReady)  # schemas that FastAPI does not see

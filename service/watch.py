@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Self
 
 from fastapi import FastAPI
@@ -73,11 +74,14 @@ class BaseFollower:
         settings = self._context.settings
         pause = settings.watch_seconds
         self._start(_repeat(self._follow, lambda: pause, "cannot follow the registry", pause))
-        self._start(_repeat(self._probe_writes, lambda: PROBE_SECONDS, "the registry refuses writes"))
+        # its `refused_seconds` tell whether anybody can write
+        probe, store = self._context.registry.probe, lambda: self._context.unknown_words.store()
+        refused = "the registry refuses writes"
+        self._start(_repeat(partial(run_in_threadpool, probe), lambda: PROBE_SECONDS, refused))
         if settings.broker_url:
             self._start(probe_broker(self._app))
         words = "the registry does not store words of searches"
-        self._start(_repeat(self._store_unknown_words, lambda: _STORE_SECONDS, words, _STORE_SECONDS))
+        self._start(_repeat(partial(run_in_threadpool, store), lambda: _STORE_SECONDS, words, _STORE_SECONDS))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -106,14 +110,6 @@ class BaseFollower:
         await run_in_threadpool(context.terms.refresh)
         update_metrics(context)
         await self._move()
-
-    async def _probe_writes(self) -> None:
-        """Try whether anybody can write to the registry: its `refused_seconds` tell."""
-        await run_in_threadpool(self._context.registry.probe)
-
-    async def _store_unknown_words(self) -> None:
-        """Store the words of searches that nobody taught."""
-        await run_in_threadpool(self._context.unknown_words.store)
 
     def _start(self, work: Any) -> None:
         task = asyncio.create_task(work)

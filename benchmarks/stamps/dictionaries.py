@@ -14,7 +14,7 @@ from benchmarks.emoji36.errors import Refused
 from benchmarks.stamps.bench import Bench, Pair, make_folder
 from benchmarks.stamps.data import CODES
 from client.dictionaries import write_dictionary
-from client.dictionaries.content import DictionaryError
+from client.dictionaries.lines import DictionaryError
 from index.coverage import Vocabulary, rank_words
 from model import dataset
 from model.languages import ENGLISH

@@ -32,8 +32,8 @@ from ..client import (
     stop,
 )
 from ..contract import DatasetItem
+from ..importing import GalleryPicture
 from ..importing.files import NAME
-from ..importing.items import GalleryPicture
 
 LANGUAGES = "languages.jsonl"  # in the order in which they were taught
 _MARK = "pictoglot-export.json"  # an export wrote this folder, and may write over it

@@ -105,7 +105,7 @@ def learn(
 def _pack_dictionary(file: Path, tag: str, english: Path | None) -> Iterator[IO[bytes]]:
     """Open the entries of a dictionary, packed as they are sent; exits if it cannot be read."""
     from ..dictionaries import write_dictionary  # late: help needs no formats
-    from ..dictionaries.content import DictionaryError
+    from ..dictionaries.lines import DictionaryError
 
     if file.suffix.lower() in _SPREADSHEETS and english is None:  # which the service reads itself
         with file.open("rb") as stream:

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from . import lines, markup
-from .content import DictionaryError, Entries, Entry, check_count, open_content, read_lines
 from .indexed import find_beside, is_index, read_dict, read_stardict
-from .lines import read_table
+from .lines import DictionaryError, Entries, Entry, check_count, open_content, read_lines, read_table
 
 _HEAD = 1 << 16  # bytes
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!", b"!<arch>")

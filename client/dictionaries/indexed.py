@@ -13,7 +13,7 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
-from .content import MAX_PIECE, Content, DictionaryError, Entries, Entry, check_count, decode, open_content, read_lines
+from .lines import MAX_PIECE, Content, DictionaryError, Entries, Entry, check_count, decode, open_content, read_lines
 
 _DIGITS = {letter: n for n, letter in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")}
 _LINE = re.compile(r"[^\t]*\t([A-Za-z0-9+/]{1,10})\t([A-Za-z0-9+/]{1,10})(?:\t[^\t]*)?")

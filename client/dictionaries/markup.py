@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, iterparse
 
-from .content import MAX_PIECE, Content, DictionaryError, Entries, Entry, check_count, open_content
+from .lines import MAX_PIECE, Content, DictionaryError, Entries, Entry, check_count, open_content
 
 _PIECES = frozenset({"entry", "annotation", "LexicalEntry", "Synset"})  # what a document has many of
 _TRANSLATIONS = ("trans", "translation", "equivalent", "translationEquivalent", None)  # types of <cit>

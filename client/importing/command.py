@@ -32,10 +32,10 @@ from ..client import (
     say,
     stop,
 )
+from . import SUFFIXES, Item, Record, Source, SourceError, StateError, UnusableError, clean_tags, normalize_tag
 from .files import MANIFEST_SUFFIXES, Folder, Manifest
 from .files import NAME as MANIFEST
 from .iiif import IiifManifest
-from .items import SUFFIXES, Item, Record, Source, SourceError, StateError, UnusableError, clean_tags, normalize_tag
 from .journal import Report, open_state
 from .upload import Importer
 

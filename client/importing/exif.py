@@ -15,7 +15,7 @@ from io import BytesIO
 from typing import Any
 from xml.etree.ElementTree import ParseError
 
-from .items import Record, Value, clean_captions, clean_tags, clean_value
+from . import Record, Value, clean_captions, clean_tags, clean_value
 
 _LONGEST_BLOCK = 1 << 20  # bytes of EXIF or XMP; a JPEG's EXIF has at most 64 KiB, previews and ratings in XMP less
 # What Pillow and the XML parser raise for damaged blocks: no single type covers them (as `model.pictures` found)

@@ -13,7 +13,7 @@ from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .items import (
+from . import (
     MOST_BYTES,
     SUFFIXES,
     Item,

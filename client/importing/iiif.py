@@ -18,7 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from .items import (
+from . import (
     MOST_BYTES,
     Item,
     Record,

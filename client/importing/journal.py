@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from ..client import format_count, note
-from .items import SkippedPart, SkipReason, Stamp, StateError
+from . import SkippedPart, SkipReason, Stamp, StateError
 
 _EXAMPLES, _KINDS, _LINES = 3, 5, 100  # names, kinds of what was skipped, and lines of faults
 _TABLES = """

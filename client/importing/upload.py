@@ -16,8 +16,7 @@ import httpx
 
 from ..api import describe_problem, encode_form, read_problem, retry
 from ..client import build_path, map_in_order, read_answer
-from .exif import read_metadata
-from .items import (
+from . import (
     SUFFIXES,
     GalleryPicture,
     Item,
@@ -30,6 +29,7 @@ from .items import (
     check_id,
     trim_metadata,
 )
+from .exif import read_metadata
 from .journal import Report, SentRecord, State
 
 AT_ONCE = 2  # chunks; each is sent in one request

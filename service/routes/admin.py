@@ -15,12 +15,12 @@ from starlette.concurrency import run_in_threadpool
 from index.janitor import Pruner, estimate_move_bytes, finish_withdrawal
 from model.backend import choose_target_encoding, find_recorded_encoding
 from model.languages import MANY, canonicalize
+from service import schemas as values
 from service.auth import AppContext, Caller, GuardedRoute, require_scope
 from service.context import Context
 from service.problems import BaseUnusable
+from service.schemas import IndexRecall, Report
 from service.schemas import admin as schemas
-from service.schemas import common as values
-from service.schemas.common import IndexRecall, Report
 from service.schemas.languages import ExpansionItem
 from service.watch import catch_up
 from store import files

@@ -23,6 +23,7 @@ from index.records import (
 from index.selection import MONTHS, Criteria
 from model.languages import canonicalize
 from model.text import clean
+from service import schemas as values
 from service.auth import AppContext, Caller, GuardedRoute, require_scope
 from service.context import (
     Context,
@@ -37,9 +38,8 @@ from service.context import (
 from service.forms import BodyKind
 from service.people import Principal
 from service.requests import MERGE_PATCH, MULTIPART, locate_error, run_unless_client_leaves
-from service.schemas import common as values
+from service.schemas import Captions
 from service.schemas import gallery as schemas
-from service.schemas.common import Captions
 from store import files
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)

@@ -21,6 +21,7 @@ from model.dataset import MIN_ROWS
 from model.dataset.child import CheckResult, Submission
 from model.dataset.doubts import ENOUGH, OwnGuess
 from model.languages import ENGLISH, canonicalize
+from service import schemas as values
 from service.auth import AppContext, Caller, GuardedRoute, require_scope
 from service.context import Context
 from service.forms import BodyKind, FileOnDisk, keep_dataset
@@ -28,7 +29,6 @@ from service.openapi import describe_file
 from service.people import Principal
 from service.problems import refuse
 from service.requests import MULTIPART
-from service.schemas import common as values
 from service.schemas import languages as schemas
 from service.watch import catch_up
 from service.words import write_answers, write_captions

@@ -20,6 +20,7 @@ from index.records import RecordInput
 from model.pictures import detect_media_type
 from model.pictures.formats import MEDIA_TYPES
 from service import problems
+from service import schemas as values
 from service.auth import AppContext, Caller, GuardedRoute, require_scope
 from service.context import Context, PathId, QueryFields, find_unwanted_fields
 from service.forms import BodyKind, make_too_large
@@ -27,9 +28,8 @@ from service.openapi import describe_file
 from service.people import Principal
 from service.requests import MULTIPART, run_unless_client_leaves, validate
 from service.routes.gallery import add_picture, derive_id, find_picture, make_items, read_picture_fields
-from service.schemas import common as values
+from service.schemas import Captions
 from service.schemas import gallery as schemas
-from service.schemas.common import Captions
 from store.errors import OriginalNotKept, PictoglotError, PictureNotFound
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)

@@ -10,9 +10,10 @@ from fastapi import APIRouter, Query, Request, Response
 
 from index.duplicates import DuplicatesPage, Group, find_groups
 from index.filters import parse_filter
-from index.records import GalleryPicture, Place
+from index.records import Place
 from index.selection import Criteria
 from index.snapshot import Snapshot
+from service import schemas as values
 from service.auth import AppContext, Caller, GuardedRoute, require_scope
 from service.context import (
     Context,
@@ -28,7 +29,6 @@ from service.people import Principal
 from service.problems import convert_to_refusal, make_problem_response, refuse
 from service.requests import JSON, run_unless_client_leaves, validate
 from service.routes.gallery import name_picture
-from service.schemas import common as values
 from service.schemas import gallery as gallery_schemas
 from service.schemas import search as schemas
 from service.search import Search, choose_caption_languages
@@ -266,12 +266,12 @@ async def _list_groups(
         scored = [(group.head, 1.0), *group.others]
         visible = [(picture, score) for picture, score in scored if picture in pictures]
         if len(visible) > 1 and visible[0][0] == group.head:
-            near = [_describe_picture(pictures[picture], score) for picture, score in visible]
+            near = [
+                gallery_schemas.NearPicture(
+                    id=id, name=name_picture(pictures[id]), score=score, url=f"{make_picture_path(id)}/content",
+                    width=pictures[id].width, height=pictures[id].height,
+                )
+                for id, score in visible
+            ]  # fmt: skip
             described.append(gallery_schemas.DuplicateGroup(pictures=near, more=group.more))
     return described
-
-
-def _describe_picture(picture: GalleryPicture, score: float) -> gallery_schemas.NearPicture:
-    size = {"width": picture.width, "height": picture.height}
-    url = f"{make_picture_path(picture.id)}/content"
-    return gallery_schemas.NearPicture(id=picture.id, name=name_picture(picture), score=score, url=url, **size)

@@ -13,12 +13,12 @@ from index.records import Collections, Patch, Precondition
 from index.snapshot import Snapshot
 from model.languages import ENGLISH, MANY, can_read, canonicalize, find_names, find_special_letters, suggest
 from model.text import clean
+from service import schemas as values
 from service.auth import AppContext, Caller, GuardedRoute, require_scope
 from service.context import Context
 from service.people import Principal
 from service.problems import refuse
 from service.requests import locate_error
-from service.schemas import common as values
 from service.schemas import languages as language_schemas
 from service.schemas import speakers as schemas
 from service.schemas.speakers import LanguageTerms, Terms

@@ -16,16 +16,16 @@ from starlette.responses import FileResponse, JSONResponse
 from model.encoder import Encoder, VersionFolder
 from model.language_file import open_file, write_file
 from model.languages import ENGLISH, canonicalize, find_names
+from service import schemas as values
 from service.auth import AppContext, Caller, GuardedRoute, require_scope
 from service.context import Context
 from service.forms import FOLDER, BodyKind, FileOnDisk
 from service.openapi import describe_file
 from service.requests import MULTIPART
 from service.routes.languages import LOCATION, submit_dataset
-from service.schemas import common as values
+from service.schemas import IndexRecall
 from service.schemas import languages as schemas
 from service.schemas import speakers as file_schemas
-from service.schemas.common import IndexRecall
 from service.schemas.languages import ExpansionItem, Submitted
 from service.schemas.speakers import LanguageTerms
 from store import files

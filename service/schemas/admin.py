@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.schemas.common import (
+from service.schemas import (
     Collections,
     Expected,
     Expiry,

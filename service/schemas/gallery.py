@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from index.bulk import MOST
 from index.facts import MOST_TAGS
-from service.schemas.common import (
+from service.schemas import (
     Captions,
     Collection,
     Facets,

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, computed_field
 
-from service.schemas.common import Finite, Flag, IndexRecall, Report, RequestBody, Response, make_flag
+from service.schemas import Finite, Flag, IndexRecall, Report, RequestBody, Response, make_flag
 from service.schemas.speakers import LanguageTerms, Terms
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, SkipValidation
 
 from index.ranking import DEEPEST_RANK
-from service.schemas.common import (
+from service.schemas import (
     CaptionLanguages,
     Captions,
     Cursor,

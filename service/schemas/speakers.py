@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from service.schemas.common import Finite, Flag, Note, PictureId, RequestBody, Response, make_flag
+from service.schemas import Finite, Flag, Note, PictureId, RequestBody, Response, make_flag
 from store.speakers import TermsRow
 
 _KINDS: dict[str, Literal["tk", "bc"]] = {"tk_labels": "tk", "bc_labels": "bc"}  # of a project of Local Contexts

@@ -11,7 +11,7 @@ from pathlib import Path
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from client.importing.items import UnreadableError, check_id, clean_caption, normalize_tag
+from client.importing import UnreadableError, check_id, clean_caption, normalize_tag
 from model.languages import canonicalize
 from model.text import clean, clean_picture_id
 from store.errors import PictoglotError

@@ -11,7 +11,7 @@ from threading import Event
 import httpx
 import pytest
 
-from service.schemas.common import HASH_LENGTH
+from service.schemas import HASH_LENGTH
 from tests.commit_proxy import open_commit_proxy
 from tests.durability.ledger import Ledger
 from tests.postgresql_server import PostgreSQLServer

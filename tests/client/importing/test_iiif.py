@@ -11,9 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from client.importing import iiif
+from client.importing import Item, Record, SkippedPart, SourceError, UnreadableError, iiif
 from client.importing.iiif import IiifManifest
-from client.importing.items import Item, Record, SkippedPart, SourceError, UnreadableError
 from tests.client.test_commands import run, run_json
 from tests.service.harness import picture, running
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from client.importing import Item, Record, SkippedPart, SkipReason, SourceError, UnreadableError
 from client.importing.command import open_sources
 from client.importing.files import Folder, Manifest
-from client.importing.items import Item, Record, SkippedPart, SkipReason, SourceError, UnreadableError
 from tests.service.harness import picture
 
 NOTHING = Record()

@@ -16,10 +16,10 @@ import httpx
 import pytest
 
 from client import api
+from client.importing import Record
 from client.importing import command as watch
 from client.importing.command import SETTLED, WatchedFolder
 from client.importing.files import Folder
-from client.importing.items import Record
 from client.importing.journal import open_state
 from client.importing.upload import Importer
 from tests.doubles import WeightlessEncoder
