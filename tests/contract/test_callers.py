@@ -131,7 +131,9 @@ def list_keys(context: Context) -> Iterator[Caller]:
         yield Caller(f"a key: {scope}", give_key(make_key(context, scope)), scope)
     bound = make_key(context, "write", ["near"])
     yield Caller("a bound key", give_key(bound), "write", bound=True)
-    yield Caller("the settings' key", give_key(ADMIN_KEY), "admin")
+    for scheme in ("Bearer ", "bearer ", "BEARER  "):
+        yield Caller(f"the settings' key: {scheme}", [("Authorization", scheme + ADMIN_KEY)], "admin")
+    yield Caller("the settings' key in its own header", [("X-API-Key", ADMIN_KEY)], "admin")
     revoked = make_key(context, "admin")
     context.keys.revoke(revoked.split("_")[1])
     wrong = {

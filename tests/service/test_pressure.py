@@ -148,11 +148,6 @@ def test_an_upload_whose_client_leaves_is_dropped(tmp_path: Path) -> None:
         assert [item["id"] for item in listed] == ["first", "last"]
 
 
-def test_an_upload_leaves_the_space_that_must_stay_free(tmp_path: Path) -> None:
-    with running(tmp_path, free_bytes=1 << 60) as service, assert_state_unchanged(service):
-        assert_problem(service.put("a"), 507, "storage_full")
-
-
 def test_a_search_by_picture_does_not_wait_for_uploads(tmp_path: Path) -> None:
     with running(tmp_path, **PATIENT) as service, stop_decoder(service), ThreadPoolExecutor(8) as clients:
         uploads = [clients.submit(service.put, f"p{number}") for number in range(8)]
