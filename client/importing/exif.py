@@ -81,6 +81,27 @@ def read_metadata(content: bytes, language: str | None = None) -> Record:
     return Record(None, clean_tags(found.keywords), found.metadata, captions)
 
 
+def find_fault(content: bytes, most_bytes: int, most_pixels: int) -> str:
+    """Return why a service with these limits would refuse a picture, as far as its header tells; empty for no reason.
+
+    Of a WebP only the bytes count. What is damaged behind its header is not seen.
+    """
+    if len(content) > most_bytes:
+        most = f"{most_bytes / 1e6:.3g} MB (PICTOGLOT_PICTURE_BYTES)"
+        return f"It has {len(content) / 1e6:.3g} MB; a picture may have at most {most}."
+    image = None
+    with warnings.catch_warnings(), suppress(*_DAMAGED):
+        warnings.simplefilter("ignore")
+        if (image := _open_header(content)) is None:
+            return "Its first bytes are those of no picture that is read: JPEG, PNG, WebP, AVIF, TIFF or HEIC."
+    if image is None:
+        return "It is damaged: its header cannot be read."
+    if (pixels := image.width * image.height) > most_pixels:
+        most = f"{most_pixels / 1e6:.3g} (PICTOGLOT_PICTURE_PIXELS)"
+        return f"It has {pixels / 1e6:.3g} megapixels; a picture may have at most {most}."
+    return ""
+
+
 def _open_header(content: bytes) -> Any:
     """Return the header as Pillow reads it, without its check of the number of pixels: none is decoded."""
     if content.startswith(b"\xff\xd8\xff"):

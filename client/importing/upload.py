@@ -29,7 +29,7 @@ from . import (
     check_id,
     trim_metadata,
 )
-from .exif import read_metadata
+from .exif import find_fault, read_metadata
 from .journal import Report, SentRecord, State
 
 AT_ONCE = 2  # chunks; each is sent in one request
@@ -82,7 +82,10 @@ class Upload:
 
 @dataclass
 class Importer:
-    """Imports one source. `language` is that of descriptions in files, which become captions."""
+    """Imports one source. `language` is that of descriptions in files, which become captions.
+
+    A dry run looks for what would be refused, by the `limits` of bytes and pixels that the service has.
+    """
 
     client: httpx.Client
     state: State
@@ -91,6 +94,7 @@ class Importer:
     again: bool = False
     dry_run: bool = False
     strict: bool = False
+    limits: tuple[int, int] | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     sent: Counter[str] = field(default_factory=Counter)  # by what became of them, also of chunks that are not done
     _large: threading.Lock = field(default_factory=threading.Lock)
@@ -264,6 +268,8 @@ class Importer:
                 return self._change(item, current.compare(target, self._read(item, content), add=ours is None), new)
             if ours is None or same_content:  # somebody else's picture, or what somebody put in place of ours
                 return Outcome(item.label, item.id, "refused", _ID_TAKEN)
+        if self.limits is not None and (fault := find_fault(content, *self.limits)):
+            return Outcome(item.label, item.id, "refused", fault)
         file = self._read(item, content)
         beside = {**({} if current is None else current.item["metadata"]), **item.record.metadata}
         file = replace(file, metadata=trim_metadata(file.metadata, beside))

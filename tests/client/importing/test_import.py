@@ -181,6 +181,28 @@ def test_nothing_is_sent_by_a_dry_run_nor_by_a_strict_one_with_a_fault(service: 
     assert strict.exit_code == 2 and "0 pictures were added until then" in strict.stderr
 
 
+def test_a_dry_run_counts_what_would_be_refused_and_why(folder: Path, tmp_path: Path) -> None:
+    (folder / "large.png").write_bytes(picture(1) + bytes(150_000))
+    (folder / "many.jpg").write_bytes(picture(2, 1_200, format="JPEG"))
+    (folder / "bad.png").write_bytes(picture(1)[:20])
+    (folder / "text.heic").write_bytes(b"no picture")
+    with running(tmp_path / "home", picture_bytes=100_000, picture_pixels=1_000_000) as small:
+        result = run(small, "import", str(folder), "--dry-run")
+        assert result.exit_code == 1 and "4 of 8 pictures would be sent or changed; 4 would be refused" in result.stdout
+        faults = dict(line.split(": ", 1) for line in result.stderr.splitlines())
+        assert faults["large.png"].startswith(
+            "It has 0.15 MB; a picture may have at most 0.1 MB (PICTOGLOT_PICTURE_BYTES)"
+        )
+        assert faults["many.jpg"] == "It has 1.44 megapixels; a picture may have at most 1 (PICTOGLOT_PICTURE_PIXELS)."
+        assert "damaged" in faults["bad.png"] and "no picture that is read" in faults["text.heic"]
+        done = run(small, "import", str(folder))
+        assert "4 of 8 pictures are in the gallery" in done.stdout
+        assert (
+            "0.1 MB (PICTOGLOT_PICTURE_BYTES)" in done.stderr
+            and "1 megapixels (PICTOGLOT_PICTURE_PIXELS)" in done.stderr
+        )
+
+
 def test_a_file_that_is_there_already_is_named(service: Service, folder: Path) -> None:
     first = next(folder.glob("*-a.png"))
     first.write_bytes(picture(399))
