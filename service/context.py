@@ -99,22 +99,18 @@ class HitRecords:
 
 
 class TermsCopy:
-    """The terms of all languages as read last, at the start or by `refresh`: no search waits. Thread-safe."""
+    """The `current` terms by language, as read last, at the start or by `refresh`: no search waits. Thread-safe."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._current: Mapping[str, TermsInBrief] = {}
+        self.current: Mapping[str, TermsInBrief] = {}
         with suppress(RegistryUnavailable):
             self.refresh()
 
     def refresh(self) -> None:
         """Read them anew. Raises RegistryUnavailable."""
         described = ((tag, LanguageTerms.describe(each)) for tag, each in self._registry.terms.list_current().items())
-        self._current = {tag: TermsInBrief.model_validate(each) for tag, each in described if each is not None}
-
-    def get(self, language: str) -> TermsInBrief | None:
-        """Return the terms of a language; None if none are known."""
-        return self._current.get(language)
+        self.current = {tag: TermsInBrief.model_validate(each) for tag, each in described if each is not None}
 
 
 class Cursors:
@@ -135,18 +131,14 @@ class Cursors:
         cursor: str | None,
         fetch: Callable[[int, Any], Sequence[T]],
         place_of: Callable[[T], Any],
+        state: object = None,
     ) -> tuple[Sequence[T], str | None]:
-        """Return one page of the answer to `query`, and the cursor of the next page if there is one.
+        """Return one page of the answer to `query` in a `state`, and the cursor of the next page if there is one.
 
         `fetch(count, place)` returns items in order: the first ones, or those after `place`, the plain JSON that
         `place_of` returns for an item. Raises what `read_place` raises.
         """
-        return self.cut(fetch(limit + 1, self.read_place(query, cursor)), limit, query, place_of)
-
-    def cut(
-        self, items: Sequence[T], limit: int, query: object, place_of: Callable[[T], Any], state: object = None
-    ) -> tuple[Sequence[T], str | None]:
-        """Cut a page of `limit` items; with more, return the cursor of the next page too."""
+        items = fetch(limit + 1, self.read_place(query, cursor, state))
         if len(items) <= limit:
             return items, None
         return items[:limit], self.write_place(query, place_of(items[limit - 1]), state)

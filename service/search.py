@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from fastapi import Response
@@ -273,12 +274,13 @@ class Search:
         state: list[object] = [self._snapshot.release.number, self._snapshot.picture_set.identity.name]
         if self._vector is not None and self._named_pictures:
             state.append(hashlib.sha256(self._vector.tobytes()).hexdigest()[:16])
-        place = cursors.read_place(query, body.cursor, state)
-        hits = self._rank(body.limit + 1, None if place is None else PictureHit(*place))
-        return cursors.cut(hits, body.limit, query, lambda hit: (hit.picture, hit.score, hit.rank), state)
+        return cursors.paginate(
+            query, body.limit, body.cursor, self._rank, lambda hit: (hit.picture, hit.score, hit.rank), state
+        )
 
-    def _rank(self, count: int, after: PictureHit | None) -> Sequence[PictureHit]:
-        """Rank the `count` best pictures after one. Two rankings are fused as a whole, for every page again."""
+    def _rank(self, count: int, place: Sequence[Any] | None) -> Sequence[PictureHit]:
+        """Rank the `count` best pictures after a place. Two rankings are fused as a whole, for every page again."""
+        after = None if place is None else PictureHit(*place)
         found, least, without = self._found or FoundWords(), self.body.min_score, self._named_pictures
         word_hits = [hit for hit in found.hits if hit.picture not in without]
         if self._vector is None:
@@ -317,7 +319,7 @@ class Search:
         route, found, language = self._route, records or {}, None
         if route is not None:
             language = schemas.LanguageUsed.model_validate(route)
-            language.terms = self._context.terms.get(route.used)
+            language.terms = self._context.terms.current.get(route.used)
             is_counted = self._context.settings.unknown_words and route.used in self._snapshot.views
             if is_counted and self._unknown and self._text is not None and body.cursor is None:
                 self._context.unknown_words.count(route.used, route.view.read(self._text).unknown)

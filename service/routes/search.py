@@ -113,7 +113,7 @@ async def search_captions(
             release=snapshot.release.number,
             generations={tag: name_generation(snapshot.captions[tag], caller) for tag in tags_to_name},
             warnings=list(snapshot.warn_of_untaught(found.union(tags if body.languages is not None else ()))),
-            terms={tag: terms for tag in sorted(found) if (terms := context.terms.get(tag)) is not None},
+            terms={tag: terms for tag in sorted(found) if (terms := context.terms.current.get(tag)) is not None},
             timing_ms=count_milliseconds(started),
         )
 
