@@ -151,13 +151,19 @@ class Client(Operations, httpx.Client):
                 if line.startswith("data:"):
                     yield json.loads(line.removeprefix("data:"))
 
-    def follow_expansion(self, id: str) -> Iterator[ExpansionItem]:
-        """Yield how an expansion stands until it has ended; its stream is opened again when that breaks off."""
-        until = read_clock() + self.patience
+    def follow_expansion(
+        self, id: str, *, patience: float | None = None, note_pause: Callable[[], None] = lambda: None
+    ) -> Iterator[ExpansionItem]:
+        """Yield how an expansion stands until it has ended; its stream is opened again when that breaks off.
+
+        Raises what broke it off when nothing was heard for `patience` seconds, by default the client's own.
+        """
+        patience = self.patience if patience is None else patience
+        until = read_clock() + patience
         while True:
             try:
                 for expansion in self.stream_expansion(id):
-                    until = read_clock() + self.patience
+                    until = read_clock() + patience
                     yield expansion
                     if expansion["state"] in ENDED:
                         return
@@ -167,6 +173,7 @@ class Client(Operations, httpx.Client):
             except RefusedError as error:
                 if error.status not in _BUSY or read_clock() >= until:
                     raise
+            note_pause()
             pause(_REOPEN_PAUSE)
 
 

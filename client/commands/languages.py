@@ -2,8 +2,8 @@
 
 import csv
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Annotated, Any
 
 import httpx
@@ -42,7 +42,6 @@ from .versions import Tag, summarize_terms
 FEW = 20  # held-out captions, of which a single one is 5 points
 _WORD_COLUMNS = ("english", "caption", "pictures")
 _MISSED = 10  # test words that are named
-_PAUSE = 1.0  # seconds until a broken stream of events is opened again
 _PATIENCE = 60.0  # seconds without an event until watching ends
 
 
@@ -171,25 +170,20 @@ def _describe_state(item: dict[str, Any]) -> tuple[str, str]:
 
 def watch_expansion(client: Client, expansion: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     """Return the expansion when it has ended. A broken stream is opened again, for at most a minute without events."""
-    last_event = monotonic()
     columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(bar_width=40), TaskProgressColumn()]
     columns += [TextColumn("{task.fields[phase]}", style="dim"), TimeRemainingColumn()]
     with Progress(*columns, console=errors, disable=quiet or not errors.is_terminal) as progress:
         task = progress.add_task(expansion["language"], total=1.0, phase=expansion["state"])
         _draw(progress, task, expansion)
-        while expansion["state"] not in ENDED:
-            try:
-                for event in client.stream_expansion(expansion["id"]):
-                    expansion, last_event = {**event}, monotonic()
-                    _draw(progress, task, expansion)
-            except httpx.TransportError:
-                if monotonic() - last_event > _PATIENCE:
-                    again = f"`pictoglot expansions {expansion['id']} --watch`"
-                    note(f"Nothing was heard for {_PATIENCE:.0f} seconds; {again} looks again.")
-                    raise
-            if expansion["state"] not in ENDED:  # the service is away, or stops
-                progress.update(task, phase="waiting for the service")
-                sleep(_PAUSE)
+        say_so = partial(progress.update, task, phase="waiting for the service")
+        try:
+            for event in client.follow_expansion(expansion["id"], patience=_PATIENCE, note_pause=say_so):
+                expansion = {**event}
+                _draw(progress, task, expansion)
+        except httpx.TransportError:
+            again = f"`pictoglot expansions {expansion['id']} --watch`"
+            note(f"Nothing was heard for {_PATIENCE:.0f} seconds; {again} looks again.")
+            raise
     return expansion
 
 

@@ -74,14 +74,16 @@ def test_a_watch_says_that_it_waits_for_a_service_that_is_away(
     terminal = io.StringIO()
     monkeypatch.setattr(languages, "errors", Console(file=terminal, force_terminal=True, width=120))
 
-    def pause(seconds: float) -> None:
+    def pause(seconds: float, stopping: object = None) -> None:
+        if not seconds:  # before a request
+            return
         assert seconds >= 0.5, "a service that stops is not asked again at once"
         wait_until(lambda: "waiting for the service" in terminal.getvalue())  # the bar draws ten times a second
         service.context.stopping.clear()
         service.admin.post(f"/v1/expansions/{queued}/cancel").raise_for_status()
 
     service.context.stopping.set()  # its streams end at once
-    monkeypatch.setattr(languages, "sleep", pause)
+    monkeypatch.setattr("client.api.pause", pause)
     assert run(service, "expansions", queued, "--watch").exit_code == 1
     last = terminal.getvalue().split("waiting for the service")[-1]
     assert "cancelled" in last, "what it is at is shown again"
