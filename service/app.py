@@ -20,7 +20,6 @@ from service.people import UNAUTHENTICATED, People, RateLimiter
 from service.requests import RequestMiddleware
 from service.routes import (
     admin,
-    embeddings,
     gallery,
     languages,
     operations,
@@ -40,12 +39,12 @@ from store.registry import open_registry
 _INVALID_PER_MINUTE = 6_000  # requests without a valid key, all callers together
 _ROUTERS = (
     search.router,
-    embeddings.router,
-    embeddings.models_router,
+    search.embeddings_router,
+    search.models_router,
     gallery.router,
     pictures.router,
     gallery.overview_router,
-    search.duplicates_router,
+    pictures.duplicates_router,
     languages.router,
     languages.expansions_router,
     speakers.router,
@@ -82,6 +81,7 @@ def create_app(context: Context | None) -> FastAPI:
         app.include_router(router)
     pages.mount(app, None if context is None else context.root.locate("texts"))
     app.state.context = context
+    app.state.provider = session.Provider(context.settings) if context and context.settings.oidc_issuer else None
     if context is not None:
         context.metrics.watch(lambda: operations.collect_metrics(app.state.context))
     openapi.install(app)

@@ -36,7 +36,6 @@ from service.batching import AdmissionLimit, PictureQueue, TextQueue, WriteQueue
 from service.forms import FORMS, BodyKind
 from service.lanes import AWAY_SECONDS, DATASET_CHECKS, Lane, Lanes
 from service.metrics import Metrics
-from service.oidc import Provider
 from service.people import People, Principal, RateLimiter
 from service.problems import CursorExpired, InvalidCursor, format_size
 from service.requests import JSON, RequestTiming, parse_json
@@ -206,7 +205,6 @@ class Context:
     asker: WordAsker = field(init=False)
     unknown_words: UnknownWordCounter = field(init=False)
     terms: TermsCopy = field(init=False)
-    provider: Provider | None = field(init=False)
     stopping: Event = field(default_factory=Event)  # set when the process is about to end; the same of all contexts
     requests: int = 0
     is_broker_down: bool = False
@@ -222,7 +220,6 @@ class Context:
         self.asker = WordAsker(self.encoder, self.gallery)
         self.unknown_words = UnknownWordCounter(self.registry)
         self.terms = TermsCopy(self.registry)
-        self.provider = Provider(settings) if settings.oidc_issuer else None
         self.admissions = {
             BodyKind.PICTURE: self.picture_queue.searches,
             BodyKind.PICTURES_IN_JSON: self.picture_queue.searches,

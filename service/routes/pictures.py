@@ -1,8 +1,9 @@
-"""The routes of a picture's files, and of many pictures in one request: put one by one, or changed, all or nothing."""
+"""The routes of a picture's files, of many pictures in one request, put one by one or changed, and of duplicates."""
 
 import asyncio
 import hashlib
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,20 +15,32 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from index.bulk import BulkChange
+from index.duplicates import DuplicatesPage, Group, find_groups
 from index.facts import normalize, validate_tags
 from index.gallery import PutResult
-from index.records import RecordInput
+from index.records import Place, RecordInput
+from index.selection import Criteria
+from index.snapshot import Snapshot
 from model.pictures import detect_media_type
 from model.pictures.formats import MEDIA_TYPES
 from service import problems
 from service import schemas as values
 from service.auth import AppContext, Caller, GuardedRoute, require_scope
-from service.context import Context, PathId, QueryFields, find_unwanted_fields
+from service.context import (
+    Context,
+    PathId,
+    QueryFields,
+    count_milliseconds,
+    find_unwanted_fields,
+    make_picture_path,
+    name_generation,
+    parse_query_filter,
+)
 from service.forms import BodyKind, make_too_large
 from service.openapi import describe_file
 from service.people import Principal
 from service.requests import MULTIPART, run_unless_client_leaves, validate
-from service.routes.gallery import add_picture, derive_id, find_picture, make_items, read_picture_fields
+from service.routes.gallery import add_picture, derive_id, find_picture, make_items, name_picture, read_picture_fields
 from service.schemas import Captions
 from service.schemas import gallery as schemas
 from store.errors import OriginalNotKept, PictoglotError, PictureNotFound
@@ -41,6 +54,14 @@ _ContentHash = Annotated[
 _JPEG = describe_file("image/jpeg")
 _ORIGINAL = describe_file(*MEDIA_TYPES.values())
 _AT_ONCE = 16  # pictures of one batch under way: a transaction of `WriteQueue`, two batches for the encoder
+
+
+duplicates_router = APIRouter(prefix="/v1/duplicates", tags=["gallery"], route_class=GuardedRoute)
+_PAGE_SECONDS = 2.0  # after which a page of duplicates ends, whatever it has
+_LEAST = 0.95
+_Score = Annotated[
+    values.TextNumber, Query(ge=0, le=1, description="Lowest score of two pictures that are nearly the same.")
+]
 
 
 @router.get("/{id}/content", name="picture_content", response_class=Response, responses=_JPEG)
@@ -255,3 +276,82 @@ def _make_answer(
             )  # fmt: skip
         items.append(item)
     return schemas.PictureOutcomes(items=items)
+
+
+@duplicates_router.get("", response_model=schemas.Duplicates)
+@require_scope("search", allows_bound_keys=True)
+async def list_duplicates(
+    context: AppContext,
+    caller: Caller,
+    min_score: _Score = _LEAST,
+    limit: values.QueryLimit = 20,
+    cursor: values.QueryCursor = None,
+    filter: values.QueryFilter = None,
+    collection: values.QueryCollection = None,
+) -> Response:
+    """Groups of pictures that are nearly the same, among those that the filter leaves.
+
+    A page looks at pictures for two seconds at most, so it may have fewer groups than `limit`, or none, and yet a
+    `next_cursor`. Two pictures whose score is `min_score` or more are in one group at least, unless one has more than
+    100 such others: then only the nearest of these are seen, and the group says `more`.
+    """
+    started, snapshot = time.perf_counter(), context.live.current
+    criteria = Criteria(parse_query_filter(filter), caller.collections, collection)
+    query = ["duplicates", min_score, filter, collection, caller.id if caller.collections is not None else None]
+    state, cursors = snapshot.picture_set.identity.name, context.cursors
+    place = cursors.read_place(query, cursor, state)
+    page = await _find_page(snapshot, context, criteria, min_score, limit, place and (place[0], place[1]))
+    groups = await _list_groups(page.groups, context, caller)
+    answer = schemas.Duplicates(
+        items=groups,
+        examined=page.examined,
+        release=snapshot.release.number,
+        generation=name_generation(snapshot.picture_set, caller),
+        next_cursor=None if page.place is None else cursors.write_place(query, page.place, state),
+        timing_ms=count_milliseconds(started),
+    )
+    return await context.answer(lambda: answer)
+
+
+async def _find_page(
+    snapshot: Snapshot, context: Context, criteria: Criteria, least: float, limit: int, after: Place | None
+) -> DuplicatesPage:
+    """Find groups after a place, until there are `limit` or the time is over; no next place at the end of all.
+
+    One page is made at a time.
+    """
+    if not criteria.is_unrestricted:  # with its own time to wait: a page finds it kept
+        await context.lanes.filter.run(context.selection.select_vector_keys, criteria)
+    gallery, selection, picture_set = context.gallery, context.selection, snapshot.picture_set
+    fingerprint = context.encoder.image_fingerprint
+
+    def fill_page() -> DuplicatesPage:
+        groups, examined, place, until = list[Group](), 0, after, time.monotonic() + _PAGE_SECONDS
+        while True:
+            new = find_groups(gallery, selection, fingerprint, picture_set, least, criteria, place, limit - len(groups))
+            groups += new.groups
+            examined, place = examined + new.examined, new.place
+            if place is None or len(groups) >= limit or time.monotonic() > until:
+                return DuplicatesPage(tuple(groups), examined, place)
+
+    return await context.lanes.duplicates.run(fill_page)
+
+
+async def _list_groups(groups: tuple[Group, ...], context: Context, caller: Principal) -> list[schemas.DuplicateGroup]:
+    """Describe groups as they are sent. A picture that was deleted since is in none, or moved out of a key's sight."""
+    ids = {picture for group in groups for picture in (group.head, *(near for near, _ in group.others))}
+    pictures = await context.lanes.read.run(context.selection.find_pictures, sorted(ids), caller.collections)
+    described = list[schemas.DuplicateGroup]()
+    for group in groups:
+        scored = [(group.head, 1.0), *group.others]
+        visible = [(picture, score) for picture, score in scored if picture in pictures]
+        if len(visible) > 1 and visible[0][0] == group.head:
+            near = [
+                schemas.NearPicture(
+                    id=id, name=name_picture(pictures[id]), score=score, url=f"{make_picture_path(id)}/content",
+                    width=pictures[id].width, height=pictures[id].height,
+                )
+                for id, score in visible
+            ]  # fmt: skip
+            described.append(schemas.DuplicateGroup(pictures=near, more=group.more))
+    return described

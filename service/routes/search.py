@@ -1,49 +1,48 @@
-"""The routes of searches: pictures for a text, a picture or both, many at once, captions; what is nearly the same."""
+"""The routes of searches, for pictures and captions, one or many; and of embeddings and models, as OpenAI has them."""
 
 import asyncio
+import base64
 import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
-from index.duplicates import DuplicatesPage, Group, find_groups
 from index.filters import parse_filter
-from index.records import Place
 from index.selection import Criteria
-from index.snapshot import Snapshot
-from service import schemas as values
+from index.snapshot import Route, Snapshot
+from index.vectors import Vector
+from model.table import View
+from model.text import clean
 from service.auth import AppContext, Caller, GuardedRoute, require_scope
+from service.batching import EncodedQuery
 from service.context import (
     Context,
     QueryFields,
     count_milliseconds,
     find_unwanted_fields,
-    make_picture_path,
     name_generation,
-    parse_query_filter,
 )
-from service.forms import BodyKind
+from service.forms import BodyKind, make_too_large
 from service.people import Principal
 from service.problems import convert_to_refusal, make_problem_response, refuse
 from service.requests import JSON, run_unless_client_leaves, validate
-from service.routes.gallery import name_picture
-from service.schemas import gallery as gallery_schemas
 from service.schemas import search as schemas
 from service.search import Search, choose_caption_languages
 from store.errors import Unavailable
 
 router = APIRouter(prefix="/v1/search", tags=["search"], route_class=GuardedRoute)
+embeddings_router = APIRouter(prefix="/v1/embeddings", tags=["search"], route_class=GuardedRoute)
+models_router = APIRouter(prefix="/v1/models", tags=["search"], route_class=GuardedRoute)
+_PICTURE = "data:image/"  # how a picture among the inputs begins; a text as long as one would be refused anyway
+_BASE64 = ";base64"
+_Input = bytes | tuple[Route, str]
+_MOST_PICTURES = 16  # in one request: they are decoded one after another
 _SECONDS = 10.0  # after which no search of a batch begins, and those under way are given up
 _AT_ONCE = 4  # searches of one batch: half of the threads that searches have
 _BYTES = 32 << 20  # of answers in one batch, after which the others are refused
-duplicates_router = APIRouter(prefix="/v1/duplicates", tags=["gallery"], route_class=GuardedRoute)
-_PAGE_SECONDS = 2.0  # after which a page of duplicates ends, whatever it has
-_LEAST = 0.95
-_Score = Annotated[
-    values.TextNumber, Query(ge=0, le=1, description="Lowest score of two pictures that are nearly the same.")
-]
 
 
 @router.post("/pictures", response_model=schemas.PictureHits)
@@ -196,82 +195,122 @@ class _SearchBatch:
             raise Unavailable("the answers of this batch are too large: send fewer searches, or ask for fewer fields")
 
 
-@duplicates_router.get("", response_model=gallery_schemas.Duplicates)
-@require_scope("search", allows_bound_keys=True)
-async def list_duplicates(
-    context: AppContext,
-    caller: Caller,
-    min_score: _Score = _LEAST,
-    limit: values.QueryLimit = 20,
-    cursor: values.QueryCursor = None,
-    filter: values.QueryFilter = None,
-    collection: values.QueryCollection = None,
-) -> Response:
-    """Groups of pictures that are nearly the same, among those that the filter leaves.
+@dataclass(frozen=True)
+class _EmbeddedInput:
+    """The vector of one input; of a text, how many tokens it has, and in which language it was read."""
 
-    A page looks at pictures for two seconds at most, so it may have fewer groups than `limit`, or none, and yet a
-    `next_cursor`. Two pictures whose score is `min_score` or more are in one group at least, unless one has more than
-    100 such others: then only the nearest of these are seen, and the group says `more`.
+    vector: Vector
+    tokens: int = 0
+    language: str | None = None
+
+
+@embeddings_router.post("", response_model=schemas.Embeddings)
+@require_scope("search", BodyKind.PICTURES_IN_JSON, allows_bound_keys=True)
+async def embed(body: schemas.EmbeddingsRequest, request: Request, context: AppContext) -> Response:
+    """Unit vectors of texts and pictures; with `language` `auto`, each text is encoded by its own language's version.
+
+    A picture among the inputs is a data URL in base64; with a form, one file is sent instead.
     """
-    started, snapshot = time.perf_counter(), context.live.current
-    criteria = Criteria(parse_query_filter(filter), caller.collections, collection)
-    query = ["duplicates", min_score, filter, collection, caller.id if caller.collections is not None else None]
-    state, cursors = snapshot.picture_set.identity.name, context.cursors
-    place = cursors.read_place(query, cursor, state)
-    page = await _find_page(snapshot, context, criteria, min_score, limit, place and (place[0], place[1]))
-    groups = await _list_groups(page.groups, context, caller)
-    answer = gallery_schemas.Duplicates(
-        items=groups,
-        examined=page.examined,
-        release=snapshot.release.number,
-        generation=name_generation(snapshot.picture_set, caller),
-        next_cursor=None if page.place is None else cursors.write_place(query, page.place, state),
-        timing_ms=count_milliseconds(started),
+    snapshot = context.live.current
+    inputs: list[_Input] = request.state.files
+    if bool(body.input) == bool(inputs):
+        refuse("body.input", "missing", "send either `input` or a picture")
+    with contextlib.ExitStack() as place:
+        if body.input:
+            most = context.settings.picture_bytes
+            inputs = await context.lanes.search.run(_read_inputs, body.input, body.language, snapshot, most)
+            small = 0 < request.state.body.declared <= context.settings.json_bytes  # else it has a place already
+            if small and any(isinstance(item, bytes) for item in inputs):
+                place.enter_context(context.picture_queue.searches.admit())
+        embedded = await run_unless_client_leaves(request, _encode_inputs(inputs, context))
+    return await context.answer(lambda: _make_answer(embedded, body.encoding_format, _name_model(context)))
+
+
+def _read_inputs(texts: Sequence[str], language: str, snapshot: Snapshot, most: int) -> list[_Input]:
+    """Read each input: the bytes of a picture, `most` of them, or a cleaned text with the view that encodes it."""
+    if sum(text.startswith(_PICTURE) for text in texts) > _MOST_PICTURES:
+        refuse("body.input", "too_long", f"one request may hold at most {_MOST_PICTURES} pictures")
+    return [
+        _decode_picture(text, place, most)
+        if text.startswith(_PICTURE)
+        else (snapshot.route(language, cleaned := clean(text)), cleaned)
+        for place, text in enumerate(texts)
+    ]
+
+
+def _decode_picture(url: str, place: int, most: int) -> bytes:
+    """Return the file in a data URL; what it says of the format is ignored."""
+    head, _, content = url.partition(",")
+    try:
+        if not head.endswith(_BASE64):
+            raise ValueError
+        data = base64.b64decode(content, validate=True)
+    except ValueError:  # of base64, too
+        refuse(f"body.input.{place}", "data_url", "a picture is sent as `data:image/png;base64,` and its bytes")
+    if len(data) > most:
+        raise make_too_large(most)
+    return data
+
+
+async def _encode_inputs(inputs: Sequence[_Input], context: Context) -> list[_EmbeddedInput]:
+    """Encode each input, in order; all texts of one view together, pictures one after another."""
+    texts = iter(await _encode_texts([item for item in inputs if not isinstance(item, bytes)], context))
+    return [
+        _EmbeddedInput(await context.picture_queue.encode(item)) if isinstance(item, bytes) else next(texts)
+        for item in inputs
+    ]
+
+
+async def _encode_texts(items: Sequence[tuple[Route, str]], context: Context) -> list[_EmbeddedInput]:
+    by_view: dict[int, list[tuple[View, str]]] = {}
+    for route, text in items:
+        by_view.setdefault(route.view.version, []).append((route.view, text))
+    queries: dict[tuple[int, str], EncodedQuery] = {}
+    for version, group in by_view.items():
+        texts = [text for _, text in group]
+        encoded = await context.text_queue.encode(group[0][0], texts)
+        queries |= {(version, text): query for text, query in zip(texts, encoded, strict=True)}
+    found = [(queries[route.view.version, text], route.used) for route, text in items]
+    return [_EmbeddedInput(query.vector, query.tokens, language) for query, language in found]
+
+
+def _make_answer(embedded: Sequence[_EmbeddedInput], encoding_format: str, model: str) -> schemas.Embeddings:
+    tokens = sum(each.tokens for each in embedded)
+    return schemas.Embeddings(
+        data=[
+            schemas.Embedding(index=index, embedding=_format_vector(each.vector, encoding_format))
+            for index, each in enumerate(embedded)
+        ],
+        languages=[each.language for each in embedded],
+        model=model,
+        usage=schemas.Usage(prompt_tokens=tokens, total_tokens=tokens),
     )
-    return await context.answer(lambda: answer)
 
 
-async def _find_page(
-    snapshot: Snapshot, context: Context, criteria: Criteria, least: float, limit: int, after: Place | None
-) -> DuplicatesPage:
-    """Find groups after a place, until there are `limit` or the time is over; no next place at the end of all.
-
-    One page is made at a time.
-    """
-    if not criteria.is_unrestricted:  # with its own time to wait: a page finds it kept
-        await context.lanes.filter.run(context.selection.select_vector_keys, criteria)
-    gallery, selection, picture_set = context.gallery, context.selection, snapshot.picture_set
-    fingerprint = context.encoder.image_fingerprint
-
-    def fill_page() -> DuplicatesPage:
-        groups, examined, place, until = list[Group](), 0, after, time.monotonic() + _PAGE_SECONDS
-        while True:
-            new = find_groups(gallery, selection, fingerprint, picture_set, least, criteria, place, limit - len(groups))
-            groups += new.groups
-            examined, place = examined + new.examined, new.place
-            if place is None or len(groups) >= limit or time.monotonic() > until:
-                return DuplicatesPage(tuple(groups), examined, place)
-
-    return await context.lanes.duplicates.run(fill_page)
+def _format_vector(vector: Vector, encoding_format: str) -> list[float] | str:
+    if encoding_format == "base64":
+        return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+    return [float(value) for value in vector]
 
 
-async def _list_groups(
-    groups: tuple[Group, ...], context: Context, caller: Principal
-) -> list[gallery_schemas.DuplicateGroup]:
-    """Describe groups as they are sent. A picture that was deleted since is in none, or moved out of a key's sight."""
-    ids = {picture for group in groups for picture in (group.head, *(near for near, _ in group.others))}
-    pictures = await context.lanes.read.run(context.selection.find_pictures, sorted(ids), caller.collections)
-    described = list[gallery_schemas.DuplicateGroup]()
-    for group in groups:
-        scored = [(group.head, 1.0), *group.others]
-        visible = [(picture, score) for picture, score in scored if picture in pictures]
-        if len(visible) > 1 and visible[0][0] == group.head:
-            near = [
-                gallery_schemas.NearPicture(
-                    id=id, name=name_picture(pictures[id]), score=score, url=f"{make_picture_path(id)}/content",
-                    width=pictures[id].width, height=pictures[id].height,
-                )
-                for id, score in visible
-            ]  # fmt: skip
-            described.append(gallery_schemas.DuplicateGroup(pictures=near, more=group.more))
-    return described
+@models_router.get("")
+@require_scope("search", allows_bound_keys=True)
+def list_models(context: AppContext) -> schemas.Models:
+    """The one model of this service, as OpenAI lists models, with the languages that it reads."""
+    snapshot = context.live.current
+    base = snapshot.release.base
+    first = context.registry.versions.get(base)
+    taught = sorted(tag for tag, version in snapshot.release.languages.items() if version != base)
+    model = schemas.Model(
+        id=_name_model(context),
+        created=int(first.created_at.timestamp()),
+        languages=list(context.encoder.languages),
+        taught=taught,
+        dimension=context.encoder.dimension,
+    )
+    return schemas.Models(data=[model])
+
+
+def _name_model(context: Context) -> str:
+    """Name the model in answers: as the base, without the path of a checkpoint."""
+    return f"pictoglot/{context.base}"

@@ -1,22 +1,128 @@
-"""Who uses this browser: signing in with an issuer, remembering a key, signing out."""
+"""Who uses this browser: signing in with an issuer of OpenID Connect, remembering a key, signing out.
 
-from dataclasses import replace
+The issuer is spoken to by `authlib`: the code flow with PKCE.
+"""
 
+import base64
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import httpx2
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
 
 from service.auth import AppContext
 from service.context import Context
-from service.oidc import STATE_SECONDS, Person
-from service.people import LOOPBACK_COOKIE, SECURE_COOKIE, Principal
+from service.people import LOOPBACK_COOKIE, SECURE_COOKIE, Principal, is_subject
 from service.problems import InvalidApiKey, MissingApiKey, SignInFailed
 from service.schemas import admin as schemas
+from service.settings import Settings
 from store.audit import CURRENT, Act
 from store.errors import InsufficientScope, NotFound, PictoglotError
 
 router = APIRouter(tags=["people"])
 _FAILED = "#sign-in-failed"  # where the page says so
+_STATE_SECONDS = 600  # for which a person may be at the issuer
+_SECONDS = 10.0  # for one answer of the issuer
+_NAMES = ("name", "preferred_username", "email", "sub")  # the claims that may name a person, best first
+_log = logging.getLogger("pictoglot.signin")
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who begins a session: `oidc:SUBJECT` with the groups of the issuer, or `key:ID`; called by the `label`."""
+
+    subject: str
+    label: str
+    groups: tuple[str, ...] = ()
+
+
+class Provider:
+    """The issuer of the settings. It is asked for its addresses and keys when the first person signs in."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._return_to = f"{settings.public_url}/signin/callback"
+
+    async def begin(self, request: Request) -> tuple[Response, str]:
+        """Return the answer that leads to the issuer, and what the same browser must bring back. Raises SignInFailed.
+
+        The second holds state, nonce and the verifier of PKCE: for a cookie that no script reads.
+        """
+        request.scope["session"] = {}
+        with _explain():
+            issuer = str((await self._client.load_server_metadata())["issuer"])
+            if issuer.rstrip("/") != self._settings.oidc_issuer.rstrip("/"):
+                raise ValueError("another issuer answers at PICTOGLOT_OIDC_ISSUER")
+            answer: Response = await self._client.authorize_redirect(request, self._return_to)
+        return answer, base64.urlsafe_b64encode(json.dumps(request.session).encode()).decode()
+
+    async def finish(self, request: Request, brought: str) -> Person:
+        """Return who came back from the issuer, with what this browser `brought`. Raises SignInFailed."""
+        with _explain():
+            request.scope["session"] = json.loads(base64.urlsafe_b64decode(brought) or b"{}")
+            token = await self._client.authorize_access_token(request)  # compares state, nonce, issuer, signature
+            claims: dict[str, Any] = {**token["userinfo"]}
+            claim, metadata = self._settings.oidc_groups_claim, self._client.server_metadata
+            if claim not in claims and "userinfo_endpoint" in metadata:
+                more = await self._client.userinfo(token=token)
+                claims = {**(more if more.get("sub") == claims["sub"] else {}), **claims}
+            groups = claims.get(claim) or []
+            label = next(str(claims[name]) for name in _NAMES if is_subject(claims.get(name)))
+            if not is_subject(claims["sub"]):
+                raise ValueError("the subject is no text, or too long")
+        return Person(f"oidc:{claims['sub']}", label, tuple(map(str, [groups] if isinstance(groups, str) else groups)))
+
+    async def find_way_out(self) -> str | None:
+        """Return the address where a person signs out with the issuer, too; None where it has none, or is away."""
+        try:
+            with _explain():
+                if "end_session_endpoint" not in await self._client.load_server_metadata():
+                    return None
+                back = {
+                    "post_logout_redirect_uri": f"{self._settings.public_url}/",
+                    "client_id": self._client.client_id,
+                }
+                return str((await self._client.create_logout_url(**back))["url"])
+        except SignInFailed:
+            return None
+
+    @cached_property
+    def _client(self) -> Any:
+        from authlib.integrations.starlette_client import OAuth  # late: few services need it
+
+        settings = self._settings
+        return OAuth().register(
+            "oidc",
+            client_id=settings.oidc_client_id,
+            client_secret=settings.oidc_client_secret or None,
+            server_metadata_url=f"{settings.oidc_issuer.rstrip('/')}/.well-known/openid-configuration",
+            client_kwargs={
+                "scope": settings.oidc_scopes,
+                "code_challenge_method": "S256",
+                "timeout": _SECONDS,
+                **({} if settings.oidc_client_secret else {"token_endpoint_auth_method": "none"}),
+            },
+        )
+
+
+@contextmanager
+def _explain() -> Iterator[None]:
+    """Turn what can go wrong between the issuer, the browser and this service into `SignInFailed`; log the reason."""
+    from authlib.common.errors import AuthlibBaseError
+    from joserfc.errors import JoseError
+
+    try:
+        yield
+    except (AuthlibBaseError, JoseError, httpx2.HTTPError, ValueError, LookupError, TypeError, RuntimeError) as error:
+        _log.warning("signing in failed", extra={"reason": f"{type(error).__name__}: {error}"[:500]})
+        raise SignInFailed("signing in did not work") from error
 
 
 @router.get("/session", name="describe_caller")
@@ -57,24 +163,20 @@ async def sign_out(request: Request, response: Response, context: AppContext) ->
 @router.get("/signin", include_in_schema=False)
 async def begin_sign_in(request: Request, context: AppContext) -> Response:
     """Lead a person to the issuer."""
-    if context.provider is None:
-        raise NotFound("no such path")
     try:
-        answer, state = await context.provider.begin(request)
+        answer, state = await _require_provider(request).begin(request)
     except SignInFailed:
         return _lead(context, _FAILED)
-    _set_cookie(answer, _name_state(request, context), state, STATE_SECONDS)
+    _set_cookie(answer, _name_state(request, context), state, _STATE_SECONDS)
     return answer
 
 
 @router.get("/signin/callback", include_in_schema=False)
 async def finish_sign_in(request: Request, context: AppContext) -> Response:
     """Take who comes back from the issuer, and begin the session."""
-    if context.provider is None:
-        raise NotFound("no such path")
-    name = _name_state(request, context)
+    provider, name = _require_provider(request), _name_state(request, context)
     try:
-        person, answer = await context.provider.finish(request, request.cookies.get(name, "")), _lead(context)
+        person, answer = await provider.finish(request, request.cookies.get(name, "")), _lead(context)
         await _begin(request, answer, context, person, context.settings.session_seconds)
     except PictoglotError:
         answer = _lead(context, _FAILED)
@@ -83,10 +185,17 @@ async def finish_sign_in(request: Request, context: AppContext) -> Response:
 
 
 @router.get("/signout", include_in_schema=False)
-async def leave(context: AppContext) -> Response:
+async def leave(request: Request, context: AppContext) -> Response:
     """Lead a person who has signed out here to where that is done with the issuer, or back to the page."""
-    away = await context.provider.find_way_out() if context.provider else None
+    provider: Provider | None = request.app.state.provider
+    away = await provider.find_way_out() if provider else None
     return RedirectResponse(away, 303) if away else _lead(context)
+
+
+def _require_provider(request: Request) -> Provider:
+    if (provider := request.app.state.provider) is None:
+        raise NotFound("no such path")
+    return provider  # type: ignore[no-any-return]
 
 
 async def _begin(request: Request, answer: Response, context: Context, person: Person, seconds: float) -> None:
@@ -103,7 +212,7 @@ def _describe(caller: Principal, context: Context) -> schemas.CallerStatus:
 
 
 def _find_way_in(context: Context) -> str | None:
-    return f"{context.settings.public_url}/signin" if context.provider else None
+    return f"{context.settings.public_url}/signin" if context.settings.oidc_issuer else None
 
 
 def _make_act(request: Request, subject: str, label: str) -> Act:

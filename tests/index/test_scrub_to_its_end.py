@@ -1,4 +1,4 @@
-"""F4: whoever works beside it, a scrub reads all, makes segments and captions again, and tells the truth of the rest."""
+"""F4: whoever works beside it, a scrub reads all, makes segments and captions again and tells the truth of the rest."""
 
 import errno
 import os
