@@ -318,11 +318,6 @@ def parse_if_match(if_match: str | None) -> Precondition | None:
     return Precondition(frozenset(tag[1:-1] if len(tag) >= 2 and tag[0] == tag[-1] == '"' else tag for tag in tags))
 
 
-async def find_picture(id: str, context: Context, within: Collections) -> GalleryPicture:
-    """Find a picture in the collections `within`; raises `PictureNotFound`."""
-    return await run_in_threadpool(context.gallery.get, id, within)
-
-
 async def _make_item(put: PutResult, context: Context, caller: Principal, response: Response) -> schemas.PictureItem:
     own = {put.picture.id: put.captions}
     (item,) = await context.lanes.search.run(make_items, [put.picture], context, caller.collections, own)

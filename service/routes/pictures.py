@@ -40,7 +40,7 @@ from service.forms import BodyKind, make_too_large
 from service.openapi import describe_file
 from service.people import Principal
 from service.requests import MULTIPART, run_unless_client_leaves, validate
-from service.routes.gallery import add_picture, derive_id, find_picture, make_items, name_picture, read_picture_fields
+from service.routes.gallery import add_picture, derive_id, make_items, name_picture, read_picture_fields
 from service.schemas import Captions
 from service.schemas import gallery as schemas
 from store.errors import OriginalNotKept, PictoglotError, PictureNotFound
@@ -92,7 +92,7 @@ async def send_original(
     404 `original_not_kept` unless `PICTOGLOT_KEEP_ORIGINALS` was set when they were: a copy that was kept of the same
     bytes in another picture is not given, because it would tell of that.
     """
-    picture = await find_picture(id, context, caller.collections)
+    picture = await run_in_threadpool(context.gallery.get, id, caller.collections)
     content = picture.content_sha256
     headers = _make_headers(content, f'"{content}.original"', v) | {"Content-Disposition": "attachment"}
     not_kept = OriginalNotKept("this picture was put without its original being kept")
@@ -113,7 +113,7 @@ async def _send_file(
     id: str, request: Request, context: Context, caller: Principal, *, hash_in_url: str | None, thumbnail: bool
 ) -> Response:
     """Send a stored file; clients may cache it forever under the URL that contains its hash."""
-    content = (await find_picture(id, context, caller.collections)).content_sha256
+    content = (await run_in_threadpool(context.gallery.get, id, caller.collections)).content_sha256
     headers = _make_headers(content, f'"{content}{".thumb" if thumbnail else ""}"', hash_in_url)
     if _is_known(request, headers):
         return Response(status_code=304, headers=headers)

@@ -84,17 +84,10 @@ def test_secrets_are_not_shown() -> None:
     assert "s3cret" not in repr(settings) + str(settings)
 
 
-@pytest.mark.parametrize(
-    ("url", "taken"),
-    [("", True), ("redis://:p@h:6379/0", True), ("rediss://h/0", True), ("amqp://h", False), ("foo", False)],
-)
-def test_only_brokers_that_are_tested_are_taken(monkeypatch: pytest.MonkeyPatch, url: str, taken: bool) -> None:
+@pytest.mark.parametrize("url", ["", "redis://:p@h:6379/0", "rediss://h/0"])
+def test_brokers_that_are_tested_are_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("PICTOGLOT_BROKER_URL", url)
-    if taken:
-        assert Settings.load().broker_url == url
-        return
-    with pytest.raises(SettingsError, match="PICTOGLOT_BROKER_URL"):
-        Settings.load()
+    assert Settings.load().broker_url == url
 
 
 def test_an_ipv6_address_is_put_in_brackets() -> None:
@@ -135,8 +128,16 @@ def test_pgvector_is_refused_without_postgresql(monkeypatch: pytest.MonkeyPatch)
     assert Settings.load().index == "pgvector"
 
 
-@pytest.mark.parametrize("value", ["milvus", "milvus+", "qdrant", "pgvector+x", ""])
-def test_an_unknown_index_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PICTOGLOT_INDEX", value)
-    with pytest.raises(SettingsError, match="PICTOGLOT_INDEX"):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("BROKER_URL", value) for value in ("amqp://h", "foo")),
+        *(("INDEX", value) for value in ("milvus", "milvus+", "qdrant", "pgvector+x", "")),
+    ],
+)
+def test_a_broker_or_an_index_of_another_kind_is_refused(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"PICTOGLOT_{name}", value)
+    with pytest.raises(SettingsError, match=f"PICTOGLOT_{name}"):
         Settings.load()
