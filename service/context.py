@@ -39,7 +39,6 @@ from service.metrics import Metrics
 from service.people import People, Principal, RateLimiter
 from service.problems import CursorExpired, InvalidCursor, format_size
 from service.requests import JSON, RequestTiming, parse_json
-from service.schemas import check_picture_id
 from service.schemas.gallery import PictureItem
 from service.schemas.search import PictureHit
 from service.schemas.speakers import LanguageTerms, TermsInBrief
@@ -355,5 +354,12 @@ def _parse_id(part: str) -> str:
         return ""
 
 
+def _parse_new_id(part: str) -> str:
+    if not (id := _parse_id(part)):
+        detail = "an id is like a relative path of at most 1,024 bytes, with no dot first"
+        raise PydanticCustomError("picture_id", detail)
+    return id
+
+
 PathId = Annotated[str, AfterValidator(_parse_id)]
-NewPathId = Annotated[str, AfterValidator(unquote), AfterValidator(check_picture_id)]
+NewPathId = Annotated[str, AfterValidator(_parse_new_id)]

@@ -44,14 +44,14 @@ def is_id(id: str) -> bool:
     return _ID.fullmatch(id) is not None
 
 
-def _check_with(clean: Callable[[str], str], code: LiteralString) -> Callable[[str], str]:
+def _refuse_unclean(clean: Callable[[str], str], code: LiteralString) -> AfterValidator:
     def check(value: str) -> str:
         try:
             return clean(value)
         except InvalidInput as error:
             raise PydanticCustomError(code, "{reason}", {"reason": error.detail}) from None
 
-    return check
+    return AfterValidator(check)
 
 
 def _require_form(pattern: re.Pattern[str], code: LiteralString, message: LiteralString) -> BeforeValidator:
@@ -105,10 +105,12 @@ def _join_faults(value: object, inner: ValidatorFunctionWrapHandler) -> object:
         raise PydanticCustomError("languages", "this must be `all`, `none` or a list of tags, 200 at most") from None
 
 
-check_picture_id = _check_with(text.clean_picture_id, "picture_id")
-_check_collection = _check_with(text.clean_name, "collection_name")
-PictureId = Annotated[str, Field(min_length=1, max_length=text.MAX_ID_BYTES), AfterValidator(check_picture_id)]
-Collection = Annotated[str, Field(min_length=1, max_length=text.MAX_NAME), AfterValidator(_check_collection)]
+PictureId = Annotated[
+    str, Field(min_length=1, max_length=text.MAX_ID_BYTES), _refuse_unclean(text.clean_picture_id, "picture_id")
+]
+Collection = Annotated[
+    str, Field(min_length=1, max_length=text.MAX_NAME), _refuse_unclean(text.clean_name, "collection_name")
+]
 Collections = Annotated[
     list[Collection], Field(min_length=1, max_length=64), AfterValidator(lambda names: list(dict.fromkeys(names)))
 ]
