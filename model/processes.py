@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -91,6 +92,7 @@ def forget_closed() -> None:
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 _START_SECONDS = 60.0  # for a child to import its libraries while a training uses every core
+_PATIENCE, _LOOK = 5, 0.1  # times the seconds allowed, that a child has on a busy machine; seconds between two looks
 _NICE = 10  # a search that wants the processor goes before what a child reads
 
 
@@ -120,18 +122,27 @@ class Child:
             raise Unavailable("a process that reads uploads could not be started") from error
 
     def request(self, data: bytes, seconds: float) -> bytes:
-        """Send a frame and return the answer; kill the child if that takes longer than `seconds`."""
-        timer = threading.Timer(seconds, self._kill_late)
-        timer.start()
+        """Send a frame and return the answer; kill the child if that takes it more than `seconds` of a processor.
+
+        Where it has to wait for one, or for anything else, it has some times as long.
+        """
+        done = threading.Event()
+        threading.Thread(target=self._watch, args=(done, seconds), daemon=True).start()
         try:
             write_frame(self._stdin, data)
             return read_frame(self._stdout)
         finally:
-            timer.cancel()
+            done.set()
 
-    def _kill_late(self) -> None:
-        self.is_late = True
-        self.process.kill()
+    def _watch(self, done: threading.Event, seconds: float) -> None:
+        most, end = _count_seconds(self.process.pid) + seconds, time.monotonic() + _PATIENCE * seconds
+        left = seconds
+        while not done.wait(max(left, _LOOK)):
+            left = most - _count_seconds(self.process.pid)
+            if left <= 0 or time.monotonic() > end:
+                self.is_late = True
+                self.process.kill()
+                return
 
     def end(self) -> None:
         self.process.kill()
@@ -223,6 +234,14 @@ def serve(parent: int, memory: int, answer: Callable[[bytes, IO[bytes], IO[bytes
     write_frame(answers, read_frame(requests))  # started: an empty frame in both directions
     while head := requests.read(8):
         write_frame(answers, answer(requests.read(int.from_bytes(head, "big")), requests, answers))
+
+
+def _count_seconds(pid: int) -> float:
+    """Return for how many seconds a process has had a processor; where Linux cannot tell, how late it is."""
+    try:
+        return time.clock_gettime(~pid << 3 | 2)  # the clock of a process, as clock_getcpuclockid makes it
+    except OSError:
+        return time.monotonic()
 
 
 def write_frame(pipe: IO[bytes], data: bytes) -> None:

@@ -25,7 +25,9 @@ def test_a_language_says_in_words_what_it_reads_and_its_figures_are_behind_detai
     expect(row.locator(".native")).to_have_text("العربية")
     expect(row.locator(".native")).to_have_attribute("dir", "rtl")
     found, asked = report["test"]["found"], report["test"]["asked"]
-    expect(row.locator(".reads")).to_contain_text(f"Finds {found} of {asked} test words. Taught by {captions} captions")
+    expect(row.locator(".reads")).to_contain_text(
+        f"Finds {found} of {asked} test captions. Taught by {captions} captions"
+    )
     expect(row.locator(".reads")).to_contain_text("Last changed")
     expect(row.get_by_role("button", name="Teach")).to_have_count(1)
     expect(row.locator("dl")).to_be_hidden()

@@ -7,7 +7,9 @@ import re
 from random import Random
 from typing import Any
 
+import pytest
 from PIL import Image
+from pillow_heif import register_heif_opener
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.site import ADMIN_KEY, Site
@@ -68,7 +70,10 @@ def test_dropped_pictures_are_described_and_added_and_each_refusal_is_said(page:
     words = entries.nth(0).locator(".words")
     words.fill("grains of sand")
     entries.nth(0).get_by_role("button", name="Add a caption").click()
-    entries.nth(0).locator(".language").nth(1).fill("ar")
+    language = entries.nth(0).locator(".language").nth(1)
+    language.fill("Arabic")
+    language.press("Tab")
+    expect(language).to_have_value("العربية")
     expect(entries.nth(0).locator(".words").nth(1)).to_have_attribute("dir", "rtl")
     entries.nth(0).locator(".words").nth(1).fill("حبات رمل")
     page.get_by_label("Add to: Tags").fill("noise, of two kinds")
@@ -96,6 +101,30 @@ def test_dropped_pictures_are_described_and_added_and_each_refusal_is_said(page:
     expect(page.locator("#results figure")).to_have_count(2)
     expect(page.locator("#chips .chip")).to_have_count(3)
     expect(page.locator("#collection")).to_have_value("Grandma's Levrioù")
+
+
+@pytest.mark.parametrize(("form", "more"), [("JPEG", {}), ("HEIF", {"quality": 50})])
+def test_a_photograph_stands_in_the_month_when_it_was_taken(
+    page: Page, site: Site, form: str, more: dict[str, int]
+) -> None:
+    register_heif_opener()
+    exif = Image.Exif()
+    exif[0x0110] = "Box 2"
+    exif.get_ifd(0x8769).update({0x9003: "2011:08:03 17:20:01", 0x9011: "+02:00"})
+    content = io.BytesIO()
+    with Image.open(io.BytesIO(draw_png(40 + len(form)))) as picture:
+        picture.resize((96, 64)).save(content, form, exif=exif.tobytes(), **more)
+    page.evaluate(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
+    page.goto("/#add")
+    page.set_input_files(
+        "#add-files", {"name": "a.jpg", "mimeType": f"image/{form.lower()}", "buffer": content.getvalue()}
+    )
+    page.locator("#add-form").get_by_label("Collection", exact=True).fill(form)
+    page.click("#add-start")
+    page.click("#add-summary a")
+    expect(page.locator("#results")).to_contain_text("August 2011")
+    (item,) = site.http.get("/v1/pictures", params={"collection": form}).json()["items"]
+    assert item["metadata"] == {"taken_at": "2011-08-03T17:20:01+02:00", "camera": "Box 2", "file_name": "a.jpg"}
 
 
 def test_a_picture_that_is_there_keeps_its_record_and_one_that_is_left_out_is_not_sent(page: Page, site: Site) -> None:
@@ -135,8 +164,11 @@ def test_what_is_said_of_a_picture_is_sent_again_where_it_was_refused(page: Page
     page.evaluate(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
     drop(page, draw_png(33), b"no picture")
     entry = page.locator("#add-list > li").first
-    entry.locator(".language").fill("no tag")
+    entry.locator(".language").fill("no language is called so")
     entry.locator(".words").fill("not lost")
+    page.click("#add-start")
+    expect(page.locator("#add-trouble")).to_contain_text("No language of this name or tag is known.")
+    entry.locator(".language").fill("en-a")
     page.click("#add-start")
     expect(entry.locator(".became")).to_contain_text("refused: The picture is there, but not what is said of it.")
     entry.locator(".language").fill("en")
@@ -215,7 +247,7 @@ def test_captions_that_a_language_brought_stay_and_the_page_says_so(page: Page, 
     site.http.patch("/v1/pictures/emoji-1f34e", json=both, headers=MERGE).raise_for_status()
     open_editor(page, "one")
     rows = page.locator("dialog .row")
-    place = [row.locator(".language").input_value() for row in rows.all()].index("ar")
+    place = [row.locator(".language").input_value() for row in rows.all()].index("العربية")
     rows.nth(place).get_by_role("button").click()
     page.locator("dialog").get_by_role("button", name="Save").click()
     expect(page.locator("dialog .sorry")).to_contain_text(

@@ -4,6 +4,7 @@ import { ask, send } from "/static/api.js";
 import { nothingAsked, write } from "/static/address.js";
 import { byId, bytes, fill, make, sentence } from "/static/dom.js";
 import { sorry } from "/static/parts.js";
+import { readPhoto } from "/static/photo.js";
 import { Wrong, captionFields, collectionField, metadataFields, tagFields } from "/static/record.js";
 import { t } from "/static/text.js";
 
@@ -120,11 +121,12 @@ async function submit(event) {
   let common;
   try {
     common = { collection: shared.collection.value(), tags: shared.tags.value(), metadata: shared.metadata.value() };
-    for (const entry of left()) entry.captions = entry.fields.value();
+    for (const entry of left()) {
+      await entry.fields.settle();
+      entry.captions = entry.fields.value();
+    }
   } catch (problem) {
-    if (!(problem instanceof Wrong)) throw problem;
-    fill(byId("add-trouble"), make("div", { class: "sorry" }, make("p", {}, problem.message)));
-    return;
+    return fill(byId("add-trouble"), problem instanceof Wrong ? make("div", { class: "sorry" }, make("p", {}, problem.message)) : sorry(problem));
   }
   sending = new AbortController();
   const { signal } = sending;
@@ -149,6 +151,7 @@ async function one(entry, common, signal) {
         if (response.status !== 201) return mark(entry, "known"); // somebody may have described it better
         entry.id = (await response.json()).id;
       }
+      entry.photo ??= await readPhoto(entry.file);
       const record = said(entry, common);
       const headers = { "Content-Type": "application/merge-patch+json" };
       if (Object.keys(record).length) await send(`/v1/pictures/${encodeURIComponent(entry.id)}`, { method: "PATCH", body: JSON.stringify(record), headers, signal });
@@ -178,9 +181,9 @@ function body(entry, { collection }) {
   return form;
 }
 
-/** What is said of a picture beyond that, without what is empty. Its file's name is the way back to it. */
-function said({ captions, file }, { tags, metadata }) {
+/** What is said of a picture beyond that, by its file, too, without what is empty. The file's name is the way back to it. */
+function said({ captions, file, photo }, { tags, metadata }) {
   const name = file.name.replaceAll(/[\p{C}\ufffd]/gu, "").slice(0, 255);
-  const record = { captions, tags, metadata: { ...(name ? { file_name: name } : {}), ...metadata } };
+  const record = { captions, tags, metadata: { ...photo, ...(name ? { file_name: name } : {}), ...metadata } };
   return Object.fromEntries(Object.entries(record).filter(([, part]) => Object.keys(part).length));
 }

@@ -81,7 +81,7 @@ const SENTENCES = {
 const BROKEN = t("This file is damaged, or not whole. Save it once more.");
 const LARGE = t("This is too large to be read at once. Teach it in parts.");
 const KINDS = {
-  wrong_columns: t("The first row of the table names its columns: write English above the meanings, and the name of your language above the words."),
+  wrong_columns: t("The table has two columns, and its first row names them: write English above the meanings, and the name of your language above the words. Take out other columns, and rows above that one."),
   no_rows: t("There is no row in the file: write one pair in each line."),
   not_utf8: t("The letters of this file cannot be read. Save it as “CSV UTF-8”, or as Excel's or LibreOffice's own file."),
   spreadsheet_corrupt: t("This table is damaged, or locked by a password. Save it once more, without one."),

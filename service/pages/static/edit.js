@@ -32,6 +32,7 @@ function form(item, names, close) {
   const save = async (event) => {
     event.preventDefault();
     try {
+      await state.fields.captions.settle();
       const patch = difference(state.before, valuesOf(state.fields, state.base));
       if (!Object.keys(patch).length) return close(null);
       button.disabled = true;

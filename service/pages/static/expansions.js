@@ -3,7 +3,7 @@
 import { nothingAsked, write } from "/static/address.js";
 import { Problem, ask, events, show, thumbnail } from "/static/api.js";
 import { duration, fill, make, percent, time } from "/static/dom.js";
-import { learned, named, native, refresh, teachAddress } from "/static/languages.js";
+import { learned, named, native, refresh, teachAddress, testsOf } from "/static/languages.js";
 import { dialog, nothing, sorry, waiting, waysOf } from "/static/parts.js";
 import { t } from "/static/text.js";
 
@@ -134,7 +134,7 @@ function listMissed({ language, report, state }) {
   const { test, against, dataset } = report ?? {};
   if (!test) return null;
   const { asked, found, missed = [] } = test; // of one that was withdrawn, no texts are left
-  const what = against === "words" ? t("{asked, plural, one {# test word} other {# test words}}", { asked }) : t("{asked, plural, one {# test caption} other {# test captions}}", { asked });
+  const what = testsOf(test, against);
   if (!missed.length) return make("p", { class: "told" }, t("Of {what}, {found, plural, one {# is found} other {# are found}}.", { what, found }));
   const more = asked - found - missed.length;
   const add = (text) => make("a", { href: teachAddress(language, { add: text }), "aria-label": t("Add: {text}", { text }) }, t("add"));

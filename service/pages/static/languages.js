@@ -75,3 +75,7 @@ export function fillPicker(select) {
   select.value = chosen;
   if (!select.value) select.value = "auto";
 }
+
+/** How many texts a language was tested with, as words or captions. */
+export const testsOf = ({ asked }, against) =>
+  against === "words" ? t("{asked, plural, one {# test word} other {# test words}}", { asked }) : t("{asked, plural, one {# test caption} other {# test captions}}", { asked });

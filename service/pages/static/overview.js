@@ -3,7 +3,7 @@
 import { Problem, ask } from "/static/api.js";
 import { bar, byId, fill, make, percent, time, whole } from "/static/dom.js";
 import { follow, isRunning, shown } from "/static/expansions.js";
-import { learned, named, native, onLanguages, refresh, teachAddress } from "/static/languages.js";
+import { learned, named, native, onLanguages, refresh, teachAddress, testsOf } from "/static/languages.js";
 import { prepare as prepareImport, saveFile } from "/static/languagefile.js";
 import { findTag } from "/static/naming.js";
 import { sorry, waiting, waysOf } from "/static/parts.js";
@@ -77,7 +77,7 @@ function entry(item, open) {
 export function reading(item) {
   const { taught, built_in: builtIn, assessed, waiting: kept, report, learned_at: at } = item;
   if (item.language === "en") return t("Built in.");
-  if (taught) return [found(report.test), by(report.rows), t("Last changed {at}.", { at: time(at?.slice(0, 10)) })].filter(Boolean).map((words, place) => [place ? " " : "", words]);
+  if (taught) return [found(report), by(report.rows), t("Last changed {at}.", { at: time(at?.slice(0, 10)) })].filter(Boolean).map((words, place) => [place ? " " : "", words]);
   const sentences = [
     builtIn || assessed?.reads ? t("Read without having been taught.") : t("Not taught yet."),
     kept ? t("{kept, plural, one {# row waits} other {# rows wait}} until there are 64.", { kept }) : "",
@@ -85,8 +85,8 @@ export function reading(item) {
   return sentences.filter(Boolean).join(" ");
 }
 
-function found(test) {
-  return test ? t("Finds {found} of {asked, plural, one {# test word} other {# test words}}.", test) : "";
+function found({ test, against }) {
+  return test ? t("Finds {found} of {what}.", { found: test.found, what: testsOf(test, against) }) : "";
 }
 
 /** What taught the language: sentences, and single words. */

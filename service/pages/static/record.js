@@ -1,7 +1,8 @@
-// Form fields of a picture's record: captions by language, tags, metadata, collection. Sends nothing.
+// Form fields of a picture's record: captions by language, tags, metadata, collection. Saves nothing.
 
-import { make } from "/static/dom.js";
-import { learned, named } from "/static/languages.js";
+import { fill, make } from "/static/dom.js";
+import { learned, named, nativeName } from "/static/languages.js";
+import { findTag, prepare } from "/static/naming.js";
 import { t } from "/static/text.js";
 
 const KINDS = { text: t("text"), number: t("number"), date: t("date"), truth: t("yes or no"), list: t("list") };
@@ -29,39 +30,52 @@ function left(row) {
   (next?.matches("button") ? next : next?.querySelector("input, button"))?.focus();
 }
 
-/** Captions, one a row, each with the tag of its language; `value()` is `{TAG: [text, …]}`. */
+/** Captions, one a row, each with its language by name; `value()` is `{TAG: [text, …]}`, after `settle()` found the tags. */
 export function captionFields(captions = {}, start = "en") {
   const rows = make("div", { class: "rows" });
-  const list = `tags-${(ids += 1)}`;
   const add = (tag, text = "") => {
-    const language = make("input", { type: "text", class: "language", value: tag, list, maxlength: "35", spellcheck: "false", autocapitalize: "none", "aria-label": t("Language tag of the caption") });
-    const words = make("input", { type: "text", class: "words", value: text, dir: "auto", lang: tag, maxlength: "1000", "aria-label": t("Caption"), placeholder: t("What the picture shows") });
-    language.addEventListener("input", () => tell(language, words));
+    const language = make("input", { type: "text", class: "language", id: `language-${(ids += 1)}`, value: nativeName(tag), maxlength: "100", spellcheck: "false", autocapitalize: "none", "aria-label": t("Language of the caption") });
+    const words = make("input", { type: "text", class: "words", value: text, dir: "auto", maxlength: "1000", "aria-label": t("Caption"), placeholder: t("What the picture shows") });
     const row = make("div", { class: "row" }, language, words, drop(t("this caption"), () => row));
-    tell(language, words);
+    prepare(language);
+    fill(language.nextElementSibling, learned.items.map((item) => make("option", { value: item.language }, `${item.native_name} · ${item.name}`)));
+    row.read = () => ({ tag, text: words.value.trim() });
+    row.settle = async () => {
+      if (language.value.trim() === nativeName(tag)) return;
+      tag = await findNamed(language);
+      language.value = nativeName(tag);
+      tell(tag, language, words);
+    };
+    language.addEventListener("change", () => row.settle().catch(() => {})); // whoever saves is told
+    tell(tag, language, words);
     rows.append(row);
-    return words;
+    return row;
   };
   for (const [tag, texts] of Object.entries(captions)) for (const text of texts) add(tag, text);
   if (!rows.childElementCount) add(start);
+  const written = () => [...rows.children].filter((row) => row.read().text);
   const value = () => {
     const said = {};
-    for (const row of rows.children) {
-      const [language, words] = row.querySelectorAll("input");
-      if (!words.value.trim()) continue;
-      if (!language.value.trim()) throw new Wrong(t("Enter the language of this caption: a tag as “en” or “pt-BR”."), language);
-      (said[language.value.trim()] ??= []).push(words.value.trim());
-    }
+    for (const { tag, text } of written().map((row) => row.read())) (said[tag] ??= []).push(text);
     return said;
   };
-  const options = learned.items.map((item) => make("option", { value: item.language }, `${item.native_name} · ${item.name}`));
-  const more = make("button", { type: "button", class: "quiet", onclick: () => add(rows.lastElementChild?.querySelector("input").value ?? start).focus() }, t("Add a caption"));
-  return { element: field(t("Captions"), rows, more, make("datalist", { id: list }, options)), value };
+  const settle = () => Promise.all(written().map((row) => row.settle()));
+  const more = make("button", { type: "button", class: "quiet", onclick: () => add(rows.lastElementChild?.read().tag ?? start).querySelector(".words").focus() }, t("Add a caption"));
+  return { element: field(t("Captions"), rows, more), value, settle };
 }
 
-function tell(language, words) {
-  const tag = language.value.trim();
-  const { name, direction } = tag ? named(tag) : { name: "", direction: "auto" };
+/** The tag of the language whose name was entered; throws `Wrong` where none is known by it. */
+async function findNamed(language) {
+  if (!language.value.trim()) throw new Wrong(t("Enter the language of this caption."), language);
+  try {
+    return await findTag(language.value);
+  } catch (problem) {
+    throw problem.code === "language_tag_invalid" ? new Wrong(problem.message, language) : problem;
+  }
+}
+
+function tell(tag, language, words) {
+  const { name, direction } = named(tag);
   language.title = name;
   words.dir = direction === "rtl" ? "rtl" : "auto";
   words.lang = tag;

@@ -46,7 +46,7 @@ def test_a_child_that_hangs_is_killed_in_time_and_replaced(decoder: Decoder, mon
     (pid,) = decoder.pids
     os.kill(pid, signal.SIGSTOP)
     start = time.monotonic()
-    with monkeypatch.context() as hasty, bound_time(2), pytest.raises(PictureCorrupt):
+    with monkeypatch.context() as hasty, bound_time(5), pytest.raises(PictureCorrupt):
         hasty.setattr(decoder, "_timeout", 0.5)
         decoder.decode(PNG)
     assert time.monotonic() - start >= 0.5 and not psutil.pid_exists(pid)
@@ -65,6 +65,18 @@ def killed_at_work(decoder: Decoder, data: bytes) -> "Future[Picture]":
         assert time.monotonic() < deadline
     os.kill(pid, signal.SIGKILL)
     return answer
+
+
+def test_a_picture_is_not_refused_because_its_child_waits_for_a_processor() -> None:
+    with closing(Decoder(timeout=1.0)) as decoder:
+        decoder.decode(PNG)
+        child = psutil.Process(decoder.pids[0])
+        child.suspend()
+        answer = decoder.submit(PNG)
+        with pytest.raises(TimeoutError):
+            answer.result(1.5)
+        child.resume()
+        assert answer.result().rgb.width == 96
 
 
 @pytest.mark.row("F9")
