@@ -8,11 +8,12 @@ the axes on which the rows differ most: a quarter of the work, with the same rec
 import errno
 import mmap
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate, repeat, takewhile
-from math import ceil, isqrt
+from math import ceil, exp, isqrt, log
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +38,7 @@ _PRODUCTS = 1 << 26  # of rows and centroids at a time: 256 MiB
 _GATHERED = 2_048  # rows that are copied at a time: of ten thousand together, the memory alone takes as long
 DEPTHS = (10, 100)  # hits for which recall is measured
 QUERIES = 192  # at most, to measure it
+_DEEP, _DEEP_QUERIES = 1_000, 24  # so deep lie the ten nearest of a hundredth of the rows; measured with fewer queries
 _ENOUGH_RECALL = 0.999  # recall beyond which no more effort is tried
 _SAFETY_MARGIN = 0.25  # of what may be missed: recall was measured with few queries, and others are not the same
 _FAR_FACTOR = 4  # times the rows, when those wanted are far from the query: of a million, .884 became 1.000
@@ -62,7 +64,7 @@ def write(vectors: Halves, path: Path, queries: Matrix, *, scan: bool = False) -
     """Build the index of these rows and write it; return what the manifest should say of it.
 
     With `scan`, or for few rows, it is an exact scan. For an IVF index the manifest has the number of lists, and for
-    each of `DEPTHS` how recall rises with the lists searched, measured with `queries` (q, dimension) and a scan.
+    10, 100 and 1,000 hits how recall rises with the lists searched, measured with `queries` (q, dimension) and a scan.
     """
     if scan or len(vectors) <= SCAN_LIMIT:
         _write(_build_scan(vectors), path)
@@ -101,27 +103,27 @@ class ListsOfRows:
         return counts
 
 
-def choose_lists(index: Any, query: Vector, probes: int, counts: NDArray[np.int64]) -> Probes:
+def choose_lists(index: Any, query: Vector, probes: int, near: int, counts: NDArray[np.int64]) -> Probes:
     """Choose the lists to search when only some rows are wanted, at least one; each list has `counts` of them (lists,).
 
-    As many as have together so many of these rows as `probes` lists have of all. What is wanted may be far from the
-    query, all of it (maps, when photographs are asked for): the share of rows that are wanted tells nothing of this.
-    Then four times as many are searched, because recall was measured with queries that have something near them.
+    They are the `near` nearest, in which the hits are if what is wanted lies evenly among all rows. It may be far from
+    the query, all of it (maps, when photographs are asked for): its share of the rows tells nothing of this. Then as
+    many lists as have together four times so many of these rows as `probes` lists have of all, because recall was
+    measured with queries that have something near them.
     """
-    enough = probes * index.ntotal / index.nlist
-    evenly = min(ceil(probes * index.ntotal / max(1, int(counts.sum()))), index.nlist)  # if all lists had their share
-    asked = np.ascontiguousarray(query, dtype=np.float32)[None]
-    scores, lists = index.quantizer.search(asked, min(2 * max(probes, evenly), index.nlist))
+    near, asked = min(near, index.nlist), np.ascontiguousarray(query, dtype=np.float32)[None]
+    scores, lists = index.quantizer.search(asked, near)
     reached = counts[lists[0]].cumsum()
-    wanted = enough * (_FAR_FACTOR if reached[evenly - 1] < enough / 2 else 1)
-    if reached[-1] < wanted:
+    if reached[-1] < near * counts.sum() / index.nlist / 2:
         some = pack_bits(counts > 0)
         selector, parameters = faiss.IDSelectorBitmap(len(some), faiss.swig_ptr(some)), faiss.SearchParameters()
         parameters.sel = selector
         scores, lists = index.quantizer.search(asked, int(np.count_nonzero(counts)), params=parameters)
         reached = counts[lists[0]].cumsum()
-    number = int(np.searchsorted(reached, min(wanted, reached[-1]))) + 1
-    filled = np.flatnonzero(counts[lists[0, : max(probes, number)]])  # a list without any costs as much as another
+        wanted = min(_FAR_FACTOR * probes * index.ntotal / index.nlist, reached[-1])
+        number = max(probes, int(np.searchsorted(reached, wanted)) + 1)
+        scores, lists = scores[:, :number], lists[:, :number]
+    filled = np.flatnonzero(counts[lists[0]])  # a list without any costs as much as another
     return Probes(lists[:, filled], scores[:, filled])
 
 
@@ -168,17 +170,27 @@ def build_partial_scan(vectors: Halves, rows: NDArray[np.int64]) -> Any:
     return index
 
 
-def choose_effort(curves: dict[int, Curve], k: int, recall: float) -> int:
+def choose_effort(curves: dict[int, Curve], k: float, recall: float) -> int:
     """Choose how many lists or candidates to search so that the `k` nearest are found with this recall.
 
     Between two measured numbers of lists recall is at least on the line between theirs: it rises ever more slowly.
+    Beyond a hundred hits, the lists grow between two measured depths as a power of the hits, and after the last.
     """
-    depth = next((depth for depth in DEPTHS if depth >= k), DEPTHS[-1])
-    numbers, reached = zip(*curves[depth], strict=True)
     aim = recall + _SAFETY_MARGIN * (1 - recall)
+    depths = sorted(curves)
+    after = min(bisect_left(depths, k), len(depths) - 1)
+    effort = _read_effort(curves[depths[after]], aim)
+    if k <= DEPTHS[-1]:
+        return effort
+    before = _read_effort(curves[depths[after - 1]], aim)
+    power = log(max(effort, before) / before, depths[after] / depths[after - 1])
+    return ceil(before * exp(power * log(k / depths[after - 1])))
+
+
+def _read_effort(curve: Curve, recall: float) -> int:
+    numbers, reached = zip(*curve, strict=True)
     rising = np.maximum.accumulate(reached)  # measured with few queries, it may fall a little
-    probes = ceil(float(np.interp(aim, rising, numbers)))
-    return max(1, probes * k // depth) if k > depth else probes
+    return max(1, ceil(float(np.interp(recall, rising, numbers))))
 
 
 def _write(index: Any, path: Path) -> None:
@@ -279,32 +291,40 @@ def _normalize(rows: Matrix) -> Matrix:
 
 
 def _measure_recall(index: Any, vectors: Halves, queries: Matrix) -> dict[str, Curve]:
-    queries = queries[:QUERIES]
-    deepest = min(DEPTHS[-1], len(vectors))
+    tried = takewhile(lambda probes: probes < index.nlist, accumulate(repeat(8), lambda probes, _: probes * 3 // 2))
+    efforts = [*tried, index.nlist]
+    deep = _measure_depths(index, vectors, queries[:_DEEP_QUERIES], efforts, [_DEEP])
+    return _measure_depths(index, vectors, queries[:QUERIES], efforts, DEPTHS) | deep
 
+
+def _measure_depths(
+    index: Any, vectors: Halves, queries: Matrix, efforts: Sequence[int], depths: Sequence[int]
+) -> dict[str, Curve]:
     @lru_cache(1)
     def find_scores(probes: int) -> list[NDArray[np.float32]]:
         # codes are coarse: the nearest of four times as many candidates are chosen by their vectors
-        rows = [search(index, query, 4 * deepest, probes, None).rows for query in queries]
+        rows = [search(index, query, 4 * depths[-1], probes, None).rows for query in queries]
         return [vectors[each].astype(np.float32) @ query for each, query in zip(rows, queries, strict=True)]
 
-    tried = takewhile(lambda probes: probes < index.nlist, accumulate(repeat(8), lambda probes, _: probes * 3 // 2))
-    exact = _find_highest(vectors, queries, deepest)
+    exact = _find_highest(vectors, queries, min(depths[-1], len(vectors)))
     return measure_curves(
-        [*tried, index.nlist], lambda probes, hits: [near[: 4 * hits] for near in find_scores(probes)], exact
+        efforts, lambda probes, hits: [near[: 4 * hits] for near in find_scores(probes)], exact, depths
     )
 
 
 def measure_curves(
-    tried: Iterable[int], near: Callable[[int, int], Sequence[NDArray[np.float32]]], exact: NDArray[np.float32]
+    tried: Iterable[int],
+    near: Callable[[int, int], Sequence[NDArray[np.float32]]],
+    exact: NDArray[np.float32],
+    depths: Sequence[int] = DEPTHS,
 ) -> dict[str, Curve]:
-    """Measure how recall rises with the effort of a search, for each of `DEPTHS`, against exact scores (q, n).
+    """Measure how recall rises with the effort of a search, for each of `depths`, against exact scores (q, n).
 
     `near(effort, hits)` gives, for each query, the scores of all that a search looks at. Stops when recall is nearly 1.
     """
-    rising: dict[str, Curve] = {str(depth): [] for depth in DEPTHS}
+    rising: dict[str, Curve] = {str(depth): [] for depth in depths}
     for effort in tried:
-        for depth in DEPTHS:
+        for depth in depths:
             wanted = min(depth, exact.shape[1])
             least = exact[:, wanted - 1] - ROUNDING  # by score, not by row: of equal vectors any is as good as another
             hits = [
@@ -312,7 +332,7 @@ def measure_curves(
                 for each, lowest in zip(near(effort, wanted), least, strict=True)
             ]
             rising[str(depth)].append((effort, round(float(np.mean(hits)) / wanted, 4)))
-        if rising[str(DEPTHS[-1])][-1][1] > _ENOUGH_RECALL:
+        if rising[str(depths[-1])][-1][1] > _ENOUGH_RECALL:
             break
     return rising
 

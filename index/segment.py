@@ -104,7 +104,7 @@ class Segment:
         """Return what a row represents."""
         return self._names.read(row)
 
-    def get_depth(self, hits: int) -> int | None:
+    def get_depth(self, hits: float) -> int | None:
         return None if self.exact else ivf.choose_effort(self._curves, hits, self._recall)
 
     def find_candidates(self, query: Vector, limit: int, hits: int, allowed: VectorKeys | None = None) -> Candidates:
@@ -120,12 +120,13 @@ class Segment:
                 return self._make_candidates(rows[found.rows], found.scores, exact=True)
             alive = allowed_rows.alive
             if allowed_rows.counts is not None:
-                probes = ivf.choose_lists(self._index, query, depth, allowed_rows.counts)
+                near = self.get_depth(2 * hits * self.count / allowed_rows.count) or 0  # they may be half as dense here
+                probes = ivf.choose_lists(self._index, query, depth, near, allowed_rows.counts)
         elif alive is not None:  # few are not: such a segment is written again
             probes = depth = depth * len(self.keys) // max(self.count, 1)
         found = ivf.search(self._index, query, limit, probes, alive)
         if probes and allowed is None and len(found.rows) < min(hits, self.count):  # what is near has been deleted
-            probes = ivf.choose_lists(self._index, query, depth, self._counts)
+            probes = ivf.choose_lists(self._index, query, depth, 2 * depth, self._counts)
             found = ivf.search(self._index, query, limit, probes, alive)
         return self._make_candidates(found.rows, found.scores, exact=self.exact)
 
