@@ -342,6 +342,8 @@ def test_several_pictures_are_tagged_moved_and_deleted_at_once_and_that_is_taken
     page.get_by_label("Add to: Tags").fill("sea, summer")
     page.get_by_role("button", name="Add the tags").click()
     expect(bar).to_contain_text("3 pictures were tagged.")
+    page.click("#filters-button")
+    expect(page.locator("#facets [data-key=tags]")).to_have_count(2)
     assert sorted(map(len, read("tags"))) == [0, 2, 2, 2]
     bar.get_by_role("button", name="Undo").click()
     expect(bar).to_be_hidden()
@@ -354,6 +356,8 @@ def test_several_pictures_are_tagged_moved_and_deleted_at_once_and_that_is_taken
     page.get_by_role("button", name="Put them there").click()
     expect(picks).to_have_count(3)
     assert sorted(read("collection")) == ["few", "many", "many", "many"]
+    expect(page.locator("#facets [data-key=tags]")).to_have_count(0)  # what was taken back, is chosen from no more
+    expect(page.locator("#collection option", has_text="few (1)")).to_be_attached()
     bar.get_by_role("button", name="Undo").click()
     expect(picks).to_have_count(4)
 

@@ -145,7 +145,7 @@ function listMissed({ language, report, state }) {
   ];
 }
 
-/** New captions that find a picture now, each with that picture, to try by a click. */
+/** New captions that find a picture now, the nearest first, each with a picture of its own, to try by a click. */
 function tries({ language, report }) {
   const place = make("div", { hidden: true });
   const search = async (text) => {
@@ -154,8 +154,10 @@ function tries({ language, report }) {
   };
   const draw = ({ text, hit }) => make("li", {}, make("a", { href: write({ ...nothingAsked(), q: text, language }) }, show(make("img", { alt: "" }), thumbnail(hit.url)), make("bdi", { lang: language }, text)));
   Promise.all((report.new ?? []).slice(0, TRIED).map((text) => search(text).catch(() => null))).then((all) => {
-    const works = all.filter(Boolean).slice(0, TRIES);
-    fill(place, works.length ? [make("h3", {}, t("These work now. Try one:")), make("ul", { class: "tries" }, works.map(draw))] : null);
+    const seen = new Set();
+    const works = all.filter((one) => one && !seen.has(one.hit.id) && seen.add(one.hit.id)).sort((one, other) => other.hit.meaning - one.hit.meaning).slice(0, TRIES);
+    const says = works.every(({ hit }) => hit.likely) ? t("These work now. Try one:") : t("Try one of these:");
+    fill(place, works.length ? [make("h3", {}, says), make("ul", { class: "tries" }, works.map(draw))] : null);
   });
   return place;
 }

@@ -63,6 +63,12 @@ export async function loadCollections() {
   return names;
 }
 
+/** Count all anew, after pictures were changed. */
+export async function recount() {
+  counted = "";
+  await loadCollections();
+}
+
 /** Whether a search has any filter. */
 export const filtered = (search) => filterOf(search) !== null;
 

@@ -32,7 +32,10 @@ export function follow(query) {
 }
 
 /** Search once more for what is shown, after pictures were changed. */
-export const again = () => follow(new URLSearchParams(write(asked).split("?")[1] ?? ""));
+export function again() {
+  filters.recount().catch(() => {});
+  follow(new URLSearchParams(write(asked).split("?")[1] ?? ""));
+}
 
 /** Why the gallery is shown and no search, if something was asked for. */
 function unasked() {
