@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Literal
 
 from sqlalchemy import Double, Insert, Update, delete, insert, literal, select, update
@@ -110,7 +111,11 @@ class Gallery(PictureTables):
     def __init__(self, registry: Registry, root: DataRoot) -> None:
         super().__init__(registry)
         self.root = root
-        self.files = PictureFiles(root)
+
+    @cached_property
+    def files(self) -> PictureFiles:
+        """Return the files of the pictures."""
+        return PictureFiles(self.root)
 
     def put(self, pictures: Sequence[NewPicture], fingerprint: str) -> list[PutResult]:
         """Add pictures, or replace those with their ids, with captions, records and vectors: all or nothing.

@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, Text, cast, func, select
+from sqlalchemy import JSON
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from store.clock import now
-from store.database import RegistryPart, encode_json
 from store.tables import AutoKey, RegistryRow
 
 
@@ -31,7 +30,6 @@ class Act:
     changed: dict[str, str] = field(default_factory=dict, compare=False)
 
 
-_ROUNDED = timedelta(microseconds=1)  # the database has more digits of a time than an answer
 CURRENT: ContextVar[Act | None] = ContextVar("act", default=None)
 
 
@@ -48,41 +46,6 @@ class AuditRow(RegistryRow):
     act: Mapped[str]
     targets: Mapped[dict[str, Any]] = mapped_column(JSON)
     request_id: Mapped[str]
-
-
-class Audit(RegistryPart):
-    """The log of a registry. Nothing removes an entry."""
-
-    def list(
-        self,
-        limit: int,
-        before: int | None = None,
-        *,
-        actor: str | None = None,
-        act: str | None = None,
-        target: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> Sequence[AuditRow]:
-        """List entries, newest first, older than the number `before`; of one actor, act or target, and of a time.
-
-        Raises RegistryUnavailable, also where that takes too long.
-        """
-        row = AuditRow
-        query = select(row).order_by(row.number.desc()).limit(limit)
-        wanted = {row.actor: actor, row.act: act}
-        query = query.where(*(column == value for column, value in wanted.items() if value is not None))
-        if before is not None:
-            query = query.where(row.number < before)
-        if target is not None:  # JSON has the name between quotes, and perhaps as the value of another
-            find = func.instr if self._database.is_local else func.strpos  # LIKE takes `p1` for `P1` in SQLite
-            query = query.where(find(cast(row.targets, Text), encode_json(target)) > 0)
-        if since is not None:
-            query = query.where(row.at >= since - _ROUNDED)
-        if until is not None:
-            query = query.where(row.at < until)
-        with self._database.read_in_time() as session:
-            return session.scalars(query).all()
 
 
 def record_act(session: Session, targets: Mapping[str, str], act: Act | None = None) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Double, Engine, create_engine, event, make_url, select, type_coerce
+from sqlalchemy import URL, Connection, Double, Engine, create_engine, event, func, make_url, select, type_coerce
 from sqlalchemy.exc import (
     ArgumentError,
     DatabaseError,
@@ -26,9 +26,11 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
+from store.audit import write_acts
 from store.clock import SteadyClock, now
 from store.errors import RegistryUnavailable, StorageFull
 from store.files import make_folder
+from store.tables import GalleryChangeRow
 
 _WAIT = 1.5  # seconds that a writer waits for its turn, so that it is refused within two
 _POLL = 0.05  # seconds that SQLite itself waits before we try again: on its own it would poll ever more rarely
@@ -90,7 +92,8 @@ class Database:
     def begin(self) -> Iterator[Session]:
         """Write alone until the block ends, which commits or, on an error, rolls back.
 
-        Do nothing slow in the block, and do not begin a second one in it. Raises RegistryUnavailable, StorageFull.
+        Acts that change something are entered in the audit log with it. Do nothing slow in the block, and do not begin
+        a second one in it. Raises RegistryUnavailable, StorageFull.
         """
         until, refused = time.monotonic() + _WAIT, False
         try:
@@ -103,6 +106,9 @@ class Database:
                 # waits for its turn here, not at the first statement of the block
                 session.connection(execution_options={"until": until})
                 yield session
+                written = write_acts(session) if self.has_changed(session) else {}
+            for number, act in written.items():
+                act.number = number
         except RegistryUnavailable:
             refused = True
             raise
@@ -127,6 +133,11 @@ class Database:
             driver: Any = connection.connection.driver_connection
             return bool(driver.total_changes > connection.info[_BEFORE])
         return bool(connection.exec_driver_sql("SELECT pg_current_xact_id_if_assigned() IS NOT NULL").scalar())
+
+    def read_last_change(self) -> int:
+        """Return the number of the last change of the gallery; 0 when there is none."""
+        with self.read() as session:
+            return session.scalar(select(func.max(GalleryChangeRow.change))) or 0
 
     def find_damage(self) -> list[str]:
         """Let SQLite read its whole file, and return what is wrong there; PostgreSQL has checksums for that."""

@@ -1,15 +1,14 @@
 """The registry as one object: opens the database, migrates it and initialises it for one base."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
-from sqlalchemy import delete, false, func, select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Text, cast, delete, false, func, select, text
 
-from store.audit import Audit, write_acts
+from store.audit import AuditRow
 from store.bases import Bases, Encodings, add_base, find_base
-from store.database import Database
+from store.database import Database, RegistryPart, encode_json
 from store.errors import BaseMismatch
 from store.expansions import Expansions
 from store.keys import Sessions
@@ -18,10 +17,11 @@ from store.migrations import NEWEST, read_revision, upgrade
 from store.reach import Retention
 from store.releases import Release, Releases
 from store.speakers import CaptionProposals, LanguageTerms, UnknownWords, WaitingRows, WordAnswers
-from store.tables import SERVING, AliasRow, BaseRow, DutyRow, GalleryChangeRow, ReleaseRow, VersionRow
+from store.tables import SERVING, AliasRow, BaseRow, DutyRow, ReleaseRow, VersionRow
 from store.versions import BUILT_IN_LANGUAGE, FIRST, Versions
 from store.withdrawals import Withdrawals
 
+_ROUNDED = timedelta(microseconds=1)  # the database has more digits of a time than an answer
 _log = logging.getLogger(__name__)
 
 
@@ -42,24 +42,10 @@ class Registry(Database):
         self.retention = Retention(self)
         self.audit, self.sessions = Audit(self), Sessions(self)
 
-    @contextmanager
-    def begin(self) -> Iterator[Session]:
-        """Write alone, as `Database.begin`; the acts that change something are entered in the audit log with it."""
-        with super().begin() as session:
-            yield session
-            written = write_acts(session) if self.has_changed(session) else {}
-        for number, act in written.items():
-            act.number = number
-
     def probe(self) -> None:
         """Test whether writes are accepted, and write nothing. Raises RegistryUnavailable, StorageFull."""
         with self.begin() as session:
             session.execute(delete(DutyRow).where(false()))
-
-    def read_last_change(self) -> int:
-        """Return the number of the last change of the gallery; 0 when there is none."""
-        with self.read() as session:
-            return session.scalar(select(func.max(GalleryChangeRow.change))) or 0
 
     def forget_words(self) -> None:
         """Write SQLite's index of words anew, where deleted words stay until then. Raises RegistryUnavailable."""
@@ -98,6 +84,41 @@ class Registry(Database):
                     "use another PICTOGLOT_HOME, or have all made anew for this base with `pictoglot base move`."
                 )
         return self.releases.get_serving()
+
+
+class Audit(RegistryPart):
+    """The log of a registry. Nothing removes an entry."""
+
+    def list(
+        self,
+        limit: int,
+        before: int | None = None,
+        *,
+        actor: str | None = None,
+        act: str | None = None,
+        target: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Sequence[AuditRow]:
+        """List entries, newest first, older than the number `before`; of one actor, act or target, and of a time.
+
+        Raises RegistryUnavailable, also where that takes too long.
+        """
+        row = AuditRow
+        query = select(row).order_by(row.number.desc()).limit(limit)
+        wanted = {row.actor: actor, row.act: act}
+        query = query.where(*(column == value for column, value in wanted.items() if value is not None))
+        if before is not None:
+            query = query.where(row.number < before)
+        if target is not None:  # JSON has the name between quotes, and perhaps as the value of another
+            find = func.instr if self._database.is_local else func.strpos  # LIKE takes `p1` for `P1` in SQLite
+            query = query.where(find(cast(row.targets, Text), encode_json(target)) > 0)
+        if since is not None:
+            query = query.where(row.at >= since - _ROUNDED)
+        if until is not None:
+            query = query.where(row.at < until)
+        with self._database.read_in_time() as session:
+            return session.scalars(query).all()
 
 
 def open_registry(url: str, *, migrate: bool = True) -> Registry:

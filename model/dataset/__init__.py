@@ -11,12 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from model.dataset.dictionary import Choice, DictionaryReport, swap_entry
-from model.dataset.explanations import (
-    describe_fault,
-    explain_left_out,
-    explain_not_in_gallery,
-    explain_too_many_faults,
-)
 from model.dataset.formats import UNANSWERED, RowFault, read_entries, read_records
 from model.dataset.rows import (
     EMPTY_PIVOT,
@@ -24,7 +18,11 @@ from model.dataset.rows import (
     Pivot,
     Row,
     UnusableRow,
+    describe_fault,
     drop_repeated,
+    explain_left_out,
+    explain_not_in_gallery,
+    explain_too_many_faults,
     put_on_sides,
     read_row,
     split_rows,

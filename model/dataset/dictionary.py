@@ -12,9 +12,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model.dataset.explanations import LEFT_OUT
 from model.dataset.formats import Entry
-from model.dataset.rows import Pivot, Row, UnusableRow
+from model.dataset.rows import LEFT_OUT, Pivot, Row, UnusableRow
 from model.languages import ENGLISH, is_in_script
 from model.lexicon import load_things
 from model.text import clean, is_spaced

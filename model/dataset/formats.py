@@ -17,14 +17,15 @@ import ijson
 from langcodes import standardize_tag
 from langcodes.tag_parser import LanguageTagError
 
-from model.dataset.explanations import ENTRY, PAIR
 from model.dataset.tables import (
     BYTE_ORDER_MARK,
     CELLS,
+    ENTRY,
     GZIP,
     MAX_LINE,
     NO_ROW,
     NOT_UTF8,
+    PAIR,
     PARTS,
     clean_header,
     is_separator_line,

@@ -23,6 +23,8 @@ from zipfile import BadZipFile, ZipFile, is_zipfile
 
 from store.errors import DatasetInvalid, FieldError
 
+ENTRY = '{"word": "Apfel", "glosses": ["apple"]}'
+PAIR = '{"caption": "roter Apfel", "english": "red apple"}'
 PARTS = ("language", "text")  # of a pivot
 CELLS = ("pivot_language", "pivot_text")  # a pivot stands in two columns
 COLUMNS = ("caption", "english", "picture", "split", *CELLS)

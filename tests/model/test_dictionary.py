@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from model.dataset import Dataset, read, validate
-from model.dataset.explanations import FAULTS, LEFT_OUT, describe_fault, suggest_remedy
+from model.dataset.rows import FAULTS, LEFT_OUT, describe_fault, suggest_remedy
 from store.errors import DatasetTooSmall, PictoglotError
 from tests.model.spreadsheets import write_xlsx
 from tests.model.test_dataset import has_no_codes
