@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from store import files
 from store.data_root import DataRoot
 
-Kind = Literal["segment", "version", "picture", "dataset", "vector", "caption", "match", "registry"]
+Kind = Literal["segment", "version", "picture", "dataset", "vector", "caption", "registry"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 NAMED = 100  # things that a report names: a disk that dies would make it as large as the gallery
 _REPORT, _ID = "scrub.json", "scrub.id"  # in the data root; not shared with other machines

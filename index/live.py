@@ -12,13 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from threading import Event, RLock
+from threading import RLock
 
 from index.bulk import BulkChange, Outcome, change_pictures, find_deleted_captions
 from index.gallery import NewPicture, PutResult
 from index.indexer import SEAL_AT
 from index.janitor import find_missing, sweep
-from index.loader import SEAL_FIRST, ImmediateBudget, ReleaseLoader, restrict_to
+from index.loader import SEAL_FIRST, ReleaseLoader, restrict_to
 from index.ranking import KnownRecall, Recall
 from index.records import Collections, Patch, Precondition
 from index.sets import VectorSets, map_pages
@@ -57,8 +57,6 @@ class LiveIndex:
         self._failed_at: dict[int, float] = {}  # by release: when it could not be opened
         self._background = ThreadPoolExecutor(1, thread_name_prefix="background")
         self._repair_after = -math.inf
-        self._look_after: dict[Identity, float] = {}  # by set of captions: it is being filled, or could not be opened
-        self._closing = Event()
 
     @property
     def current(self) -> Snapshot:
@@ -113,7 +111,6 @@ class LiveIndex:
     def publish(self, snapshot: Snapshot) -> None:
         """Serve a snapshot from now on, with every change of the gallery up to now."""
         pass_fault_point("swap.opened")
-        snapshot = replace(snapshot, sets={**snapshot.sets, **self._open_untaught(snapshot)})
         with self._publishing:
             previous = self._current
             snapshot = self._apply_changes_to(snapshot)
@@ -148,7 +145,6 @@ class LiveIndex:
             else:
                 self._apply_gallery_changes()
             self._adopt_sealed()
-            self._add_untaught_sets(self._open_untaught(self.current))
             self._refresh_detector()
             return self._current is not previous
 
@@ -179,7 +175,7 @@ class LiveIndex:
         known = [replace(new, caption_vectors=vectors.get(new.id, {})) for new in pictures]
         put = self._gallery.put(known, self._encoder.image_fingerprint)
         pass_fault_point("picture.committed")
-        self._apply_gallery_changes({tag for by_tag in captions.values() for tag in by_tag})
+        self._apply_gallery_changes()
         return put
 
     def patch_picture(self, patch: Patch) -> PutResult:
@@ -187,7 +183,7 @@ class LiveIndex:
 
         Only these are encoded, and only if the patch can be made. Raises as `Gallery.patch`, and as `put_pictures`.
         """
-        with self._apply_after_write(patch.captions):
+        with self._apply_after_write():
             if patch.captions:
                 self._gallery.check(patch.id, patch)
             captions = {patch.id: patch.captions} if patch.captions else {}
@@ -203,7 +199,7 @@ class LiveIndex:
         """Change many pictures; when this returns, searches find them so. Raises as `index.bulk.change_pictures`."""
         captions = find_deleted_captions(self._gallery, change)
         vectors = self._loader.encode_missing_captions(captions, self.current) if captions else {}
-        with self._apply_after_write({tag for by_tag in captions.values() for tag in by_tag}):
+        with self._apply_after_write():
             return change_pictures(self._gallery, change, vectors)
 
     @property
@@ -219,7 +215,6 @@ class LiveIndex:
 
     def close(self) -> None:
         """Wait for background work in progress and start no more."""
-        self._closing.set()
         self._background.shutdown()
         if self.sets.engine is not None:
             self.sets.engine.close()
@@ -281,92 +276,25 @@ class LiveIndex:
             self._apply_gallery_changes()
 
     @contextmanager
-    def _apply_after_write(self, languages: Collection[str] = ()) -> Iterator[None]:
+    def _apply_after_write(self) -> Iterator[None]:
         """Apply the changes that a write made. Of a picture that is gone, too: no search here finds it any more."""
         try:
             yield
         except PictureNotFound:
             self._apply_gallery_changes()
             raise
-        self._apply_gallery_changes(languages)
+        self._apply_gallery_changes()
 
-    def _apply_gallery_changes(self, languages: Collection[str] = ()) -> None:
-        """Apply the latest changes of the gallery to the served snapshot.
-
-        A write brought captions in these `languages`: of those that the base reads untaught, few are opened at once.
-        """
+    def _apply_gallery_changes(self) -> None:
+        """Apply the latest changes of the gallery to the served snapshot."""
         with self._publishing:
             if self._current is not None:
                 self._current = self._apply_changes_to(self._current)
                 self._repair_when_damaged()
-        if self._current is not None and languages:
-            self._add_untaught_sets(self._open_untaught(self._current, languages))
 
     def _apply_changes_to(self, snapshot: Snapshot) -> Snapshot:
         latest = self._loader.apply_changes_or_reopen(snapshot.sets)
         return snapshot if latest is snapshot.sets else replace(snapshot, sets=latest)
-
-    def _open_untaught(self, snapshot: Snapshot, languages: Collection[str] | None = None) -> dict[Identity, VectorSet]:
-        """Open sets of captions that the base of a snapshot reads untaught and that it does not have.
-
-        What is beyond `ImmediateBudget`, as after a rollback or an upgrade, is encoded in the background, and comes
-        later. Of the `languages` of a write, only sets of few captions are opened: it takes no longer than the write.
-        """
-        release, opened, budget = snapshot.release, dict[Identity, VectorSet](), ImmediateBudget()
-
-        def is_missing(identity: Identity) -> bool:
-            wanted = identity not in snapshot.sets and (languages is None or identity.language in languages)
-            return wanted and self._clock() >= self._look_after.get(identity, -math.inf)
-
-        if languages is not None:
-            new = {tag for tag in languages if tag not in release.languages}
-            if not any(is_missing(self._loader.identify_captions(tag, release.base)) for tag in new):
-                return opened
-        for identity in filter(is_missing, self._loader.list_untaught(release)):
-            try:
-                if languages is not None and not (budget.sets and self._loader.is_small(identity)):
-                    continue  # the next `refresh` looks
-                if self._loader.can_open_soon(identity, budget):
-                    opened |= self._loader.apply_changes_or_reopen({identity: self._loader.open_untaught(identity)})
-                else:
-                    self._look_after[identity] = math.inf
-                    self._run_in_background(f"encoding captions in {identity.language}", partial(self._fill, identity))
-            except Exception as error:  # noqa: BLE001 - what was written is written, and all else is served
-                self._look_after[identity] = self._clock() + _RETRY_SECONDS
-                reason = getattr(error, "code", type(error).__name__)
-                _log.warning("%s cannot be opened (%s); it is tried again", identity.name, reason)
-        return opened
-
-    def _add_untaught_sets(self, opened: Mapping[Identity, VectorSet]) -> None:
-        """Serve these sets of captions too, where the release that is served by now does not teach their language."""
-        if not opened:
-            return
-        with self._publishing:
-            current = self._current
-            untaught = () if current is None else self._loader.list_untaught(current.release)
-            new = {of: opened[of] for of in untaught if current and of in opened and of not in current.sets}
-            if current and new:
-                self._current = self._apply_changes_to(replace(current, sets={**current.sets, **new}))
-
-    def _fill(self, identity: Identity) -> None:
-        """Encode and seal a set as the one process that seals; while another one does, this is left to a later try."""
-
-        def stop_if_closing(*_: int) -> None:
-            if self._closing.is_set():
-                raise IndexUnavailable("the process ends")
-
-        if self._closing.is_set():
-            return
-        done = False
-        try:
-            with self._loader.hold_sealing_duty() as ours:
-                if ours:
-                    self._loader.fill(identity, stop_if_closing)
-            if ours:
-                self._add_untaught_sets({identity: self._loader.open_sealed_set(identity)})
-                done = True
-        finally:
-            self._look_after[identity] = -math.inf if done else self._clock() + _RETRY_SECONDS
 
     def _refresh_detector(self) -> None:
         """Take in what the detector and the chances of hits are by now."""

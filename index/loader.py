@@ -10,7 +10,7 @@ from typing import Any
 
 from index import damage
 from index.captions import Captions, EncoderId
-from index.indexer import MOST, SHARD, Indexer, Progress
+from index.indexer import MOST, Indexer
 from index.rows import PictureTables
 from index.segment import Segment
 from index.sets import VectorSets
@@ -75,14 +75,6 @@ class Calibrations:
         if base is not None and by_base:
             calibrations[release.base] = Calibration(base, sample, pictures, change)
         return Calibrations(calibrations if len(sample) else {}, rows, change)
-
-
-@dataclass
-class ImmediateBudget:
-    """Captions that one call may still encode, and sets that it may make, of all untaught languages: others wait."""
-
-    captions: int = 64
-    sets: int = 4
 
 
 class _SourceMap(dict[Identity, Source]):
@@ -166,16 +158,11 @@ class ReleaseLoader:
                     yield identity, sealed
 
     def make_snapshot(self, release: Release, opened: Mapping[Identity, VectorSet]) -> Snapshot:
-        """Make a snapshot of a release, up to date, from those `opened` sets that it reads. Raises as `open_views`.
-
-        Of captions in languages that are not taught, only what is open already.
-        """
+        """Make a snapshot of a release, up to date, from those `opened` sets that it reads. Raises as `open_views`."""
         views, shared = self.open_views(release), self._views.open(release.shared)
         captions = (self.identify_captions(tag, number) for tag, number in release.languages.items())
         named = (self.picture_source.identity, *captions)
         sets = {of: opened[of] if of in opened else self.open_sealed_set(of) for of in named}
-        budget, untaught = ImmediateBudget(), (of for of in self.list_untaught(release) if of in opened)
-        sets |= {of: opened[of] for of in untaught if self.can_open_soon(of, budget)}
         latest = self.apply_changes_or_reopen(sets)
         return Snapshot(release, views, shared.shared, latest, built_in=self._encoder.languages)
 
@@ -192,46 +179,6 @@ class ReleaseLoader:
             return snapshot
         return replace(updated, calibrations=calibrations)
 
-    def list_untaught(self, release: Release) -> list[Identity]:
-        """List the sets of captions in languages that a release does not name, where its base reads many languages."""
-        if len(self._encoder.languages) == 1:
-            return []
-        tags = self._gallery.list_languages()
-        return [self.identify_captions(tag, release.base) for tag in tags if tag not in release.languages]
-
-    def is_small(self, identity: Identity) -> bool:
-        """Whether few rows make a whole set of captions."""
-        assert identity.language is not None
-        return self._gallery.count_own_captions(identity.language, SHARD + 1) <= SHARD
-
-    def can_open_soon(self, identity: Identity, budget: ImmediateBudget) -> bool:
-        """Whether `open_untaught` takes an instant: few captions have no vector yet, and few rows have to be read.
-
-        Few are what the `budget` has left, from which this is taken. What is sealed and read counts for nothing.
-        """
-        assert identity.language is not None and identity.version is not None
-        by, count = EncoderId(identity.version, identity.fingerprint), self._gallery.count_own_captions
-        if (unread := count(identity.language, budget.captions + 1, unread=by)) > budget.captions:
-            return False
-        near = self.sets.is_nearly_sealed(identity, self._seal_first)
-        if not near and not (budget.sets and self.is_small(identity)):
-            return False
-        budget.captions, budget.sets = budget.captions - unread, budget.sets - (not near)
-        return True
-
-    def open_untaught(self, identity: Identity) -> VectorSet:
-        """Open a set of captions in a language that is not taught; one that is new, or far behind, is filled first.
-
-        Raises whatever keeps it from being filled: one that stays far behind must not be waited for.
-        """
-        if not self.sets.is_nearly_sealed(identity, self._seal_first):
-            self.fill(identity)
-        return self.open_sealed_set(identity)
-
-    def fill(self, identity: Identity, on_progress: Progress | None = None) -> None:
-        """Make a set from the tables, as the worker makes that of a taught language; what has no vector is encoded."""
-        self.make_indexer().fill(self.sources[identity], SHARD, on_progress)
-
     def encode_missing_captions(
         self, captions: Mapping[str, Captions], snapshot: Snapshot
     ) -> dict[str, dict[tuple[str, str, EncoderId], Vector]]:
@@ -244,7 +191,7 @@ class ReleaseLoader:
             (picture, tag, text, view)
             for picture, by_tag in captions.items()
             for tag, texts in by_tag.items()
-            if (view := snapshot.find_reader(tag)) is not None
+            if (view := snapshot.views.get(tag)) is not None
             for text in dict.fromkeys(texts)
             if text not in existing[picture].get(tag, ())
         ]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, literal, select, tuple_
+from sqlalchemy import ColumnElement, Select, delete, func, insert, literal, select, tuple_
 from sqlalchemy.orm import Session
 
 from index.captions import BATCH_SIZE, Caption, EncoderId, add_captions, find_captions, group_by_language, split_batches
@@ -27,7 +27,6 @@ from store.tables import (
     PictureWordsRow,
 )
 
-MOST_LANGUAGES = 256  # of captions that a base reads untaught: each is a vector set that follows the gallery
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -142,34 +141,6 @@ class PictureTables:
         """Find the captions of these pictures in one language, or in all, in the order of adding."""
         with self.registry.read() as session:
             return [caption for batch in split_batches(ids) for caption in find_captions(session, batch, language)]
-
-    def list_languages(self, most: int = MOST_LANGUAGES) -> list[str]:
-        """List the languages in which captions were added with pictures, sorted; of more than `most` the first to come.
-
-        The oldest caption that is still there tells which came first: no language loses its place to new ones. This
-        takes one look-up in an index for each language; with more than `most`, all captions are read.
-        """
-        tags = select(func.min(CaptionRow.language).label("tag")).cte(recursive=True)
-        following = select(func.min(CaptionRow.language)).where(CaptionRow.language > tags.c.tag).scalar_subquery()
-        tags = tags.union_all(select(following).where(tags.c.tag.is_not(None)))
-        own = exists().where(CaptionRow.language == tags.c.tag, CaptionRow.expansion.is_(None))
-        some = select(tags.c.tag).where(own).order_by(tags.c.tag).limit(most + 1)
-        first = select(CaptionRow.language).where(CaptionRow.expansion.is_(None)).group_by(CaptionRow.language)
-        with self.registry.read() as session:
-            found = session.scalars(some).all()
-            if len(found) > most:
-                found = session.scalars(first.order_by(func.min(CaptionRow.id)).limit(most)).all()
-            return sorted(found)
-
-    def count_own_captions(self, language: str, most: int, unread: EncoderId | None = None) -> int:
-        """Count up to `most` captions in this language that were added with pictures, and lack a vector by `unread`."""
-        row, read = CaptionRow, CaptionVectorRow
-        query = select(row.id).where(row.language == language, row.expansion.is_(None)).limit(most)
-        if unread is not None:
-            same = (read.version == unread.version, read.fingerprint == unread.fingerprint)
-            query = query.where(~exists().where(read.caption_id == row.id, *same))
-        with self.registry.read() as session:
-            return session.scalar(select(func.count()).select_from(query.subquery())) or 0
 
     def list_captioned(self, language: str, expansions: Iterable[str]) -> list[str]:
         """List the pictures with a caption in this language, added with them or by one of these expansions, sorted."""

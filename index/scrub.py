@@ -39,7 +39,6 @@ class Scrub:
             "pictures": ("picture", "the list of pictures", items.find_pictures),
             "vectors": ("vector", "vectors in the registry", items.find_vectors),  # mended from segments
             "captions": ("caption", "captions in the registry", lambda: [("captions", items.find_captions())]),
-            "matches": ("match", "chances of hits in the registry", lambda: [("chances", items.find_matches())]),
         }
 
     def run(self, on_damage: Callable[[Damage], object] = lambda _: None) -> ScrubReport:

@@ -191,7 +191,7 @@ def find_pruned_change(session: Session) -> int:
 
 def is_read(releases: Iterable[Release], language: str | None, version: int | None) -> bool:
     """Whether one of these releases has captions in a language read by this version."""
-    return language is not None and any(release.find_version(language) == version for release in releases)
+    return language is not None and any(release.languages.get(language) == version for release in releases)
 
 
 def _remove_deletions(session: Session, changes: Collection[int]) -> None:

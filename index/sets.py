@@ -194,14 +194,6 @@ class VectorSets:
             }
         return {Identity(*row[:-1]): counts[row.upto_change] for row in rows}
 
-    def is_nearly_sealed(self, identity: Identity, most: int) -> bool:
-        """Whether a set was registered, and at most `most` changes are not sealed. Raises `EngineMismatch`."""
-        state, change = self.read_state(identity), GalleryChangeRow.change
-        later = select(change).where(change > state.upto_change).limit(most + 1)
-        with self.registry.read() as session:
-            count = session.scalar(select(func.count()).select_from(later.subquery())) or 0
-        return state.number > 0 and count <= most
-
     def register(self, identity: Identity, base: SealedState, new: SealedState) -> SealedState | None:
         """Make `new` (its number does not count) the newest state of a set; return it as registered.
 

@@ -55,7 +55,6 @@ class CaptionHit:
 class Snapshot:
     """An opened release. `views` has exactly its languages; `problems` has sentences about the release.
 
-    `captions` has these too and, on a multilingual base, untaught ones that pictures have captions in, once opened.
     `ngram_sources` has the version and the number of captions from which the detector's counts of each language come.
     `built_in` are the languages that the base reads untaught.
     """
@@ -82,7 +81,7 @@ class Snapshot:
 
     @cached_property
     def captions(self) -> Mapping[str, VectorSet]:
-        """The set of each language's captions, as read by the language's version, or else by the base."""
+        """The set of each language's captions, as read by the language's version."""
         return {identity.language: vector_set for identity, vector_set in self.sets.items() if identity.language}
 
     @property
@@ -110,10 +109,6 @@ class Snapshot:
             raise LanguageNotFound(languages=sorted(self.views))
         return tag
 
-    def find_reader(self, tag: str) -> View | None:
-        """Return the view that reads a canonical tag: its own, or that of a multilingual base; else None."""
-        return self.views.get(tag, self.views[ENGLISH] if self.multilingual else None)
-
     def warn_of_untaught(self, tags: Iterable[str]) -> tuple[str, ...]:
         """Return the warning of an answer in these languages if the base alone reads one of them."""
         return () if all(tag in self.views for tag in tags) else ("language_not_taught",)
@@ -127,8 +122,7 @@ class Snapshot:
             return Route(requested, SHARED, "shared", None, self.shared_view)
         if requested != AUTO:
             tag = look_up(self.views, canonicalize(requested)) or self.require_readable(requested)  # `de` for `de-AT`
-            view = self.find_reader(tag)
-            assert view is not None  # of one that is `readable`
+            view = self.views.get(tag, self.views[ENGLISH])  # a multilingual base reads what nobody taught
             return Route(requested, tag, "requested", None, view, self.warn_of_untaught([tag]))
         languages = sorted(self.views)
         guess = self.detector.guess(text, languages)

@@ -31,8 +31,7 @@ from model.processes import name_owner
 from store import files
 from store.errors import LeaseLost, PictoglotError, RegistryUnavailable
 from store.leases import SEALING
-from store.tables import CaptionRow, CaptionVectorRow, PictureRow, PictureVectorRow, VersionRow
-from store.versions import parse_match
+from store.tables import CaptionRow, CaptionVectorRow, PictureRow, PictureVectorRow
 
 GENTLE = 0.1  # share of the time in which a scrub beside searches reads; the rest it waits
 _TURN, _LONGEST_TURN = 0.02, 1.0  # seconds of reading between two waits, and of which a wait depends
@@ -45,7 +44,6 @@ _DUTY_SECONDS = 60.0  # for which the duty to seal is taken; it is renewed
 _STORE, _REGISTRY = "from the store", "from the registry"
 _FORGOTTEN = "by forgetting what nobody searches"
 _COMPUTED = "by forgetting it, so that it is computed again"
-_FITTED = "by forgetting it, so that it is fitted again"
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -342,20 +340,6 @@ class StoredItems:
                     session.execute(update(CaptionRow).where(*where).values(text=text))
                 return self._from_sealed
         return ""
-
-    def find_matches(self) -> Iterator[StoredItem]:
-        """Find calibrations of the chances of hits that have a wrong checksum."""
-        row = VersionRow
-        for number, stored in self._read_rows(select(row.number, row.match).where(row.match.is_not(None)), 1):
-            if parse_match(stored) is None:
-                where = (row.number == number, row.match == stored)
-                name, mend = f"chances of hits of version {number}", partial(self._forget_match, *where)
-                yield StoredItem("match", name, _is_never_whole, partial(self._has_row, *where), mend)
-
-    def _forget_match(self, *where: Any) -> str:
-        with self._registry.begin() as session:
-            session.execute(update(VersionRow).where(*where).values(match=None))
-        return _FITTED
 
     def _find_sealed(self, of: Mapping[str, Any], picture: str, key: int) -> Iterator[tuple[str, Any]]:
         """Find text and vector of a row, in each set of these fields in which it is sealed."""

@@ -187,14 +187,12 @@ class _Mover:
     def _encode_captions(self) -> list[int]:
         """Encode the captions for every language and version that the release will name, or a rollback from it.
 
-        A base that reads many languages reads captions in those that are not taught, too. Returns the damaged versions,
-        whose captions a rollback to them would miss.
+        Returns the damaged versions, whose captions a rollback to them would miss.
         """
         attempt, encoder, base = self.attempt, self.context.encoder, self.base
         pruned = self.registry.versions.find_pruned()
         earlier = [pair for old in self.registry.releases.list() if old.base == base for pair in old.languages.items()]
-        untaught = [(tag, base) for tag in self.context.gallery.list_languages()] if len(encoder.languages) > 1 else []
-        names = [*self.languages.items(), *(pair for pair in earlier if pair[1] not in pruned), *untaught]
+        names = [*self.languages.items(), *(pair for pair in earlier if pair[1] not in pruned)]
         pairs, damaged = [*dict.fromkeys(names)], set[int]()
         for number, (language, version) in enumerate(pairs):
             try:

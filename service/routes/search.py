@@ -103,14 +103,10 @@ async def search_captions(
         captions = snapshot.search_captions(vector, tags, body.limit, allowed)
         timing.record("scan")
         found = {caption.language for caption in captions}
-        if caller.collections is None:
-            tags_to_name = [tag for tag in tags if tag in snapshot.captions]
-        else:  # it does not learn in which other languages the captions of other collections are
-            tags_to_name = [tag for tag in tags if tag in snapshot.views or tag in found]
         return schemas.CaptionHits(
             items=[schemas.CaptionHit.model_validate(caption) for caption in captions],
             release=snapshot.release.number,
-            generations={tag: name_generation(snapshot.captions[tag], caller) for tag in tags_to_name},
+            generations={tag: name_generation(snapshot.captions[tag], caller) for tag in tags if tag in snapshot.views},
             warnings=list(snapshot.warn_of_untaught(found.union(tags if body.languages is not None else ()))),
             terms={tag: terms for tag in sorted(found) if (terms := context.terms.current.get(tag)) is not None},
             timing_ms=count_milliseconds(started),

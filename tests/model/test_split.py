@@ -6,7 +6,8 @@ from hashlib import sha256
 import pytest
 
 from model.dataset import Dataset, join, select_proof_rows, select_taught_rows, validate
-from model.dataset.rows import FAULTS, PAIR, describe_fault, suggest_remedy
+from model.dataset.rows import FAULTS, describe_fault, suggest_remedy
+from model.dataset.tables import PAIR
 from store.errors import DatasetInvalid, DatasetTooSmall, PivotNotServed
 from tests.model.test_dataset import Item, Reader, has_no_codes, items, jsonl, zipped
 
