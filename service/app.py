@@ -12,10 +12,10 @@ from starlette.concurrency import run_in_threadpool
 from index.gallery import Gallery
 from index.selection import Selection
 from model.encoder import Encoder
-from service import openapi, pages, problems
+from service import pages, problems
 from service.context import Context, Cursors
 from service.lanes import Lanes
-from service.metrics import Metrics
+from service.metrics import Metrics, collect_metrics
 from service.people import UNAUTHENTICATED, People, RateLimiter
 from service.requests import RequestMiddleware
 from service.routes import (
@@ -83,8 +83,8 @@ def create_app(context: Context | None) -> FastAPI:
     app.state.context = context
     app.state.provider = session.Provider(context.settings) if context and context.settings.oidc_issuer else None
     if context is not None:
-        context.metrics.watch(lambda: operations.collect_metrics(app.state.context))
-    openapi.install(app)
+        context.metrics.watch(lambda: collect_metrics(app.state.context))
+    operations.install_document(app)
     problems.install(app)
     app.add_middleware(RequestMiddleware)
     return app

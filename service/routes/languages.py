@@ -25,10 +25,10 @@ from service import schemas as values
 from service.auth import AppContext, Caller, GuardedRoute, require_scope
 from service.context import Context
 from service.forms import BodyKind, FileOnDisk, keep_dataset
-from service.openapi import describe_file
 from service.people import Principal
 from service.problems import refuse
 from service.requests import MULTIPART
+from service.schemas import describe_file
 from service.schemas import languages as schemas
 from service.watch import catch_up
 from service.words import write_answers, write_captions

@@ -1,35 +1,51 @@
-"""The routes of operators, without rate limits: what is served, what is wrong, metrics, API documentation."""
+"""The routes of operators, without rate limits: what is served and wrong, metrics, the API's document.
+
+That has forms, errors and keys as well, which are read without FastAPI's help.
+"""
 
 import json
-import os
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from html import escape
-from typing import Any, get_args
+from typing import Any
 
-from fastapi import APIRouter, Request, Response
-from prometheus_client.core import GaugeMetricFamily
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse
 
 from client.api import LOOPBACK
-from client.client import format_count
-from index import damage
 from index.backup import find_note
-from index.snapshot import Snapshot
-from service.auth import ANY_KEY, AppContext, GuardedRoute, require_scope
+from service.auth import ANY_KEY, AppContext, GuardedRoute, get_guard, require_scope
 from service.context import Context
-from service.metrics import CONTENT_TYPE, make_gauge, make_gauge_family
-from service.openapi import LATER, make_reference
+from service.forms import FORMS, Form, list_types
+from service.metrics import CONTENT_TYPE, Health, check_health
+from service.problems import list_routes
+from service.requests import JSON, MERGE_PATCH, MULTIPART
+from service.schemas import Problem
 from service.schemas import admin as schemas
-from store import files
-from store.bases import Encoding
-from store.errors import IndexUnavailable, RegistryUnavailable, StorageFull
-from store.expansions import ExpansionState
+from store.errors import IndexUnavailable, RegistryUnavailable
 
 router = APIRouter(tags=["operations"])
 status_router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=GuardedRoute)
+_VERSION = "1"
+_EXTRA: tuple[type[BaseModel], ...] = (Problem, schemas.NotReady)  # schemas that FastAPI does not see
+_FORMS = {  # of routes that take JSON too
+    "PictureSearch": "SimilarPictures",
+    "CaptionSearch": "CaptionsOfUpload",
+    "EmbeddingsRequest": "PictureEmbedding",
+}
+_DESCRIPTION = (
+    "A picture search that learns languages. Send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`. "
+    "Every error is `application/problem+json`; its `code` is stable. `RateLimit-Limit`, `RateLimit-Remaining` and "
+    "`RateLimit-Reset` tell how many requests a key may send at once, how many are left, and in how many seconds all."
+)
+_PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
+_REFUSED = {"description": "Error", "content": {"application/problem+json": _PROBLEM}}
+_KEYS: list[dict[str, list[str]]] = [{"bearer": []}, {"header": []}]
+_LATER = {"headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}}
+_RETRIED = {"429": "Too many requests", "503": "Too busy, or not ready"}
+_NOT_READY = {"$ref": f"#/components/schemas/{schemas.NotReady.__name__}"}
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "summary{cursor:pointer;padding:.3rem 0}code,pre{font:14px ui-monospace,monospace}"
@@ -47,7 +63,7 @@ async def report_alive() -> schemas.Live:
 @router.get(
     "/readyz",
     name="ready",
-    responses={503: {"content": {"application/problem+json": {"schema": make_reference(schemas.NotReady)}}, **LATER}},
+    responses={503: {"content": {"application/problem+json": {"schema": _NOT_READY}}, **_LATER}},
 )
 async def report_ready(request: Request, context: AppContext) -> schemas.Ready:
     """Whether a verified snapshot serves and searches are accepted; `degraded` lists what is wrong.
@@ -104,7 +120,7 @@ async def send_docs(request: Request) -> HTMLResponse:
     return HTMLResponse(_render_page(request.app.openapi()), headers=_HEADERS)
 
 
-def _describe_serving(context: Context, health: "Health", whole: bool) -> schemas.Serving:
+def _describe_serving(context: Context, health: Health, whole: bool) -> schemas.Serving:
     """Describe what is served; unless it is to be the `whole`, without languages and changes of any collection."""
     snapshot = health.snapshot
     sets = snapshot.sets.items() if snapshot and whole else ()
@@ -115,6 +131,67 @@ def _describe_serving(context: Context, health: "Health", whole: bool) -> schema
         generations={of.language or of.kind: each.generation for of, each in sets},
         degraded=[*dict.fromkeys((whole and fault.sentence) or fault.code for fault in health.faults)],
     )
+
+
+def install_document(app: FastAPI) -> None:
+    """Make the application serve this document instead of FastAPI's."""
+
+    def get_document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _build_document(app)
+        return app.openapi_schema
+
+    app.openapi = get_document  # type: ignore[method-assign]
+
+
+def _build_document(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(title="pictoglot", version=_VERSION, description=_DESCRIPTION, routes=app.routes)
+    components = document.setdefault("components", {}).setdefault("schemas", {})
+    for model in _EXTRA:
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        components |= {**schema.pop("$defs", {}), model.__name__: schema}
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    for name in ("HTTPValidationError", "ValidationError"):
+        components.pop(name, None)
+    routes = [(method.lower(), route) for route in list_routes(app) for method in route.methods or ()]
+    guards = {(method, route.path): get_guard(route.endpoint) for method, route in routes}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            operation["responses"].pop("422", None)
+            operation["responses"]["default"] = _REFUSED
+            if path == "/metrics":
+                operation["security"] = [{}, *_KEYS]  # in `local` without a key
+            content = operation.get("requestBody", {}).get("content", {})
+            if content and (form := FORMS.get(guards[method, path].body)):
+                _describe_form(content, form, components)
+            if MERGE_PATCH in content:
+                content[JSON] = content[MERGE_PATCH]
+            if path.startswith("/v1"):
+                operation["security"] = _KEYS
+                operation["x-scope"] = guards[method, path].scope
+                for status, description in _RETRIED.items():
+                    operation["responses"][status] = {**_REFUSED, **_LATER, "description": description}
+    return document
+
+
+def _describe_form(content: dict[str, Any], form: Form, components: dict[str, Any]) -> None:
+    """Add the form with the fields of a route's model: beside them its file, in place of what only JSON has."""
+    (model,) = (taken["schema"]["$ref"].rpartition("/")[2] for taken in content.values())
+    name, schema = _FORMS.get(model, model), components[model]
+    file: dict[str, Any] = {"type": "string", "format": "binary"}
+    if form.most_files > 1:
+        file = {"type": "array", "items": file, "minItems": 1, "maxItems": form.most_files}
+    fields = {key: value for key, value in schema["properties"].items() if key not in ("input", form.file)}
+    for key, field in fields.items():
+        if "object" in list_types(field):  # JSON in a text
+            described = f"JSON. {field.get('description', '')}".strip()
+            fields[key] = {"type": "string", "title": key.capitalize(), "description": described}
+    required = [*([] if form.instead else [form.file]), *(key for key in schema.get("required", ()) if key in fields)]
+    components[name] = {**schema, "title": name, "properties": {form.file: file, **fields}, "required": required}
+    content[MULTIPART] = {"schema": {"$ref": f"#/components/schemas/{name}"}}
 
 
 def _render_page(document: dict[str, Any]) -> str:
@@ -147,143 +224,3 @@ def _render_operation(method: str, path: str, operation: dict[str, Any]) -> str:
 
 def _render_json(value: object) -> str:
     return f"<pre>{escape(json.dumps(value, indent=1, ensure_ascii=False))}</pre>"
-
-
-_ENCODER_STOPPED, _DRAINING = "encoder_stopped", "draining"
-_WRITES_REFUSED, _BROKER_DOWN = "writes_refused", "broker_unavailable"
-_REFUSED_SECONDS = 5.0  # for which every write was refused: longer than one waits for others that write
-# of what `/readyz` says in sentences
-_ENCODING, _UNSEALED, _SNAPSHOT, _DAMAGED = "encoding", "unsealed", "snapshot", "damaged"
-_CODES = (
-    *(_ENCODER_STOPPED, _DRAINING, RegistryUnavailable.code, _WRITES_REFUSED, StorageFull.code, IndexUnavailable.code),
-    _BROKER_DOWN,
-    *(_ENCODING, _UNSEALED, _SNAPSHOT, _DAMAGED),
-)
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing that is wrong: the `code` that metrics count it by, and the sentence of `/readyz` if it has one."""
-
-    code: str
-    sentence: str = ""
-
-
-@dataclass(frozen=True)
-class Health:
-    """The served snapshot, if there is any, and every fault."""
-
-    snapshot: Snapshot | None
-    faults: Sequence[Fault]
-
-    @property
-    def codes(self) -> set[str]:
-        """The code of each fault."""
-        return {fault.code for fault in self.faults}
-
-    @property
-    def ready(self) -> bool:
-        """Whether searches are accepted."""
-        return self.snapshot is not None and self.codes.isdisjoint({_ENCODER_STOPPED, _DRAINING})
-
-
-def check_health(context: Context) -> Health:
-    """Check this process; waits for the registry, as long as that takes to say that it does not answer."""
-    try:
-        snapshot = context.live.current
-    except IndexUnavailable:
-        snapshot = None
-    return Health(snapshot, [*_find_faults(context, snapshot)])
-
-
-def collect_metrics(context: Context) -> Iterator[GaugeMetricFamily]:
-    """Yield what is read anew at each scrape; nothing of expansions while the registry does not answer."""
-    health = check_health(context)
-    yield make_gauge("queue_texts", "Texts waiting to be encoded.", context.text_queue.depth)
-    yield make_gauge("queue_pictures", "Pictures waiting to be encoded.", context.picture_queue.depth)
-    yield make_gauge("cache_hits", "Query vectors taken from the cache.", context.text_queue.hits)
-    yield make_gauge("cache_misses", "Query vectors that were not in the cache.", context.text_queue.misses)
-    yield make_gauge("free_bytes", "Free space under the data root.", files.measure_free(context.settings.home))
-    unsealed = context.live.unsealed_count if health.snapshot else 0
-    yield make_gauge("unsealed_changes", "Changes of the gallery that no worker has sealed yet.", unsealed)
-    degraded = {code: int(code in health.codes) for code in _CODES}
-    yield make_gauge_family("degraded", "1 while `/readyz` says so.", "code", degraded)
-    yield from _measure_scrub(context)
-    expansions = [] if RegistryUnavailable.code in health.codes else _measure_expansions(context)
-    yield make_gauge("registry_up", "1 while the registry answers, otherwise 0.", bool(expansions))
-    yield from expansions
-
-
-def _measure_expansions(context: Context) -> list[GaugeMetricFamily]:
-    """Measure the expansions; empty when the registry does not answer any more."""
-    expansions = context.registry.expansions
-    try:
-        counts = dict.fromkeys(get_args(ExpansionState), 0) | expansions.count_by_state()
-        abandoned, wait = len(expansions.list_runnable("running")), expansions.measure_longest_wait()
-        still = expansions.measure_longest_silence()
-    except RegistryUnavailable:
-        return []
-    return [
-        make_gauge_family("expansions", "Expansions by state.", "state", counts),
-        make_gauge("expansions_abandoned", "Running expansions whose worker is silent.", abandoned),
-        make_gauge("longest_wait_seconds", "Longest wait of an expansion for a worker.", wait),
-        make_gauge("longest_still_seconds", "Longest time since an attempt reported its progress.", still),
-    ]
-
-
-def _measure_scrub(context: Context) -> Iterator[GaugeMetricFamily]:
-    """Yield what the last scrub of this data root found; all is 0 before the first one."""
-    report = damage.load_report(context.live.sets.root) or damage.ScrubReport(0, 0, 0, 0)
-    yield make_gauge(
-        "scrub_finished_seconds", "When everything stored was last read, since 1970; 0: never.", report.finished
-    )
-    yield make_gauge("scrub_files", "Files that the last scrub read.", report.files)
-    yield make_gauge("scrub_bytes", "Bytes that the last scrub read.", report.bytes)
-    yield make_gauge("scrub_damaged", "What the last scrub found damaged.", report.unmended_count + report.mended_count)
-    yield make_gauge("scrub_mended", "What of that it mended.", report.mended_count)
-    yield make_gauge_family(
-        "damaged",
-        "What is damaged and could not be mended.",
-        "kind",
-        {k: report.unmended.get(k, 0) for k in damage.KINDS},
-    )
-
-
-def _find_faults(context: Context, snapshot: Snapshot | None) -> Iterator[Fault]:
-    if not all(queue.alive for queue in (context.text_queue, context.picture_queue, context.write_queue)):
-        yield Fault(_ENCODER_STOPPED)
-    if context.stopping.is_set():
-        yield Fault(_DRAINING)
-    try:
-        recorded = context.registry.encodings.find_current()
-    except RegistryUnavailable as error:
-        yield Fault(error.code)
-    else:
-        if recorded is not None and recorded.reason:
-            made_by = Encoding(recorded.backend, recorded.precision)
-            yield Fault(_ENCODING, f"{recorded.reason}; {made_by} computes the vectors instead.")
-        if context.registry.refused_seconds > _REFUSED_SECONDS:
-            yield Fault(_WRITES_REFUSED)
-    if context.is_broker_down:
-        yield Fault(_BROKER_DOWN)
-    if not _is_writable(context):
-        yield Fault(StorageFull.code)
-    if (report := damage.load_report(context.live.sets.root)) and report.unmended_count:
-        counts = ", ".join(format_count(number, kind) for kind, number in sorted(report.unmended.items()))
-        yield Fault(_DAMAGED, f"Damaged or unreadable, and not mended: {counts}. `pictoglot verify` names it.")
-    if snapshot is None:
-        yield Fault(IndexUnavailable.code)
-        return
-    if late := context.live.overdue_count:
-        yield Fault(_UNSEALED, f"{late} changes of the gallery are not sealed yet: is a worker running?")
-    for sentence in snapshot.degraded:
-        yield Fault(_SNAPSHOT, sentence)
-
-
-def _is_writable(context: Context) -> bool:
-    """Tell whether files can be written to the data root."""
-    try:
-        files.require_free(context.settings.home, context.settings.free_bytes)
-    except StorageFull:
-        return False
-    return os.access(context.settings.home, os.W_OK)

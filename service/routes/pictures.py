@@ -37,11 +37,10 @@ from service.context import (
     parse_query_filter,
 )
 from service.forms import BodyKind, make_too_large
-from service.openapi import describe_file
 from service.people import Principal
 from service.requests import MULTIPART, run_unless_client_leaves, validate
 from service.routes.gallery import add_picture, derive_id, make_items, name_picture, read_picture_fields
-from service.schemas import Captions
+from service.schemas import Captions, describe_file
 from service.schemas import gallery as schemas
 from store.errors import OriginalNotKept, PictoglotError, PictureNotFound
 

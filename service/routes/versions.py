@@ -20,10 +20,9 @@ from service import schemas as values
 from service.auth import AppContext, Caller, GuardedRoute, require_scope
 from service.context import Context
 from service.forms import FOLDER, BodyKind, FileOnDisk
-from service.openapi import describe_file
 from service.requests import MULTIPART
 from service.routes.languages import LOCATION, submit_dataset
-from service.schemas import IndexRecall
+from service.schemas import IndexRecall, describe_file
 from service.schemas import languages as schemas
 from service.schemas import speakers as file_schemas
 from service.schemas.languages import ExpansionItem, Submitted

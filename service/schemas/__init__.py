@@ -243,3 +243,9 @@ class IndexRecall(Response):
             return None
         of: Literal["captions", "made-up"] = "captions" if found.captions else "made-up"
         return cls(share=found.share, queries=found.queries, of=of, depth=found.depth, unit=found.unit)
+
+
+def describe_file(*media_types: str, description: str = "The file.") -> dict[int | str, dict[str, Any]]:
+    """Make the `responses` of a route that answers with bytes of one of these media types."""
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
+    return {200: {"description": description, "content": content}}

@@ -10,8 +10,7 @@ import psutil
 import pytest
 from sqlalchemy import select
 
-from service import watch
-from service.routes import operations
+from service import metrics, watch
 from store.errors import RegistryUnavailable
 from store.leases import SEALING
 from store.registry import Registry
@@ -103,7 +102,7 @@ def test_writes_that_nobody_can_make_are_told_by_readyz_and_searches_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "PROBE_SECONDS", 0.1)
-    monkeypatch.setattr(operations, "_REFUSED_SECONDS", 1.0)
+    monkeypatch.setattr(metrics, "_REFUSED_SECONDS", 1.0)
 
     def degraded(service: Service) -> list[str]:
         answer = service.http.get("/readyz")

@@ -159,15 +159,21 @@ def test_without_a_real_admin_key_production_does_not_start(tmp_path: Path, key:
     assert (status, len(errors.splitlines())) == (78, 1) and "PICTOGLOT_ADMIN_KEY" in errors
 
 
-def test_a_local_service_creates_its_admin_key_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
+def test_a_local_service_makes_its_secrets_once_and_only_their_owner_can_read_them(tmp_path: Path) -> None:
+    path = tmp_path / "admin.key"
     with running(tmp_path, admin_key="") as service:
-        path = tmp_path / "admin.key"
-        assert path.stat().st_mode & 0o777 == 0o600
-        key = path.read_text()
-        assert len(key) >= 40
-        assert service.http.get("/v1/admin/keys", headers={"X-API-Key": key}).status_code == 200
-    with running(tmp_path, admin_key=""):
-        assert path.read_text() == key
+        key = {"X-API-Key": path.read_text()}
+        assert len(key["X-API-Key"]) >= 40
+        assert service.http.get("/v1/admin/keys", headers=key).status_code == 200
+        for id in ("a", "b"):
+            service.http.put(f"/v1/pictures/{id}", files={"picture": ("x", picture())}, headers=key).raise_for_status()
+        cursor = service.http.get("/v1/pictures?limit=1", headers=key).json()["next_cursor"]
+    for secret in (path, tmp_path / "cursor.key"):
+        assert secret.stat().st_mode & 0o777 == 0o600
+    with running(tmp_path, admin_key="") as service:
+        assert path.read_text() == key["X-API-Key"]
+        rest = service.http.get("/v1/pictures", params={"limit": 1, "cursor": cursor}, headers=key).json()
+        assert [item["id"] for item in rest["items"]] == ["b"]
 
 
 def make_guesses(count: int) -> Iterator[dict[str, str]]:

@@ -1,21 +1,17 @@
-"""Rates, lanes and the secret of cursors without a server; and what a client never ends."""
+"""Rates and lanes without a server; and what a client never ends."""
 
 import asyncio
 import errno
 import socket
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import psutil
 import pytest
 
 from service import lanes
-from service.context import Cursors
 from service.lanes import Lane
 from service.people import RateLimiter
 from service.problems import RateLimited
-from store.data_root import DataRoot
 from tests.patience import PATIENCE
 from tests.service.harness import Service
 from tests.service.test_http import SEARCH, make_head
@@ -97,22 +93,3 @@ def test_what_does_not_end_is_cut_off(service: Service, begun: bytes) -> None:
             connection.sendall(b"x" * 65_536)
             sent += 65_536
     assert sent < 16 << 20 and psutil.Process().memory_info().rss - memory < 16 << 20
-
-
-def test_of_two_first_starts_both_take_the_first_ones_secret(tmp_path: Path) -> None:
-    both = threading.Barrier(2)
-
-    def start(number: int) -> str:
-        both.wait()
-        return Cursors.open(DataRoot(tmp_path / str(number))).write_place("question", {"offset": 1})
-
-    with ThreadPoolExecutor(2) as starts:
-        for number in range(50):
-            first, second = starts.map(start, (number, number))
-            assert first == second
-
-
-def test_the_secret_outlives_a_restart_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
-    cursor = Cursors.open(DataRoot(tmp_path)).write_place("question", {"offset": 1})
-    assert Cursors.open(DataRoot(tmp_path)).read_place("question", cursor) == {"offset": 1}
-    assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.iterdir())
