@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from client.commands import languages
 from tests.client.test_commands import make_rows, run, run_json
 from tests.service.harness import Service, running, wait_until
 
@@ -72,7 +71,7 @@ def test_a_watch_says_that_it_waits_for_a_service_that_is_away(
     service: Service, queued: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terminal = io.StringIO()
-    monkeypatch.setattr(languages, "errors", Console(file=terminal, force_terminal=True, width=120))
+    monkeypatch.setattr("client.commands.languages.errors", Console(file=terminal, force_terminal=True, width=120))
 
     def pause(seconds: float, stopping: object = None) -> None:
         if not seconds:  # before a request

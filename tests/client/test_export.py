@@ -3,16 +3,15 @@
 import json
 import shlex
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import typer
 from PIL import Image
 
 from client import Client
-from client.commands.export import _export_languages
 from tests.client.test_commands import run, run_json
 from tests.service.harness import Service, assert_problem, picture, running
 from tests.store.steps import list_taught_from
@@ -165,17 +164,20 @@ def test_ids_that_differ_only_in_upper_case_are_files_of_two_names(service: Serv
     ("language", "files"), [("../../es", {}), ("es", {"../../x": ""}), ("es", {"..": ""}), ("es", {"a\\b": ""})]
 )
 def test_no_name_that_a_service_gives_leads_out_of_the_folder(
-    language: str, files: dict[str, str], tmp_path: Path
+    language: str, files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = {"expansion": "exp_1", "created_at": "2026-01-01T00:00:00Z", "settings": {}, "kept": True}
     answers: dict[str, Any] = {
+        **{path: {"items": [], "next_cursor": None} for path in ("/v1/collections", "/v1/pictures")},
         "/v1/languages": {"items": [{"language": language, "version": 1, "taught": True}]},
         "/v1/versions/1": {"digests": files},
         "/v1/versions/1/datasets": {"items": [dataset]},
     }
     asked = httpx.MockTransport(lambda request: httpx.Response(200, json=answers.get(request.url.path, {})))
-    with Client("http://service", transport=asked) as client, pytest.raises(typer.Exit):
-        _export_languages(client, tmp_path / "a" / "b")
+    with Client("http://service", transport=asked) as client:
+        monkeypatch.setattr("client.commands.export.open_service", lambda **_: nullcontext(client))
+        refused = run(None, "export", str(tmp_path / "a" / "b"))
+    assert refused.exit_code == 1 and "lead out of the folder" in refused.stderr
     assert not [
         file for file in tmp_path.rglob("*") if file.is_file() and not file.is_relative_to(tmp_path / "a" / "b")
     ]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from client.api import Client
+from client import Client
 from client.commands.mcp import make_server
 from tests.patience import PATIENCE
 from tests.service.harness import ADMIN_KEY, Service, running, wait_until

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import httpx
 import pytest
@@ -15,7 +15,6 @@ from service.app import build, create_app
 from service.auth import get_guard
 from service.context import Context
 from service.settings import Settings
-from store.keys import SCOPES, Scope
 from tests.contract.test_routes import GUARDED
 from tests.doubles import WeightlessEncoder
 from tests.registries import make_registry
@@ -32,6 +31,8 @@ GROUPS: dict[str, dict[str, Any]] = {
     "readers": {"scope": "search"},
 }
 Headers = list[tuple[str, str | bytes]]
+Scope = Literal["search", "write", "admin"]  # each includes those before it
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 
 @dataclass(frozen=True)
