@@ -8,7 +8,7 @@ in `model/reading.py`.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -86,10 +86,6 @@ class Base:
     def picture_size(self) -> tuple[int, int]:
         """Return the height and width in pixels that the image tower takes."""
         return self.frame.height, self.frame.width
-
-    def prepare_pixels(self, images: Sequence[Image.Image]) -> Tensor:
-        """Return RGB pictures as the image tower takes them, (n, 3, height, width)."""
-        return torch.stack([self.preprocess(image) for image in images])
 
     def copy_without_towers(self, on_cpu: bool = False) -> "Base":
         """Return this base without its modules, whose memory is freed, for compiled towers."""

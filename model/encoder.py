@@ -139,10 +139,10 @@ class Encoder:
     def encode_pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
         """Return unit vectors (n, dimension) of RGB pictures."""
         self.encoded_count += len(images)
-        parts = [
-            _normalize(self.towers.encode_pictures(self.base.prepare_pixels(images[start : start + batch])))
-            for start in range(0, len(images), batch)
-        ]
+        parts = list[Vectors]()
+        for start in range(0, len(images), batch):
+            pixels = torch.stack([self.base.preprocess(image) for image in images[start : start + batch]])
+            parts.append(_normalize(self.towers.encode_pictures(pixels)))
         return np.concatenate(parts) if parts else np.empty((0, self.dimension), dtype=np.float32)
 
 

@@ -57,7 +57,7 @@ def test_a_picture_is_prepared_as_its_json_says(base: Base) -> None:
     shrunk.paste(picture.resize((260, 65), Image.Resampling.BICUBIC), (0, 97))
     pixels = pil_to_tensor(shrunk).float() / 255
     expected = normalize(pixels, [127 / 255] * 3, [128 / 255] * 3)
-    (prepared,) = base.prepare_pixels([picture])
+    prepared = base.preprocess(picture)
     assert prepared.shape == (3, 260, 260)
     assert torch.allclose(prepared[:, 0], torch.ones(3, 260))  # white
     assert float((prepared - expected).abs().max()) < 1e-5

@@ -160,7 +160,7 @@ def test_pictures_are_prepared_as_the_weights_of_that_name_are(tmp_path: Path, m
     after = open_base(spec, "cpu")
     assert before.image_fingerprint != after.image_fingerprint and before.text_fingerprint == after.text_fingerprint
     grey = Image.new("RGB", (32, 32), (128, 128, 128))
-    assert not torch.allclose(before.prepare_pixels([grey]), after.prepare_pixels([grey]))
+    assert not torch.allclose(before.preprocess(grey), after.preprocess(grey))
 
 
 # --- a table that is its file -----------------------------------------------------------------------------------------
@@ -228,8 +228,8 @@ def test_name_json_says_how_pictures_are_prepared_before_any_other_file(tmp_path
     custom = open_base(spec, "cpu")
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 40, 3), dtype=np.uint8))
     expected = image_transform(32, is_train=False, mean=(0.1, 0.2, 0.3), std=(0.5,) * 3, **how)
-    assert torch.equal(custom.prepare_pixels([picture])[0], expected(picture))
-    assert not torch.equal(custom.prepare_pixels([picture]), plain.prepare_pixels([picture]))
+    assert torch.equal(custom.preprocess(picture), expected(picture))
+    assert not torch.equal(custom.preprocess(picture), plain.preprocess(picture))
     assert custom.image_fingerprint != plain.image_fingerprint
     assert custom.text_fingerprint == plain.text_fingerprint
 
