@@ -1,6 +1,7 @@
 """The routes of what is known of languages and of what speakers give: names, terms, words, captions for pictures."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import chain
 from typing import Any
 
@@ -58,20 +59,16 @@ def suggest_languages(
     A private tag (`x-…`) suggests itself.
     """
     served = context.live.current.release.languages
-    items = []
-    for each in suggest(query, limit):
-        names = find_names(each.tag)
-        items.append(
-            language_schemas.SuggestedLanguage(
-                language=each.tag,
-                name=names.name,
-                native_name=names.native_name,
-                direction=names.direction,
-                matched=each.matched,
-                iso639_3=each.alpha3,
-                served=each.tag in served,
-            )
+    items = [
+        language_schemas.SuggestedLanguage(
+            language=each.tag,
+            **asdict(find_names(each.tag)),
+            matched=each.matched,
+            iso639_3=each.alpha3,
+            served=each.tag in served,
         )
+        for each in suggest(query, limit)
+    ]
     return language_schemas.SuggestedLanguages(items=items)
 
 
@@ -125,14 +122,12 @@ class _LanguageDescriber:
     def __call__(self, tag: str) -> language_schemas.LanguageItem:
         """Describe one language, known or not."""
         snapshot, versions = self._snapshot, self._versions
-        language, version = find_names(tag), versions.get(snapshot.release.languages.get(tag, -1))
+        version = versions.get(snapshot.release.languages.get(tag, -1))
         report = {} if version is None else _find_english(versions) if version.parent is None else version.report
         assessment = self._assessed.get(tag)
         return language_schemas.LanguageItem(
             language=tag,
-            name=language.name,
-            native_name=language.native_name,
-            direction=language.direction,
+            **asdict(find_names(tag)),
             version=version.number if version else snapshot.release.base if snapshot.multilingual else None,
             captions=self._counts.get(tag, 0),
             learned_at=version.created_at if version else None,

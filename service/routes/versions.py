@@ -1,6 +1,7 @@
 """The routes of versions, immutable steps of the model, served or not, and of languages as files, out and in."""
 
 import json
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -85,15 +86,13 @@ def get_version(number: values.PathNumber, context: AppContext) -> schemas.Versi
 def get_report(number: values.PathNumber, context: AppContext) -> schemas.VersionReport:
     """The evaluation of a version, promoted or not; `/versions/{number}/report` shows it as a page."""
     version = _find_version(number, context)
-    language, match = find_names(version.language), context.registry.versions.read_matches([number]).get(number)
+    match = context.registry.versions.read_matches([number]).get(number)
     expansion = None if version.expansion is None else context.registry.expansions.get(version.expansion)
     return schemas.VersionReport(
         version=version.number,
         parent=version.parent,
         language=version.language,
-        name=language.name,
-        native_name=language.native_name,
-        direction=language.direction,
+        **asdict(find_names(version.language)),
         created_at=version.created_at,
         expansion=version.expansion,
         state=expansion and expansion.state,

@@ -22,17 +22,18 @@ from store.keys import Scope
 from store.reach import KEEP, LEAST
 
 
-class RollbackRequest(RequestBody):
+class _PlannedRequest(RequestBody):
     reason: Note = Field("", max_length=1_000)
     expected: Expected = None
     dry_run: bool = False
+
+
+class RollbackRequest(_PlannedRequest):
     rebuild: bool = False
 
 
-class WithdrawalRequest(RequestBody):
-    reason: Note = Field("", max_length=1_000)
-    expected: Expected = None
-    dry_run: bool = False
+class WithdrawalRequest(_PlannedRequest):
+    pass
 
 
 class WithdrawnVersion(Response):
@@ -225,10 +226,8 @@ class BaseMove(RequestBody):
     dry_run: bool = False
 
 
-class BaseUndo(RequestBody):
-    reason: Note = Field("", max_length=1_000)
-    expected: Expected = None
-    dry_run: bool = False
+class BaseUndo(_PlannedRequest):
+    pass
 
 
 class MoveSubmitted(Response):
