@@ -2,20 +2,25 @@
 
 Starts the real service, puts made-up photographs of five shapes and many months, and turns the wheel from the first to
 the last at a person's pace, once so that they come, and once more back up. Prints what Chromium's own trace says.
+With `--put`, only so many are put, and listed as often as it takes: the page fetches and shows each under an address of
+its own.
 """
 
 import io
 import json
+import re
 import secrets
 import tempfile
 from collections import Counter
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx
 import typer
 from PIL import Image, ImageDraw
+from playwright.sync_api import Route
 from rich.console import Console
 
 from benchmarks.process import run_service
@@ -25,21 +30,25 @@ _console = Console()
 _SHAPES = ((640, 427), (427, 640), (512, 512), (640, 360), (640, 480))
 _BATCH = 100
 _STEP, _PAUSE = 120, 25  # px a turn of the wheel, and ms between two: 4,800 px a second
+_LISTING = re.compile(r"/v1/pictures\?")
 _CATEGORIES = ["cc", "benchmark", "viz"]
 _SEEN, _DROPPED = ("STATE_PRESENTED_ALL", "STATE_PRESENTED_PARTIAL"), "STATE_DROPPED"
 
 
 def main(
-    pictures: Annotated[int, typer.Option(min=10, max=20_000, help="How many are put")] = 1_000,
+    pictures: Annotated[int, typer.Option(min=10, max=20_000, help="How many are scrolled through")] = 1_000,
+    put: Annotated[int, typer.Option(max=100, help="How many of them are put; 0 for all")] = 0,
     width: Annotated[int, typer.Option(help="Of the window")] = 1280,
     height: Annotated[int, typer.Option(help="Of the window")] = 860,
 ) -> None:
     """Measure and print."""
     key = secrets.token_urlsafe(32)
     with run_service(key) as url, open_browser() as browser:
-        _console.print(f"Putting {pictures:,} pictures; Chromium with {' '.join(CHROMIUM_ARGUMENTS)}.")
-        put_pictures(url, key, pictures)
+        _console.print(f"Putting {put or pictures:,} pictures; Chromium with {' '.join(CHROMIUM_ARGUMENTS)}.")
+        put_pictures(url, key, put or pictures)
         page = browser.new_page(base_url=url, viewport={"width": width, "height": height})
+        if put:
+            page.route(_LISTING, lambda route: repeat_listing(route, pictures // put))
         page.goto("/")
         page.locator("#results figure").first.wait_for()
         page.mouse.move(width / 2, height / 2)
@@ -73,6 +82,23 @@ def put_pictures(url: str, key: str, count: int) -> None:
             ]
             answer = http.post("/v1/pictures/batch", files=files, data={"records": json.dumps(records)})
             answer.raise_for_status()
+
+
+def repeat_listing(route: Route, times: int) -> None:
+    """Answer a listing as if each picture was there so many times, one after the other."""
+    address = urlsplit(route.request.url)
+    asked = dict(parse_qsl(address.query))
+    start, limit = int(asked.pop("cursor", 0)), int(asked.pop("limit"))
+    answer = route.fetch(url=address._replace(query=urlencode({**asked, "limit": 100})).geturl())
+    listing = answer.json()
+    numbers = range(start, min(start + limit, len(listing["items"]) * times))
+    items = [listing["items"][number // times] for number in numbers]
+    of_its_own = [
+        {**item, "id": f"{number}-{item['id']}", "url": f"{item['url']}&number={number}"}
+        for number, item in zip(numbers, items, strict=True)
+    ]
+    cursor = str(start + limit) if len(numbers) == limit else None
+    route.fulfill(response=answer, json={**listing, "items": of_its_own, "next_cursor": cursor})
 
 
 def draw_picture(random: Random, number: int) -> bytes:

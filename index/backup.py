@@ -127,7 +127,7 @@ def take(
     if (place / MANIFEST).is_file():
         raise BackupFailed(f"{place} is a backup itself: name the folder of all backups")
     if not has_registry(settings.database):
-        raise BackupFailed(f"There is nothing to back up: {settings.home} has no registry yet")
+        raise BackupFailed(f"There is nothing to back up: {settings.home} (PICTOGLOT_HOME) has no registry yet")
     with files.restrict_access(), _explain(place), _hold(place, wait):
         for folder in place.glob(f"{TEMPORARY}*"):  # of backups that were killed
             files.remove(folder)
