@@ -30,6 +30,7 @@ _TIMES = {
     "examined",
     "created",
     "created_at",
+    "shown_at",
     "learned_at",
     "started_at",
     "finished_at",
