@@ -22,7 +22,7 @@ Variables = Mapping[str, str | None]
 
 
 class SettingsError(Exception):
-    """One sentence that names the invalid setting; the command then exits with `output.MISCONFIGURED`."""
+    """One sentence that names the invalid setting; the command then exits with status 78."""
 
 
 def format_address(host: str, port: int) -> str:

@@ -13,7 +13,7 @@ from demo.drawings import SETS, load_drawing
 from demo.emojis import Emoji, load_catalogue
 from demo.scenes import draw_places, hash_text, is_held_out, join_names, list_scene_emojis, sort_names
 
-Cut = Callable[[str, str, int], Image.Image]  # characters, set, side: as `demo.drawings.drawing`
+Cut = Callable[[str, str, int], Image.Image]  # characters, set, side: as `demo.drawings.load_drawing`
 
 SIDE = 256  # pixels a side of a picture
 SCENES = 2450

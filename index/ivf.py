@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from index.vectors import Halves, Matrix, Vector
 
-Alive = NDArray[np.bool_] | NDArray[np.uint8]  # which rows: a truth value for each, or eight in a byte (`packed`)
+Alive = NDArray[np.bool_] | NDArray[np.uint8]  # which rows: a truth value for each, or eight in a byte (`pack_bits`)
 Curve = list[tuple[int, float]]  # lists searched, and the recall that this gives; rising
 RECALL = 0.97  # share of the ten nearest that an approximate index is searched for
 SCAN_LIMIT = 8_192  # rows up to which a scan takes less time than the search of an IVF index saves

@@ -1,1 +1,1 @@
-"""The HTTP API over the gallery, languages and expansions, the web page and the command line. Trains nothing."""
+"""The HTTP API over gallery, languages and expansions, the web page, and commands that start both. Trains nothing."""

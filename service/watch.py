@@ -250,7 +250,7 @@ async def _repeat(act: _Act, seconds: Callable[[], float], refused: str, pause: 
 
 
 async def catch_up(context: Context, release: int) -> None:
-    """Serve this release or a newer one here before a client reads about it; if that fails, `follow` tries again.
+    """Serve this release or a newer one here before a client reads about it; if that fails, `_follow` tries again.
 
     A release for another base is served when that is open. All waiting requests share one thread: opening a release may
     take long, and searches need the others.

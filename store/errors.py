@@ -228,7 +228,7 @@ class TrainingDiverged(Failure):
 
 
 class TooManyAttempts(Failure):
-    """Three attempts without progress; the error says what the last one died of."""
+    """Three attempts without progress, or twenty that ended with their worker; the error says what happened."""
 
 
 class ExpansionCancelled(Failure):

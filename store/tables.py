@@ -1,4 +1,4 @@
-"""All tables of the registry and of the gallery, but those of `answers`. A change needs a migration."""
+"""All tables but those of `audit`, `keys`, `reach`, `speakers` and `withdrawals`. A change needs a migration."""
 
 import builtins
 from dataclasses import fields

@@ -2,7 +2,7 @@
 
 Progress is written to the registry at most once a second. Anything newly durable (a part of the teacher's features, a
 checkpoint, a version) counts as progress made. Repeating what an earlier attempt had done does not: an expansion ends
-after three attempts without progress.
+after three attempts without progress, or twenty that ended with their worker.
 """
 
 import json

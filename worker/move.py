@@ -99,7 +99,7 @@ def _conclude(attempt: Attempt, release: Release, report: dict[str, Any]) -> Non
 def open_new_context(attempt: Attempt) -> TrainingContext:
     """Open the new base in the new encoding, and register it as a version.
 
-    Raises `BaseServes` and, before anything is written, `DiskTooSmall`, and what `choose_encoding` raises.
+    Raises `BaseServes` and, before anything is written, `DiskTooSmall`, and what `choose_target_encoding` raises.
     """
     registry, settings, machine = attempt.registry, attempt.expansion.settings, attempt.settings
     old_encoding, old_base = find_recorded_encoding(registry), registry.bases.find_serving()

@@ -74,7 +74,7 @@ class IndexingChore(Chore):
 
 
 def is_purge_due(registry: Registry, settings: WorkerSettings) -> bool:
-    """Tell whether replaced and deleted rows are to go from what is sealed: at most once in `PURGE_DAYS`.
+    """Tell whether replaced and deleted rows are to go from what is sealed: at most once in `purge_days`.
 
     From an engine, which removes single rows without writing anything again, they go each day.
     """

@@ -59,7 +59,7 @@ _PLAIN = replace(CLL_CLIP, losses="balanced")  # dense AdamW, with the product's
 _FAST = 4e-3
 _PAPER: Mapping[str, Any] = {"batch_size": 128, "learning_rate": _FAST, "mixed_precision": False}
 # As much wider than the rows of the bundled base as N(0, 0.02²) is than CLIP's, and a rate whose noise moves a row by
-# as large a part of that as the paper's does: docs/benchmark.md
+# as large a part of that as the paper's does.
 _SPREAD, _SLOW = 0.031, 1e-3
 
 

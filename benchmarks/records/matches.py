@@ -133,7 +133,7 @@ def _measure_language(demo: Demo, tag: str, answers: Answers, near: Curves | Non
     vectors, serving, found = demo.nonsense(tag), demo.calibration(tag), list[dict[str, Any]]()
     for draw in range(_HALVES):
         order = np.random.default_rng(draw).permutation(len(answers))
-        half = fit(answers.select(order[1::2]), near)  # one of the two that `measured` fits
+        half = fit(answers.select(order[1::2]), near)  # one of the two that `measure_error` fits
         nonsense = measure_rejected(demo.live.current, vectors, replace(serving, curves=half))
         found.append({**measure_error(answers.select(order), near), "nonsense": nonsense})
     means = {name: float(np.mean([each[name] for each in found])) for name in found[0] if name != "bins"}

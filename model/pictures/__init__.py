@@ -1,4 +1,4 @@
-"""Untrusted bytes to verified RGB, or a refusal: the only module that decodes them. Stores nothing.
+"""Untrusted bytes to verified RGB, or a refusal: the only package that decodes them. Stores nothing.
 
 Imports nothing heavier than Pillow, because the child processes of `model.pictures.decoder` import it when they start.
 """
