@@ -91,8 +91,9 @@ def test_a_person_signs_in_uses_the_page_and_signs_out(browser: BrowserContext) 
     expect(page.locator("dialog a.button", has_text="Sign in")).to_be_visible()
 
 
-def test_who_may_only_search_sees_no_administration(browser: BrowserContext) -> None:
+def test_who_may_only_search_sees_nothing_that_changes_anything(browser: BrowserContext, service: Service) -> None:
     page = sign_in(browser, "ben")
+    expect(page.locator(".top nav a:visible")).to_have_text(["Search", "Languages"])
     expect(page.locator("#results figure")).to_have_count(3)
     page.click("#menu-button")
     expect(page.locator("#caller")).to_have_text("You are Ben")
@@ -100,6 +101,29 @@ def test_who_may_only_search_sees_no_administration(browser: BrowserContext) -> 
     page.goto("/#picture/picture-0")
     with page.expect_download() as saving:
         page.get_by_role("button", name="Original").click()
+    expect(page.locator(".lightbox .side button:visible")).to_have_text(["Original"])
+    page.goto("/#add")
+    expect(page.locator("#search")).to_be_visible()
+    page.locator("#results a.frame").first.press("x")
+    expect(page.locator("#results .pick:visible, #chosen:visible")).to_have_count(0)
+    service.learn("br")
+    page.reload()
+    page.goto("/#teach?language=br")
+    breton = page.locator("#languages-body li[data-language=br]")
+    breton.locator("summary", has_text="Details").click()
+    expect(page.locator("#languages").locator("a.button, button, input").filter(visible=True)).to_have_count(0)
+    writer = service.admin.post("/v1/admin/keys", json={"scope": "write", "label": "a writer"}).json()["key"]
+    page.click("#menu-button")
+    page.click("#key-button")
+    page.fill("#key", writer)
+    page.click("text=Use this key")
+    expect(breton.get_by_role("button", name="Teach Breton")).to_be_visible()
+    expect(page.locator(".top nav a:visible")).to_have_text(["Search", "Add", "Languages"])
+    expect(breton.locator(".actions > *")).to_have_count(4)
+    expect(breton.locator(".actions > *:visible")).to_have_count(0)  # an administrator's
+    page.evaluate("sessionStorage.clear()")
+    page.reload()
+    expect(breton).to_be_visible()
     assert saving.value.path().read_bytes() == picture(sum(b"picture-0"))
     page.goto("/#keys")
     expect(page.locator("#key-why")).to_have_text("This needs more rights than you have here.")

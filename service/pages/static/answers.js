@@ -160,7 +160,7 @@ export const browse = (asked, note = "") =>
 function empty(asked, signal) {
   const command = make("code", {}, "pictoglot import FOLDER");
   const here = make("a", { href: "#add" }, t("Add pictures"));
-  wall.clear(nothing(t("The gallery is empty."), make("span", {}, t("{add} on this page, or a folder with {command}. They appear here one by one.", { add: here, command }))));
+  wall.clear(nothing(t("The gallery is empty."), make("span", { "data-needs": "write" }, t("{add} on this page, or a folder with {command}. They appear here one by one.", { add: here, command }))));
   setTimeout(() => !signal.aborted && !byId("search").hidden && browse(asked), EMPTY_LOOK);
 }
 

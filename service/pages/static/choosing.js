@@ -5,6 +5,7 @@ import { byId, fill, make, withModifier } from "/static/dom.js";
 import { itemOf } from "/static/gallery.js";
 import { dialog, sorry } from "/static/parts.js";
 import { Wrong, collectionField, tagFields } from "/static/record.js";
+import { may } from "/static/session.js";
 import { t } from "/static/text.js";
 
 const UNDO = 12000; // ms for which a change can be taken back here
@@ -22,7 +23,7 @@ export function prepare(wall, again) {
   });
   wall.addEventListener("keydown", (event) => {
     const figure = event.target.closest(".frame")?.closest("figure");
-    if (event.key === "x" && figure && !withModifier(event)) pick(figure, !chosen.has(figure.dataset.picture));
+    if (event.key === "x" && figure && !withModifier(event) && may("write")) pick(figure, !chosen.has(figure.dataset.picture));
     if (event.key === "Escape" && chosen.size) forget();
   });
 }

@@ -93,6 +93,6 @@ function details(item, element) {
     make("p", { class: "fine" }, `${item.width} × ${item.height}`, item.collection === "default" ? null : ` · ${item.collection}`),
     item.metadata.folder ? make("p", { class: "fine", dir: "auto" }, item.metadata.folder) : null,
     make("p", { class: "fine" }, time(item.shown_at)),
-    make("button", { type: "button", class: "quiet", "aria-label": t("Delete {id}", { id: item.id }), onclick: gone }, t("Delete")),
+    make("button", { type: "button", class: "quiet", "data-needs": "write", "aria-label": t("Delete {id}", { id: item.id }), onclick: gone }, t("Delete")),
   ];
 }

@@ -86,7 +86,7 @@ export function shown(item, technical = false) {
       { class: "heading" },
       make("p", { class: "what" }, about(item), item.kind === "assess" ? make("span", { class: "tag" }, t("assessment")) : null),
       make("p", { class: "state" }, state(item)),
-      running ? make("button", { type: "button", class: "quiet", onclick: () => cancel(item), "aria-label": t("Cancel: {what}", { what: about(item).textContent }) }, t("Cancel")) : null,
+      running ? make("button", { type: "button", class: "quiet", "data-needs": "teach", onclick: () => cancel(item), "aria-label": t("Cancel: {what}", { what: about(item).textContent }) }, t("Cancel")) : null,
     ),
     running ? progress(item) : outcome(item, technical),
   );
@@ -137,7 +137,7 @@ function listMissed({ language, report, state }) {
   const what = testsOf(test, against);
   if (!missed.length) return make("p", { class: "told" }, t("Of {what}, {found, plural, one {# is found} other {# are found}}.", { what, found }));
   const more = asked - found - missed.length;
-  const add = (text) => make("a", { href: teachAddress(language, { add: text }), "aria-label": t("Add: {text}", { text }) }, t("add"));
+  const add = (text) => make("a", { "data-needs": "teach", href: teachAddress(language, { add: text }), "aria-label": t("Add: {text}", { text }) }, t("add"));
   return [
     make("p", { class: "told" }, t("Of {what}, {found, plural, one {# is found} other {# are found}}; {missed, plural, one {this one is not:} other {these # are not:}}", { what, found, missed: asked - found })),
     make("ul", { class: "missed" }, missed.map((text) => make("li", {}, make("bdi", { lang: language }, text), " ", add(text))), more > 0 ? make("li", { class: "fine" }, t("and {more} more", { more })) : null),

@@ -4,6 +4,7 @@ import { show, thumbnail } from "/static/api.js";
 import { bestCaption, nameOf } from "/static/captions.js";
 import { byId, decimal, make, withModifier } from "/static/dom.js";
 import { named } from "/static/languages.js";
+import { may } from "/static/session.js";
 import { t } from "/static/text.js";
 import { shape } from "/static/wall.js";
 
@@ -30,8 +31,8 @@ export function figure(item, language, more = null) {
   const element = make(
     "figure",
     { "data-picture": item.id },
-    make("a", { href: pictureAddress(item.id), onkeydown: walk, class: "frame", "aria-keyshortcuts": more ? null : "x" }, image),
-    more ? null : make("input", { type: "checkbox", class: "pick", tabindex: "-1", "aria-label": t("Choose {name}", { name }) }), // by keyboard: x on the picture
+    make("a", { href: pictureAddress(item.id), onkeydown: walk, class: "frame", "aria-keyshortcuts": more || !may("write") ? null : "x" }, image),
+    more ? null : make("input", { type: "checkbox", class: "pick", "data-needs": "write", tabindex: "-1", "aria-label": t("Choose {name}", { name }) }), // by keyboard: x on the picture
     make(
       "figcaption",
       {},

@@ -147,8 +147,8 @@ function facts(item) {
     item.tags.length ? make("ul", { class: "chips", "aria-label": t("Tags") }, item.tags.map((tag) => make("li", {}, make("a", { class: "facet", href: only(tag) }, make("bdi", {}, tag))))) : null,
     make("div", { class: "actions" },
       make("a", { class: "button main", href: `#search?${new URLSearchParams({ picture: item.id })}` }, t("More like this")),
-      make("button", { type: "button", onclick: change }, t("Edit …")),
-      make("button", { type: "button", onclick: take }, t("Delete")),
+      make("button", { type: "button", "data-needs": "write", onclick: change }, t("Edit …")),
+      make("button", { type: "button", "data-needs": "write", onclick: take }, t("Delete")),
       item.original ? make("button", { type: "button", class: "quiet", onclick: (event) => original(item, event.target) }, t("Original")) : null),
     make("dl", { class: "facts" }, rest.map(([key, value]) => [make("dt", {}, key), make("dd", {}, value)])),
   ];
@@ -176,7 +176,7 @@ function caption(item) {
       fill(trouble, sorry(problem));
     }
   };
-  return make("form", { class: "caption", onsubmit: keep }, field, pick, make("button", { type: "submit" }, t("Add")), trouble);
+  return make("form", { class: "caption", "data-needs": "write", onsubmit: keep }, field, pick, make("button", { type: "submit" }, t("Add")), trouble);
 }
 
 /** Add a caption to the record as it is now; what others change in the same moment stays. */

@@ -22,11 +22,12 @@ import { askKey, dialog, sorry } from "/static/parts.js";
 import { drawProposals } from "/static/proposals.js";
 import { drawReleases } from "/static/releases.js";
 import * as search from "/static/search.js";
-import { caller, isPerson, look, noteWayBack, returnFromSignIn, signOut } from "/static/session.js";
+import { caller, isPerson, look, may, noteWayBack, returnFromSignIn, signOut } from "/static/session.js";
 import * as teach from "/static/teach.js";
 import { OWN, locale, offer, speak, t } from "/static/text.js";
 
 const PARTS = { search: search.follow, add: add.drawAdd, duplicates: drawDuplicates, languages: overview.drawLanguages, caption: caption.drawCaption, proposals: drawProposals, teach: teach.drawTeach, releases: drawReleases, keys: keys.drawKeys, audit: audit.drawAudit, administration: drawAdministration };
+const NEEDS = { add: "write", caption: "teach", teach: "teach" }; // of parts that are of no use without this right
 const TABS = { caption: "languages", proposals: "languages", teach: "languages" }; // under which tab a part stands
 const RETRY = 2000; // ms until a server that is not ready is checked again
 const PICTURE = "#picture/"; // how the address of one large picture begins
@@ -59,7 +60,7 @@ function draw(address) {
   drawn = address;
   choosing.forget();
   const [name, query = ""] = address.slice(1).split("?");
-  const part = Object.hasOwn(PARTS, name) ? name : "search";
+  const part = !Object.hasOwn(PARTS, name) ? "search" : may(NEEDS[name]) ? name : (TABS[name] ?? "search");
   for (const one of Object.keys(PARTS)) byId(one).hidden = one !== part;
   for (const link of document.querySelectorAll(".top nav a")) {
     if (link.hash === `#${TABS[part] ?? part}`) link.setAttribute("aria-current", "page");
@@ -142,7 +143,7 @@ function takePictures() {
   });
 }
 
-const adding = (files) => files > 1 || !byId("add").hidden;
+const adding = (files) => may("write") && (files > 1 || !byId("add").hidden);
 
 function take(files) {
   if (!adding(files.length)) {
@@ -188,7 +189,7 @@ function prepareMenu() {
 async function tellCaller() {
   await look();
   const signedIn = caller.by === "session" || caller.refused === "no_group";
-  byId("administration-link").hidden = caller.scope !== "admin";
+  byId("administration-link").hidden = caller.scope !== "admin"; // also from whoever is not known
   byId("sign-in").hidden = !caller.sign_in || signedIn;
   byId("sign-in").href = caller.sign_in ?? "";
   byId("sign-out").hidden = !signedIn;

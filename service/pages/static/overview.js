@@ -61,8 +61,8 @@ function draw() {
 function entry(item, open) {
   const { language } = item;
   const { name } = named(language);
-  const teach = make("button", { type: "button", "aria-label": t("Teach {name}", { name }), onclick: () => (location.hash = teachAddress(language)) }, t("Teach"));
-  const caption = make("a", { class: "button quiet", href: `#caption?${new URLSearchParams({ language })}`, "aria-label": t("Caption pictures in {name}", { name }) }, t("Caption pictures"));
+  const teach = make("button", { type: "button", "data-needs": "teach", "aria-label": t("Teach {name}", { name }), onclick: () => (location.hash = teachAddress(language)) }, t("Teach"));
+  const caption = make("a", { class: "button quiet", "data-needs": "teach", href: `#caption?${new URLSearchParams({ language })}`, "aria-label": t("Caption pictures in {name}", { name }) }, t("Caption pictures"));
   return make(
     "li",
     { "data-language": language },
@@ -119,14 +119,14 @@ function facts({ language, version, captions, report, taught, assessed }) {
 function acts(item) {
   const { language, taught } = item;
   const { name } = named(language);
-  const button = (words, label, act) => make("button", { type: "button", class: "quiet", onclick: () => act({ ...item, name }, drawLanguages), "aria-label": label }, words);
+  const button = (words, label, act) => make("button", { type: "button", class: "quiet", "data-needs": "admin", onclick: () => act({ ...item, name }, drawLanguages), "aria-label": label }, words);
   return make(
     "div",
     { class: "actions" },
     taught ? button(t("Save as a file"), t("Save {name} as a file", { name }), saveFile) : null,
     taught ? button(t("Roll back …"), t("Roll back {name}", { name }), rollBack) : null,
     taught ? button(t("Withdraw …"), t("Withdraw {name}", { name }), withdraw) : null,
-    language === "en" ? null : make("a", { class: "button quiet", href: `#proposals?${new URLSearchParams({ language })}`, "aria-label": t("Proposed captions in {name}", { name }) }, t("Proposed captions")),
+    language === "en" ? null : make("a", { class: "button quiet", "data-needs": "admin", href: `#proposals?${new URLSearchParams({ language })}`, "aria-label": t("Proposed captions in {name}", { name }) }, t("Proposed captions")),
   );
 }
 
