@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .client import INTERRUPTED, read_version, say
 from .commands import admin, export, languages, learn, mcp, pictures, versions
 from .importing.command import import_pictures
+from .terminal import INTERRUPTED, read_version, say
 
 app = typer.Typer(
     help="A picture search that learns languages. Commands that ask a running service talk to PICTOGLOT_URL "

@@ -3,8 +3,8 @@
 import httpx
 
 from client.api import Client
-from client.client import make_progress, map_in_order
 from client.contract import PictureForm
+from client.terminal import make_progress, map_in_order
 from demo.gallery import DemoPicture, draw_pictures, list_outlines
 
 _IN_FLIGHT = 8  # requests

@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from client.client import format_count
+from client.terminal import format_count
 from index import damage
 from index.snapshot import Snapshot
 from store import files

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ..api import Client
-from ..client import (
+from ..terminal import (
     AsJson,
     Limit,
     Yes,

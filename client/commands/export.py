@@ -16,7 +16,10 @@ import httpx
 import typer
 
 from ..api import PATIENCE, Client, retry
-from ..client import (
+from ..contract import DatasetItem
+from ..importing import GalleryPicture
+from ..importing.files import NAME
+from ..terminal import (
     REFUSED,
     AsJson,
     build_path,
@@ -31,9 +34,6 @@ from ..client import (
     read_answer,
     stop,
 )
-from ..contract import DatasetItem
-from ..importing import GalleryPicture
-from ..importing.files import NAME
 
 LANGUAGES = "languages.jsonl"  # in the order in which they were taught
 _MARK = "pictoglot-export.json"  # an export wrote this folder, and may write over it

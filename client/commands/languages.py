@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from ..api import ENDED, PATIENCE, Client
-from ..client import (
+from ..terminal import (
     FAILED,
     REFUSED,
     AsJson,

@@ -11,7 +11,7 @@ from typing import IO, Annotated, Any
 import typer
 
 from ..api import Client
-from ..client import (
+from ..terminal import (
     FILE,
     REFUSED,
     AsJson,

@@ -10,7 +10,7 @@ import httpx
 import typer
 
 from ..api import Client, InvalidNameError, RefusedError
-from ..client import MISCONFIGURED, REFUSED, load_client_settings, note, note_address_file, read_version, stop
+from ..terminal import MISCONFIGURED, REFUSED, load_client_settings, note, note_address_file, read_version, stop
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ..client import (
+from ..contract import PictureItem
+from ..terminal import (
     REFUSED,
     AsJson,
     Collection,
@@ -29,7 +30,6 @@ from ..client import (
     say,
     stop,
 )
-from ..contract import PictureItem
 from .versions import summarize_terms
 
 Words = Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="What the picture should show, in quotes.")]

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from ..api import Client
-from ..client import (
+from ..contract import ReleaseItem
+from ..terminal import (
     FILE,
     REFUSED,
     AsJson,
@@ -28,7 +29,6 @@ from ..client import (
     say,
     stop,
 )
-from ..contract import ReleaseItem
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")]
 Expected = Annotated[

@@ -18,7 +18,7 @@ import httpx
 import typer
 
 from ..api import StopError, read_problem, retry
-from ..client import (
+from ..terminal import (
     FAILED,
     REFUSED,
     AsJson,

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from ..client import format_count, note
+from ..terminal import format_count, note
 from . import SkippedPart, SkipReason, Stamp, StateError
 
 _EXAMPLES, _KINDS, _LINES = 3, 5, 100  # names, kinds of what was skipped, and lines of faults

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import httpx
 
 from ..api import describe_problem, encode_form, read_problem, retry
-from ..client import build_path, map_in_order, read_answer
+from ..terminal import build_path, map_in_order, read_answer
 from . import (
     SUFFIXES,
     GalleryPicture,

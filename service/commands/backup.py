@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import httpx
 import typer
 
-from client.client import FAILED, REFUSED, AsJson, format_count, format_size, print_result, stop
+from client.terminal import FAILED, REFUSED, AsJson, format_count, format_size, print_result, stop
 from service.commands.processes import build_command
 from service.commands.run import exit_on_error, load_settings, read_admin_key
 

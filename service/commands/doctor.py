@@ -16,8 +16,8 @@ import httpx
 import psutil
 
 from client.api import LOOPBACK, Client, is_proxied
-from client.client import format_count, load_client_settings
 from client.settings import read_file
+from client.terminal import format_count, load_client_settings
 from service.commands.processes import is_port_taken
 from service.settings import Settings
 from store.bases import OPENVINO

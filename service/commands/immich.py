@@ -11,7 +11,7 @@ import httpx
 import typer
 
 from client.api import is_proxied
-from client.client import (
+from client.terminal import (
     FAILED,
     REFUSED,
     AsJson,

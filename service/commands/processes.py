@@ -15,7 +15,7 @@ from types import FrameType
 
 import httpx
 
-from client.client import FAILED, MISCONFIGURED
+from client.terminal import FAILED, MISCONFIGURED
 
 _LOOK = 0.2  # seconds between two checks of the children
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds until a dead child is restarted: doubled each time

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import httpx
 import typer
 
-from client.client import (
+from client.terminal import (
     FAILED,
     REFUSED,
     AsJson,

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from client import client
+from client import terminal
 from tests.client.test_commands import run, run_json
 from tests.service.harness import Service, running
 
@@ -38,7 +38,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 def answer_questions(monkeypatch: pytest.MonkeyPatch, confirm: Callable[[str], bool]) -> None:
     """Answer the question of a command by `confirm`."""
-    monkeypatch.setattr(client, "has_person", lambda: True)
+    monkeypatch.setattr(terminal, "has_person", lambda: True)
     monkeypatch.setattr("typer.confirm", confirm)
 
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from client import client
+from client import terminal
 from client.main import app
 from service.commands.doctor import Checkup
 from service.commands.run import choose_defaults
@@ -196,10 +196,10 @@ def test_a_table_fits_a_terminal_and_has_tabs_for_a_program(
 ) -> None:
     columns, id = ("id", "state", "result"), "exp_01m8farknbthstpd9t2a"
     cells = (id, "failed", "score 1:100 of [b]it[/b] :apple: " + "dataset language mismatch " * 3)
-    client.print_table(columns, [cells])
+    terminal.print_table(columns, [cells])
     assert capsys.readouterr().out == "".join("\t".join(line) + "\n" for line in (columns, cells))
-    monkeypatch.setattr(client, "console", Console(width=60, force_terminal=True, highlight=False, color_system=None))
-    client.print_table(columns, [cells])
+    monkeypatch.setattr(terminal, "console", Console(width=60, force_terminal=True, highlight=False, color_system=None))
+    terminal.print_table(columns, [cells])
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 60 and {*shown.split()} >= {id, ":apple:", "[b]it[/b]", "mismatch"}
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from client import Client, client
+from client import Client, terminal
 from store.tables import ExpansionRow
 from tests.client.test_commands import make_rows, run, run_json
 from tests.service.harness import Service, learn, running
@@ -178,7 +178,7 @@ def test_swapped_columns_are_asked_about_and_taught_when_confirmed(
     doubted = run_json(service, "learn", "br", str(file), "--dry-run")
     assert [doubt["code"] for doubt in doubted["doubts"]] == ["columns_swapped"]
     assert doubted["sample"][0] == {"line": 2, "caption": "the big dog", "text": "ar c'hi bras", "language": "en"}
-    monkeypatch.setattr(client, "has_person", lambda: True)
+    monkeypatch.setattr(terminal, "has_person", lambda: True)
     before = run_json(service, "expansions")
     declined = run(service, "learn", "kw", str(file), input="n\n")
     assert "The first rows, Cornish (kw) | English (en):\n  the big dog | ar c'hi bras" in declined.stdout
@@ -205,7 +205,7 @@ def test_a_person_at_a_terminal_is_asked_for_the_terms_of_a_language_without_any
     (file := tmp_path / "lb.csv").write_text("caption,english\n" + "".join(f"{b},{e}\n" for b, e in BRETON))
     piped = run(service, "learn", "mi", str(file), "--yes")
     assert "terms" not in piped.stdout
-    monkeypatch.setattr(client, "has_person", lambda: True)
+    monkeypatch.setattr(terminal, "has_person", lambda: True)
     asked = run(service, "learn", "rm", str(file), "--replace", input="y\nPro Svizra\n\nask@example.org\n")
     assert asked.exit_code == 0 and "Romansh (rm) has no terms yet" in asked.stdout
     terms = run_json(service, "terms", "rm")
