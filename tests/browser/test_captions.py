@@ -172,9 +172,11 @@ def test_terms_are_sent_with_a_file(page: Page, site: Site) -> None:
     rows = "".join(json.dumps({"caption": f"causa {n}", "english": f"thing {n}"}) + "\n" for n in range(70))
     page.set_input_files("#teach-file", {"name": "r.jsonl", "mimeType": "text/plain", "buffer": rows.encode()})
     page.get_by_text("Terms of the language").click()
-    page.locator("#terms-owner").fill("Occitània")
+    page.locator("#teach-terms [name=owner]").fill("Occitània")
     labels = json.dumps(project).encode()
-    page.set_input_files("#terms-labels", {"name": "p.json", "mimeType": "application/json", "buffer": labels})
+    page.set_input_files(
+        "#teach-terms [name=labels]", {"name": "p.json", "mimeType": "application/json", "buffer": labels}
+    )
     page.click("text=Check the rows")
     page.click("#teach-start")
     expect(page.locator("#teach-last li")).to_contain_text("occitan", ignore_case=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from oidc_provider_mock import User, run_server_in_thread
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from tests.service.harness import ADMIN_KEY, Service, picture, running
 
@@ -73,6 +73,13 @@ def enter_key(browser: BrowserContext, address: str, *, remembered: bool) -> Pag
     return page
 
 
+def give_key(page: Page, key: str) -> None:
+    page.click("#menu-button")
+    page.click("#key-button")
+    page.fill("#key", key)
+    page.click("text=Use this key")
+
+
 def test_a_person_signs_in_uses_the_page_and_signs_out(browser: BrowserContext) -> None:
     page = sign_in(browser, "anna", "/#keys")
     expect(page.locator("#keys-form")).to_be_visible()  # back where the person was
@@ -112,19 +119,29 @@ def test_who_may_only_search_sees_nothing_that_changes_anything(browser: Browser
     breton = page.locator("#languages-body li[data-language=br]")
     breton.locator("summary", has_text="Details").click()
     expect(page.locator("#languages").locator("a.button, button, input").filter(visible=True)).to_have_count(0)
+    page.goto("/#languages")
     writer = service.admin.post("/v1/admin/keys", json={"scope": "write", "label": "a writer"}).json()["key"]
-    page.click("#menu-button")
-    page.click("#key-button")
-    page.fill("#key", writer)
-    page.click("text=Use this key")
+    give_key(page, writer)
     expect(breton.get_by_role("button", name="Teach Breton")).to_be_visible()
     expect(page.locator(".top nav a:visible")).to_have_text(["Search", "Add", "Languages"])
-    expect(breton.locator(".actions > *")).to_have_count(4)
-    expect(breton.locator(".actions > *:visible")).to_have_count(0)  # an administrator's
-    page.evaluate("sessionStorage.clear()")
-    page.reload()
-    expect(breton).to_be_visible()
+    expect(breton.locator(".actions > *:visible")).to_have_text(["Terms …"])  # the others are an administrator's
+    breton.get_by_role("button", name="Terms of Breton").click()
+    labels = json.dumps({"tk_labels": [{"name": "TK Ours", "default_text": "Name us."}]}).encode()
+    page.fill("dialog [name=owner]", "Bro Gerne")
+    page.set_input_files("dialog [name=labels]", {"name": "p.json", "mimeType": "", "buffer": labels})
+    page.click("dialog >> text=Save")
+    expect(breton.locator(".terms summary")).to_have_text("Bro Gerne · TK Ours")
+    expect(breton.locator(".actions > *:visible")).to_have_count(0)  # terms that stand, too
+    give_key(page, ADMIN_KEY)
+    breton.get_by_role("button", name="Terms of Breton").click()
+    expect(page.locator("dialog [name=owner]")).to_have_value("Bro Gerne")
+    page.fill("dialog [name=statement]", "Ask us first.")
+    page.click("dialog >> text=Save")
+    expect(breton.locator(".terms")).to_contain_text("Ask us first.")
+    terms = service.admin.get("/v1/languages/br").json()["terms"]
+    assert (terms["owner"], [each["text"] for each in terms["labels"]]) == ("Bro Gerne", ["Name us."])
     assert saving.value.path().read_bytes() == picture(sum(b"picture-0"))
+    page.evaluate("sessionStorage.clear()")
     page.goto("/#keys")
     expect(page.locator("#key-why")).to_have_text("This needs more rights than you have here.")
 
@@ -229,6 +246,27 @@ def test_administrators_see_who_changed_what_and_take_it_with_them(browser: Brow
     page.fill("#audit-form [name=actor]", "nobody")
     page.click("#audit-form >> text=Show")
     expect(page.locator("#audit-body .nothing")).to_be_visible()
+
+
+def test_changes_and_releases_are_told_in_the_language_of_the_page(chromium: Browser, service: Service) -> None:
+    def gain(route: Route) -> None:
+        listing = route.fetch().json()
+        listing["items"][0]["reason"] = "+1.5 ± 0.4 points over version 0"
+        route.fulfill(json=listing)
+
+    service.learn("gd")
+    context = chromium.new_context(base_url=service.url, locale="de-AT")
+    context.add_init_script(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
+    page = context.new_page()
+    page.route("**/v1/admin/releases?*", gain)
+    page.goto("/#releases")
+    expect(page.locator("#releases-body li").first).to_contain_text("+1,5 ± 0,4 Punkte gegenüber Version 0")
+    expect(page.locator("#releases-body [lang=en]:not(bdi)")).to_have_count(0)
+    page.goto("/#audit")
+    expect(page.locator("#audit-body .targets", has_text="Stand").first).to_contain_text("in Gebrauch nehmen")
+    expect(page.locator("#audit-body .targets", has_text="picture-0").first).to_contain_text("angelegt")
+    expect(page.locator("#audit-body [lang=en]")).to_have_count(0)
+    context.close()
 
 
 def test_administrators_see_how_the_service_is(browser: BrowserContext) -> None:

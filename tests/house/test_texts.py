@@ -47,3 +47,15 @@ def test_each_refusal_that_a_person_can_meet_has_a_text() -> None:
     listed = (PAGES.parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
     codes = set(re.findall(r"^\| `(\w+)` \| \d", listed, re.MULTILINE))  # of answers
     assert codes - said == OTHERS
+
+
+def test_each_outcome_in_the_list_of_changes_has_a_text() -> None:
+    said = (PAGES / "audit.js").read_text(encoding="utf-8")
+    house = [file for name in ("store", "index") for file in (PAGES.parents[2] / name).rglob("*.py")]
+    lines = [line for file in house for line in file.read_text(encoding="utf-8").splitlines()]
+    where = re.compile(r"record_act\(|^ExpansionKind = |^Outcome = |^_ACTS = ")
+    written = {word for line in lines if where.search(line) for word in re.findall(r'(?:[:,] |\[)"([a-z ]+)"', line)}
+    written |= {word for line in lines for word in re.findall(r'change = .*"kind": "(\w+)"', line)}
+    assert {"queued", "created", "caption accepted", "restored", "import", "withdraw"} < written
+    # the first release is nobody's act; what was kept or is missing was not changed
+    assert {word for word in written if f't("{word}")' not in said} == {"initial", "kept", "missing"}

@@ -10,6 +10,22 @@ const CHOICES = ["actor", "act", "target", "since", "until"];
 const SHOWN = 4; // targets of one act, until more are asked for
 const EXPORTED = 10_000; // acts in one file
 const COLUMNS = ["number", "at", "actor", "label", "act", "targets", "request_id"];
+const BECAME = { // of what was changed, as the server writes it
+  created: t("created"), replaced: t("replaced"), changed: t("changed"), deleted: t("deleted"),
+  restored: t("restored"), queued: t("queued"), cancelled: t("cancelled"), revoked: t("revoked"),
+  "signed in": t("signed in"), "signed out": t("signed out"), pruned: t("pruned"), removed: t("removed"),
+  set: t("set"), rejected: t("rejected"), "caption proposed": t("caption proposed"),
+  "caption accepted": t("caption accepted"), learn: t("learn"), assess: t("assess"), import: t("import"),
+  rebuild: t("rebuild"), base: t("base"), promote: t("promote"), rollback: t("rollback"), restore: t("restore"),
+  withdraw: t("withdraw"),
+};
+const NAMES = { // of what has no name of its own
+  release: (release) => t("release {release}", { release }),
+  version: (number) => t("version {number}", { number }),
+  "terms of": (tag) => t("terms of {tag}", { tag }),
+  proposal: (id) => t("proposal {id}", { id }),
+  dataset: (id) => t("dataset {id}", { id }),
+};
 let chosen = {}; // what the address asks for, as the API calls it
 let next = null; // the cursor of what follows
 
@@ -74,7 +90,18 @@ function entry(item) {
   );
 }
 
-const target = ([name, became]) => make("p", {}, make("a", { href: address({ target: name }) }, make("bdi", {}, name)), became ? make("span", { class: "fine", lang: "en" }, ` ${became}`) : null);
+const target = ([name, became]) => make("p", {}, make("a", { href: address({ target: name }) }, make("bdi", {}, called(name))), became ? make("span", { class: "fine" }, " ", outcome(became)) : null);
+
+function called(name) {
+  const [, kind, own] = /^(release|version|terms of|proposal|dataset) (.+)$/.exec(name) ?? [];
+  return kind ? NAMES[kind](own) : name;
+}
+
+function outcome(became) {
+  const [, rows] = /^(\d+) rows kept$/.exec(became) ?? [];
+  if (rows) return t("{rows, plural, one {# row is kept} other {# rows are kept}}", { rows: Number(rows) });
+  return BECAME[became] ?? make("span", { lang: "en" }, became);
+}
 
 /** Save what is chosen as a table; a cell may not begin as a formula does. */
 async function save() {

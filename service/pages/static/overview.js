@@ -8,7 +8,7 @@ import { prepare as prepareImport, saveFile } from "/static/languagefile.js";
 import { findTag } from "/static/naming.js";
 import { sorry, waiting, waysOf } from "/static/parts.js";
 import { rollBack } from "/static/rollback.js";
-import { termsLine, withdraw } from "/static/terms.js";
+import { changeTerms, termsLine, withdraw } from "/static/terms.js";
 import { t } from "/static/text.js";
 
 const FEW = 20; // held-out captions, of which a single one is 5 points
@@ -119,10 +119,11 @@ function facts({ language, version, captions, report, taught, assessed }) {
 function acts(item) {
   const { language, taught } = item;
   const { name } = named(language);
-  const button = (words, label, act) => make("button", { type: "button", class: "quiet", "data-needs": "admin", onclick: () => act({ ...item, name }, drawLanguages), "aria-label": label }, words);
+  const button = (words, label, act, needs = "admin") => make("button", { type: "button", class: "quiet", "data-needs": needs, onclick: () => act({ ...item, name }, drawLanguages), "aria-label": label }, words);
   return make(
     "div",
     { class: "actions" },
+    language === "en" ? null : button(t("Terms …"), t("Terms of {name}", { name }), changeTerms, item.terms ? "admin" : "teach"), // those that stand are changed by an administrator alone
     taught ? button(t("Save as a file"), t("Save {name} as a file", { name }), saveFile) : null,
     taught ? button(t("Roll back …"), t("Roll back {name}", { name }), rollBack) : null,
     taught ? button(t("Withdraw …"), t("Withdraw {name}", { name }), withdraw) : null,

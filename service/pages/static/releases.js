@@ -1,7 +1,7 @@
 // The history of releases: what changed, when, by whom and why; restoring one.
 
 import { all } from "/static/api.js";
-import { byId, fill, make, time } from "/static/dom.js";
+import { byId, decimal, fill, make, time } from "/static/dom.js";
 import { native, refresh } from "/static/languages.js";
 import { nothing, sorry, waiting } from "/static/parts.js";
 import { drawBase } from "/static/moving.js";
@@ -37,16 +37,23 @@ function entry(release, current, again) {
       {},
       make("p", { class: "what" }, what(release), serving ? make("span", { class: "tag" }, t("serving")) : null),
       make("p", { class: "routes" }, routes(release)),
-      make("p", { class: "fine" }, time(release.created_at), ` · ${release.actor}`, release.reason ? [" · ", release.change?.kind === "promote" ? make("span", { lang: "en" }, release.reason) : `“${release.reason}”`] : null, release.pruned.length ? [" · ", t("files pruned: cannot be restored")] : null),
+      make("p", { class: "fine" }, time(release.created_at), ` · ${release.actor}`, release.reason ? [" · ", release.change?.kind === "promote" ? gained(release.reason) : `“${release.reason}”`] : null, release.pruned.length ? [" · ", t("files pruned: cannot be restored")] : null),
     ),
     serving || release.pruned.length ? null : make("button", { type: "button", class: "quiet", onclick: () => restore(release, current, again), "aria-label": t("Restore release {number}", { number: release.number }) }, t("Restore …")),
   );
 }
 
+/** What a language gained, as the server writes it: “+1.5 ± 0.4 points over version 3”. */
+function gained(reason) {
+  const [, sign, change, error, version] = /^([+−])([\d.]+) ± ([\d.]+) points over version (\d+)$/.exec(reason) ?? [];
+  if (!sign) return make("bdi", {}, reason);
+  return t("{change} ± {error} points over version {version}", { change: `${sign}${decimal(change)}`, error: decimal(error), version });
+}
+
 function what({ change = {}, number }) {
   const language = change.language ? native(change.language) : t("a language");
   const to = change.to_version ?? null;
-  const forced = change.forced ? make("span", { class: "tag", title: change.forced }, t("forced")) : null;
+  const forced = change.forced ? make("span", { class: "tag", title: t("It serves because that was forced.") }, t("forced")) : null;
   if (change.kind === "promote") return [t("{language} learned as version {to}", { language, to }), forced];
   if (change.kind === "rebuild") return [t("Shared table taught again")];
   if (change.kind === "rollback") return [to === null ? t("{language} removed", { language }) : t("{language} rolled back to version {to}", { language, to })];

@@ -1,7 +1,7 @@
 // Whose a language is: its terms where it acts, the fields for them, and its withdrawal with a certificate.
 
 import { ask } from "/static/api.js";
-import { bytes, make } from "/static/dom.js";
+import { bytes, fill, make } from "/static/dom.js";
 import { dialog, sorry } from "/static/parts.js";
 import { t } from "/static/text.js";
 
@@ -32,22 +32,22 @@ export function termsLine(terms) {
   );
 }
 
-/** The fields for terms, closed at first. */
-export function termsFields() {
-  const entry = ([name, label]) => make("label", { class: "entry" }, label, make("input", { type: "text", id: `terms-${name}`, dir: "auto", maxlength: name === "statement" ? 5000 : 300 }));
+/** The fields for terms, closed at first; open where `terms` are to be changed. */
+export function termsFields(terms = null) {
+  const entry = ([name, label]) => make("label", { class: "entry" }, label, make("input", { type: "text", name, dir: "auto", maxlength: name === "statement" ? 5000 : 300, value: terms?.[name] }));
   return make(
     "details",
-    { class: "whose" },
+    { class: "whose", open: terms !== null },
     make("summary", {}, t("Terms of the language")),
     Object.entries(TEXTS).map(entry),
-    make("label", { class: "entry" }, t("Labels: a project of Local Contexts, downloaded as JSON"), make("input", { type: "file", id: "terms-labels", accept: ".json,application/json" })),
+    make("label", { class: "entry" }, t("Labels: a project of Local Contexts, downloaded as JSON"), make("input", { type: "file", name: "labels", accept: ".json,application/json" })),
   );
 }
 
-/** What the fields say, as JSON for the form; an empty text when they say nothing. */
-export async function readTerms(fields) {
-  const terms = Object.fromEntries(Object.keys(TEXTS).map((name) => [name, fields.querySelector(`#terms-${name}`).value.trim()]).filter(([, text]) => text));
-  const [file] = fields.querySelector("#terms-labels").files;
+/** What the fields say, as JSON for the form; an empty text when they say nothing. The `labels` stay unless a file has others. */
+export async function readTerms(fields, labels = []) {
+  const terms = Object.fromEntries(Object.keys(TEXTS).map((name) => [name, fields.querySelector(`[name=${name}]`).value.trim()]).filter(([, text]) => text));
+  const [file] = fields.querySelector("[name=labels]").files;
   if (file) {
     const text = await file.text();
     try {
@@ -56,8 +56,31 @@ export async function readTerms(fields) {
     } catch {
       return text.slice(0, 100); // the server says what is wrong with it
     }
-  }
+  } else if (labels.length) terms.labels = labels;
   return Object.keys(terms).length ? JSON.stringify(terms) : "";
+}
+
+/** Let a person change the terms of a language; then call `done`. */
+export async function changeTerms(item, done) {
+  const labels = item.terms?.labels ?? [];
+  const changed = await dialog(t("Terms of the language"), (close) => {
+    const fields = termsFields(item.terms ?? {});
+    const kept = make("input", { type: "checkbox", checked: true });
+    const trouble = make("div", { role: "alert" });
+    const save = async (event) => {
+      event.preventDefault();
+      try {
+        const body = (await readTerms(fields, kept.checked ? labels : [])) || "{}";
+        await ask(`/v1/languages/${encodeURIComponent(item.language)}/terms`, { method: "PUT", headers: { "Content-Type": "application/json" }, body });
+        close(true);
+      } catch (problem) {
+        fill(trouble, sorry(problem));
+      }
+    };
+    const keeping = labels.length ? make("label", { class: "check" }, kept, t("Keep its labels: {labels}", { labels: labels.map(({ name }) => name).join(", ") })) : null;
+    return make("form", { class: "record", onsubmit: save }, fields, keeping, trouble, make("div", { class: "actions" }, make("button", { type: "submit", class: "main" }, t("Save")), make("button", { type: "button", onclick: () => close(false) }, t("Cancel"))));
+  });
+  if (changed) await done();
 }
 
 /** Show what a withdrawal removes and what remains; when the person agrees, do it, and offer the certificate. */
