@@ -32,7 +32,7 @@ def page(chromium: Browser, service: Service) -> Iterator[Page]:
 def test_what_is_typed_waits_and_swapped_columns_are_turned_by_one_press(page: Page, service: Service) -> None:
     expect(page.locator("#teach-lines")).to_be_visible()
     page.locator("#teach-lines").focus()
-    page.keyboard.type("kazh = cat\nki – dog\n")
+    page.keyboard.type("kazh = cat\nlabous\nki – dog\n")
     for _ in range(10):  # by the keyboard alone
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.matches('button[type=submit]')"):
@@ -40,12 +40,22 @@ def test_what_is_typed_waits_and_swapped_columns_are_turned_by_one_press(page: P
     page.keyboard.press("Enter")
     expect(page.locator("#teach-report")).to_contain_text("The first rows: Breton | English. Is that right?")
     expect(page.locator("#teach-report .pairs li").first).to_have_text("kazh | cat")
+    expect(page.locator("#teach-report .left li")).to_have_text(["line 2: labous"])
     expect(page.locator("#teach-start")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("#teach-report")).to_contain_text("2 rows are kept of the 64 that teaching Breton needs.")
+    expect(page.locator("#teach-lines")).to_have_value("labous")
     rows = [(f"ar {noun} {kind}", f"the {quality} {thing}") for noun, thing in NOUNS for kind, quality in ADJECTIVES]
-    table = "caption,english\n" + "".join(f"{english},{breton}\n" for breton, english in rows)
     page.click("#teach-ways >> text=A file")
+    bare = "".join(f"{breton},{english}\n" for breton, english in rows).encode()
+    for answer, first in {"Sentences": "ar c'hi bras | the big dog", "Words": ""}.items():
+        page.set_checked("#teach-dictionary", False)
+        page.set_input_files("#teach-file", {"name": "bare.csv", "mimeType": "text/csv", "buffer": bare})
+        page.click("text=Check the rows")
+        page.click(f"#teach-trouble button:has-text('{answer}')")
+        expect(page.locator("#teach-report .pairs li").first).to_contain_text(first)
+    table = "caption,english\n" + "".join(f"{english},{breton}\n" for breton, english in rows)
+    page.set_checked("#teach-dictionary", False)
     page.set_input_files("#teach-file", {"name": "br.csv", "mimeType": "text/csv", "buffer": table.encode()})
     page.click("text=Check the rows")
     expect(page.locator("#teach-report")).to_contain_text("The columns seem to be swapped")
@@ -83,7 +93,7 @@ def test_doubts_are_in_the_language_of_the_page(chromium: Browser, service: Serv
         expect(page.locator(".sorry:visible p").first).to_contain_text(said)
         expect(page.locator("#teach-swap")).to_have_count(int(tag != "cy"))
         expect(page.locator(".sorry [lang=en]:visible")).to_have_count(0)
-    whole = {b"\xff\xfea\0": "Die Buchstaben dieser Datei", b"a,b\n": "Die erste Zeile der Tabelle"}
+    whole = {b"\xff\xfea\0": "Die Buchstaben dieser Datei", b"a,b\n": "ihre erste Zeile nennt sie"}
     for content, said in whole.items():
         page.set_input_files("#teach-file", {"name": "x", "mimeType": "", "buffer": content})
         page.click("#teach-form button[type=submit]")

@@ -7,8 +7,17 @@ const MARKS = ["\t", ";", ","];
 const HEADER = /^(word|headword|caption|english)$/i;
 const KEPT = ["1f8b", "504b", "d0cf"]; // gzip and spreadsheets, which the service reads itself
 
+const entry = ([word, ...glosses]) => ({ word, glosses: glosses.filter(Boolean) });
+const pair = ([caption, english = ""]) => ({ caption, english });
+
+/** Whether this is a table as text, whose rows `entries` and `pairs` read. */
+export const isText = (file) => !/\.(xlsx|xls|ods|gz|parquet|json|jsonl)$/i.test(file.name);
+
+/** A table without names above its columns, as JSON lines: a caption, and what it means. */
+export const pairs = (file) => entries(file, pair);
+
 /** The file as entries, one JSON object in each line: a word, and in the other cells of its line what it means. */
-export async function entries(file) {
+export async function entries(file, make = entry) {
   const start = [...new Uint8Array(await file.slice(0, 2).arrayBuffer())].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   if (KEPT.includes(start)) return file;
   const text = (await file.text()).replace(/^\uFEFF/, "");
@@ -19,7 +28,7 @@ export async function entries(file) {
   const english = rows[0]?.findIndex((name) => /^english$/i.test(name));
   if (rows[0]?.some((name) => HEADER.test(name))) rows.shift();
   if (english === 0) for (const row of rows) row.unshift(...row.splice(1, 1)); // the word goes first
-  const list = rows.map(([word, ...glosses]) => JSON.stringify({ word, glosses: glosses.filter(Boolean) }));
+  const list = rows.map((row) => JSON.stringify(make(row)));
   return new Blob([list.map((line) => `${line}\n`).join("")]);
 }
 

@@ -1,7 +1,7 @@
 // Teaching one language in three ways: lines that are typed, words that the pictures need, a file. Rows are shown and asked about before they teach.
 
 import { ask, faultWords, freshKey, listed } from "/static/api.js";
-import { choice, entries } from "/static/dictionary.js";
+import { choice, entries, isText, pairs as pairsOf } from "/static/dictionary.js";
 import { byId, fill, make, percent, whole } from "/static/dom.js";
 import { follow, isRunning, shown } from "/static/expansions.js";
 import { known, named, onLanguages, teachAddress } from "/static/languages.js";
@@ -16,6 +16,8 @@ const LOSSES = { cross_lingual: t("paired texts"), cross_modal: t("pictures") };
 const LAST = 100; // expansions among which the last one of the language is looked for
 let tag = "";
 let way = WAYS[0];
+let bare = null; // the file whose table has no names above its columns: it holds sentences
+let left = []; // lines {number, text} that were typed without a meaning: they stay in the box
 
 /** Connect the form; called once. */
 export function prepare() {
@@ -94,19 +96,28 @@ function wrong(trouble) {
   field().focus();
 }
 
-/** What was typed, as a file: `kazh = cat` in a line, or two cells of a table. */
+/** What was typed, as a file: `kazh = cat` in a line, or two cells of a table. A line without a meaning does not hold up the others. */
 function typed() {
-  const lines = byId("teach-lines").value.split("\n").filter((line) => line.trim());
-  const row = (line) => {
-    const [caption, ...english] = line.split(/\s*[=|;\t]\s*|\s+[-–—]\s+/);
-    return JSON.stringify({ caption: caption.trim(), english: english.join(" ").trim() });
-  };
-  return lines.length ? new File([lines.map((line) => `${row(line)}\n`).join("")], "typed.jsonl") : null;
+  const rows = byId("teach-lines").value.split("\n").map((text, at) => {
+    const [caption, ...english] = text.split(/\s*[=|;\t]\s*|\s+[-–—]\s+/);
+    return { number: at + 1, text, row: { caption: caption.trim(), english: english.join(" ").trim() } };
+  }).filter(({ text }) => text.trim());
+  const whole = rows.filter(({ row }) => row.caption && row.english);
+  left = whole.length ? rows.filter((each) => !whole.includes(each)) : [];
+  const taken = whole.length ? whole : rows; // of none that is whole, the server says what is wrong
+  return rows.length ? new File([taken.map(({ row }) => `${JSON.stringify(row)}\n`).join("")], "typed.jsonl") : null;
+}
+
+/** Empty the form, but for what was left out. */
+function clear() {
+  byId("teach-form").reset();
+  byId("teach-lines").value = left.map(({ text }) => text).join("\n");
 }
 
 /** Send the form with these fields besides; a dry run answers with a report, anything else with an expansion. */
 async function submit(fields, what) {
   forget();
+  left = [];
   const file = way === "file" ? field().files[0] : typed();
   if (!file) return wrong(make("div", { class: "sorry" }, make("p", {}, way === "file" ? t("Choose a file.") : t("Type some words."))));
   const [language, here] = [tag, way];
@@ -120,7 +131,7 @@ async function submit(fields, what) {
   try {
     const words = way === "file" && byId("teach-dictionary").checked;
     if (words) body.set("kind", "dictionary");
-    body.set("dataset", words ? await entries(file) : file, file.name);
+    body.set("dataset", words ? await entries(file) : file === bare ? await pairsOf(file) : file, file.name);
     const answer = await ask("/v1/languages", { body, headers: fields.dry_run ? {} : freshKey() });
     if (gone()) return;
     if (fields.dry_run) fill(byId("teach-report"), report(answer));
@@ -137,7 +148,7 @@ async function submit(fields, what) {
 /** Show the expansion that was begun in place of the form's content. */
 async function begun(fields) {
   fill(byId("teach-report"));
-  if (!fields.assess) byId("teach-form").reset(); // what was assessed may be taught next
+  if (!fields.assess) clear(); // what was assessed may be taught next
   await drawLast();
   byId("teach-last").scrollIntoView({ block: "nearest" });
 }
@@ -149,6 +160,18 @@ function refused(problem, fields) {
   if (!doubts && [400, 413, 415, 422].includes(problem.status)) wrong(sorry(problem));
   else fill(byId("teach-trouble"), doubts ? null : sorry(problem));
   if (problem.code === "dataset_language_mismatch" && !fields.swap) byId("teach-trouble").append(make("div", { class: "actions" }, turn(fields)));
+  if (problem.problem?.kind === "wrong_columns" && way === "file" && isText(field().files[0])) byId("teach-trouble").append(...whatItHolds(fields));
+}
+
+/** The one question about a table whose first row names no columns: what its rows are. */
+function whatItHolds(fields) {
+  const [file] = field().files;
+  const answer = (words, dictionary) => make("button", { type: "button", onclick: () => {
+    byId("teach-dictionary").checked = dictionary;
+    bare = dictionary ? null : file;
+    submit(fields, t("Looking at the rows"));
+  } }, words);
+  return [make("p", {}, t("Or has it no such row? Then say what the rows are:")), make("div", { class: "actions" }, answer(t("Words: it is a dictionary"), true), answer(t("Sentences, such as captions"), false))];
 }
 
 function busy(is) {
@@ -157,7 +180,7 @@ function busy(is) {
 
 /** The rows that wait until there are enough. */
 function kept({ waiting: { rows, needed } }) {
-  byId("teach-form").reset();
+  clear();
   return make("p", { class: "told" }, t("{rows, plural, one {# row is kept} other {# rows are kept}} of the {needed} that teaching {name} needs. The next rows join them, and teaching starts by itself.", { rows, needed, name: named(tag).name }));
 }
 
@@ -208,6 +231,7 @@ function report({ language, report: counts, joined, replaced, sample = [], doubt
     doubts.length ? doubted(doubts) : null,
     make("p", {}, t("{usable} of {rows, plural, one {# row} other {# rows}} can be used", counts), "."),
     faults.length ? make("ul", {}, faults.map(fault)) : null,
+    left.length ? [make("p", {}, t("No meaning stands in these lines. They are left out, and stay in the box:")), make("ul", { class: "left" }, left.map(({ number, text }) => make("li", {}, t("line {number}: {text}", { number, text: own(text) }))))] : null,
     counts.dictionary ? choice(counts.dictionary) : null,
     language ? decide(doubts, { replace: chosen("replace") }, short ? t("Yes, keep them") : undefined) : null,
     make("details", { class: "fine" }, make("summary", {}, t("Details")), make("dl", { class: "facts" }, facts(counts, joined, replaced).map(([term, value]) => [make("dt", {}, term), make("dd", {}, value)]))),
