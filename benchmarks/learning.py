@@ -30,6 +30,7 @@ _console = Console()
 
 def main(
     dictionary: Annotated[Path | None, typer.Argument(help="As of `pictoglot learn --dictionary`")] = None,
+    language: Annotated[str, typer.Option(help="Of the dictionary")] = "nl",
     threads: Annotated[int, typer.Option(min=1, help="PICTOGLOT_THREADS")] = os.cpu_count() or 1,
     rounds: Annotated[int, typer.Option(min=1, help="Of each")] = 3,
     out: Annotated[Path, typer.Option(help="Where the JSON goes")] = Path("runs/learning.json"),
@@ -42,13 +43,13 @@ def main(
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, weights)
         rows = [{each: row[each] for each in ("caption", "english")} for row in build_rows("de")[:_PAIRS]]
         pairs.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-        materials = {f"{len(rows):,} pairs": [str(pairs)]}
+        materials = {f"{len(rows):,} pairs": ("de", [str(pairs)])}
         if dictionary is not None:
-            materials["dictionary"] = ["--dictionary", str(dictionary)]
+            materials["dictionary"] = (language, ["--dictionary", str(dictionary)])
         with run_service(key, BASE=f"{_BASE}@{weights}", THREADS=str(threads)) as url:
-            for number in range(rounds):
-                for kind, (name, given) in enumerate(materials.items()):
-                    taken.setdefault(name, []).append(teach(url, key, f"x-t{number}{kind}", given))
+            for _ in range(rounds):
+                for name, (tag, given) in materials.items():
+                    taken.setdefault(name, []).append(teach(url, key, tag, [*given, "--replace"]))
     machine = {"processor": name_processor(), "commit": commit(), "threads": threads}
     report: dict[str, Any] = {"machine": machine, "seconds": taken}
     report["median"] = {name: median(each) for name, each in taken.items()}
@@ -63,7 +64,7 @@ def teach(url: str, key: str, tag: str, given: list[str]) -> float:
     command = [str(Path(sys.executable).parent / "pictoglot"), "learn", tag, *given, "--watch", "--yes", "--json"]
     begun = time.monotonic()
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if "expansion" not in done.stdout:
+    if '"exp_' not in done.stdout:
         raise RuntimeError(f"{tag} was not taught: {done.stdout[-1_000:]} {done.stderr[-1_000:]}")
     return time.monotonic() - begun
 
