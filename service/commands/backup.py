@@ -86,8 +86,8 @@ def _take(folder: Path, keep: int, as_json: bool) -> None:
     if not noted:
         sentence += ", since no service answered, or what it finds was changing: `verify` has nothing to compare"
     for count, what in (
-        (manifest["missing_count"], "that the registry names was not there"),
-        (len(manifest["damaged"]), "of the data root is damaged"),
+        (manifest["missing_count"], "missing that the registry names"),
+        (len(manifest["damaged"]), "damaged in the data root"),
     ):
         sentence += f"; {format_count(count, 'file')} {what}: see `pictoglot verify`" if count else ""
     print_result(document, as_json, f"{sentence}.")

@@ -264,8 +264,9 @@ def test_changes_and_releases_are_told_in_the_language_of_the_page(chromium: Bro
     expect(page.locator("#releases-body [lang=en]:not(bdi)")).to_have_count(0)
     page.goto("/#audit")
     expect(page.locator("#audit-body .targets", has_text="Stand").first).to_contain_text("in Gebrauch nehmen")
-    expect(page.locator("#audit-body .targets", has_text="picture-0").first).to_contain_text("angelegt")
     expect(page.locator("#audit-body [lang=en]")).to_have_count(0)
+    page.goto("/#audit?target=picture-0")
+    expect(page.locator("#audit-body .targets", has_text="picture-0").first).to_contain_text("angelegt")
     context.close()
 
 

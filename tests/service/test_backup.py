@@ -180,7 +180,7 @@ def test_a_damaged_file_is_not_linked_from_one_backup_to_the_next(
     with pytest.raises(BackupFailed, match="differs from its manifest"):
         third.verify()
     result = run(service, "backup", str(place), HOME=str(tmp_path / "home"), PORT="1")
-    assert result.exit_code == 1 and "1 file of the data root is damaged" in result.output
+    assert result.exit_code == 1 and "1 file damaged in the data root" in result.output
     assert "0 answers noted, since no service answered" in result.output
     assert len(backup.list_folders(place)) == 4, "the last whole one stays"
 
@@ -215,7 +215,7 @@ def test_a_backup_that_lacks_a_file_says_so_and_takes_the_place_of_no_whole_one(
         assert run(service, "backup", str(place)).exit_code == 0
         service.context.gallery.files.locate(service.context.gallery.get("a").content_sha256).unlink()
         lacking = run(service, "backup", str(place), "--keep", "1")
-        assert lacking.exit_code == 1 and "1 file that the registry names was not there" in lacking.output
+        assert lacking.exit_code == 1 and "1 file missing that the registry names" in lacking.output
         verified = run(service, "backup", "verify", str(place))
         assert verified.exit_code == 1 and "It lacks 1 file" in verified.output
     assert len(backup.list_folders(place)) == 2

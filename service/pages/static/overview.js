@@ -123,7 +123,7 @@ function acts(item) {
   return make(
     "div",
     { class: "actions" },
-    language === "en" ? null : button(t("Terms …"), t("Terms of {name}", { name }), changeTerms, item.terms ? "admin" : "teach"), // those that stand are changed by an administrator alone
+    language === "en" || !(taught || item.terms) ? null : button(t("Terms …"), t("Terms of {name}", { name }), changeTerms, item.terms ? "admin" : "teach"), // those that stand are changed by an administrator alone
     taught ? button(t("Save as a file"), t("Save {name} as a file", { name }), saveFile) : null,
     taught ? button(t("Roll back …"), t("Roll back {name}", { name }), rollBack) : null,
     taught ? button(t("Withdraw …"), t("Withdraw {name}", { name }), withdraw) : null,
