@@ -12,7 +12,7 @@ from index.facts import validate_tags
 from index.gallery import Gallery, delete_rows, reclaim, write_row
 from index.records import Collections, GalleryPicture, Record, find_pictures
 from index.vectors import Vector
-from store.audit import record_act
+from store.audit import note_act
 from store.errors import FieldError, InvalidInput
 from store.reach import DeletedPictureRow
 from store.tables import DiscardedContentRow, PictureRow
@@ -76,7 +76,7 @@ def change_pictures(gallery: Gallery, change: BulkChange, vectors: Mapping[str, 
             for batch in split_batches([*changed]):
                 session.execute(delete(DeletedPictureRow).where(DeletedPictureRow.id.in_(batch)))
             reclaim(session, {deleted[id].content_sha256 for id in changed})
-        record_act(session, dict.fromkeys(sorted(changed), _ACTS[change.deleted]))
+        note_act(session, dict.fromkeys(sorted(changed), _ACTS[change.deleted]))
     kept = {*found, *(deleted if change.deleted else ())}
     return {id: "changed" if id in changed else "kept" if id in kept else "missing" for id in change.ids}
 

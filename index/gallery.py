@@ -49,7 +49,7 @@ from index.rows import PictureTables, store_caption_vectors, store_picture_vecto
 from index.set_states import DELETED
 from index.vectors import Vector
 from model.pictures import Picture
-from store.audit import CURRENT, Act, record_act
+from store.audit import CURRENT, Act, note_act
 from store.clock import now
 from store.data_root import DataRoot
 from store.errors import PictoglotError, PictureNotFound, StoreUnavailable
@@ -127,7 +127,7 @@ class Gallery(PictureTables):
             stored = [_put_picture(session, new) for new in pictures]
             for new, put in zip(pictures, stored, strict=True):
                 if put.outcome != "kept":
-                    record_act(session, {new.id: put.outcome}, new.act)
+                    note_act(session, {new.id: put.outcome}, new.act)
             vectors = {new.content_sha256: new.vector for new in pictures if new.vector is not None}
             store_picture_vectors(session, fingerprint, vectors)
             _discard(session, {put.content_before for put in stored if put.content_before is not None})
@@ -147,7 +147,7 @@ class Gallery(PictureTables):
             assert before is not None
             after = replace(before, record=record)
             put = write_row(session, before, after, own, captions, vectors, patch.collections)
-            record_act(session, {patch.id: put.outcome})
+            note_act(session, {patch.id: put.outcome})
             return put
 
     def check(self, id: str, change: RecordInput | Patch) -> None:
@@ -171,7 +171,7 @@ class Gallery(PictureTables):
             if precondition is not None:
                 precondition.require(picture.record)
             delete_rows(session, [picture])
-            record_act(session, {id: "deleted"})
+            note_act(session, {id: "deleted"})
 
     def get(self, id: str, collections: Collections = None) -> GalleryPicture:
         """Return one picture; raise `PictureNotFound`, also outside of these collections."""

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from index import damage
+from index import scrub_report
 from index.captions import Captions, EncoderId
 from index.indexer import MOST, Indexer
 from index.rows import PictureTables
@@ -60,8 +60,8 @@ class Calibrations:
         and processes that serve the same change name the same chances. Of English, where nothing is fitted, chances
         follow from the curves of the `base`, if it has some, among enough `pictures`.
         """
-        rows = gallery.registry.versions.read_matches(release.languages.values())
-        fitted = {number: match for number, match in rows.items() if match["curves"] and match["tower"] == fingerprint}
+        rows = gallery.registry.versions.read_calibrations(release.languages.values())
+        fitted = {number: row for number, row in rows.items() if row["curves"] and row["tower"] == fingerprint}
         by_base = base is not None and release.base not in fitted and pictures >= LEAST_PICTURES
         if rows == self.rows and (change == self.change or not (fitted or by_base or self.by_version)):
             return self
@@ -69,8 +69,8 @@ class Calibrations:
             return Calibrations({}, rows, change)
         sample = take_first(gallery.sample_vectors(1.0, fingerprint))
         calibrations = {
-            number: Calibration(Curves(**match["curves"]), sample, match["pictures"], match["change"])
-            for number, match in fitted.items()
+            number: Calibration(Curves(**row["curves"]), sample, row["pictures"], row["change"])
+            for number, row in fitted.items()
         }
         if base is not None and by_base:
             calibrations[release.base] = Calibration(base, sample, pictures, change)
@@ -236,7 +236,7 @@ class ReleaseLoader:
             and not files.is_intact(self.sets.root.locate(version.folder), version.manifest_sha256)
         ]
         of_files = [problem for identity in used for problem in self.sets.verify(identity)]
-        return [*problems, *of_files, *damage.describe_unmended(self.sets.root)]
+        return [*problems, *of_files, *scrub_report.describe_unmended(self.sets.root)]
 
     def _open_source(self, identity: Identity) -> Source:
         assert identity.version is not None

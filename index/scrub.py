@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TypeVar
 
-from index import damage
-from index.damage import Damage, Kind, ScrubReport
+from index import scrub_report
+from index.scrub_report import Damage, Kind, ScrubReport
 from index.sets import VectorSets
 from index.stored_items import Group, Pace, StoredItem, StoredItems, raise_if_over
 from store.errors import PictoglotError, RegistryUnavailable
@@ -54,7 +54,7 @@ class Scrub:
             on_damage(each)
         report.finished, report.files, report.bytes = time.time(), self._items.read, self._pace.bytes
         try:
-            damage.save_report(self._root, report)
+            scrub_report.save_report(self._root, report)
         except OSError as error:
             _log.error("the report of the scrub cannot be kept (%s)", error.strerror)
         damaged = report.unmended_count + report.mended_count

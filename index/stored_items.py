@@ -19,9 +19,9 @@ from sqlalchemy import LargeBinary, Select, case, cast, delete, func, literal, s
 
 from index import segment
 from index.captions import BATCH_SIZE, compute_digest
-from index.damage import Kind
 from index.indexer import Indexer
 from index.rows import pack_vector, unpack_vector
+from index.scrub_report import Kind
 from index.segment import SEGMENTS
 from index.set_states import NOTHING_SEALED, PartRecord, find_sets_in_use, is_run
 from index.sets import VectorSets

@@ -51,14 +51,14 @@ _ROWS, _PICTURES = PictureWordsRow.__table__.c, PictureRow.__table__.c
 _BOTH = select(_ROWS.picture * _LONGEST + _ROWS.length).where(
     or_(_ROWS.expansion.is_(None), _ROWS.expansion.in_(bindparam("visible", expanding=True)))
 )
-_BY_FTS5 = _BOTH.where(_FTS5.c.picture_terms.op("MATCH")(bindparam("match", type_=String)), _ROWS.id == _FTS5.c.rowid)
+_BY_FTS5 = _BOTH.where(_FTS5.c.picture_terms.op("MATCH")(bindparam("terms", type_=String)), _ROWS.id == _FTS5.c.rowid)
 _BY_TSQUERY = _BOTH.where(
     func.array_to_tsvector(func.string_to_array(_ROWS.terms, " ")).op("@@", is_comparison=True)(
-        cast(bindparam("match", type_=String), TSQUERY)
+        cast(bindparam("terms", type_=String), TSQUERY)
     )
 )
 _IDS = select(_PICTURES.key, _PICTURES.id).where(_PICTURES.key.in_(bindparam("keys", expanding=True)))
-_MANY_MATCHES = 1_000_000  # matches, of all terms: a search with more has its turn, since they take 24 bytes each
+_MANY_POSTINGS = 1_000_000  # postings, of all terms: a search with more has its turn, since they take 24 bytes each
 _CACHED_RELEASES = 64  # whose expansions are kept
 _OF_A_FORM, _OF_TEN = 9, 10  # what another form of a word counts
 _FIRST = 1 << 50  # more than the order of any other picture: of one that is called exactly like the text
@@ -130,7 +130,7 @@ class FoundWords:
         return replace(self, terms=kept), rest / max(1, sum(weights.values()))
 
 
-class _TermMatches(NamedTuple):
+class _Postings(NamedTuple):
     """The pictures that have a term, ascending (n,), and for each the fewest terms of a document that has it (n,).
 
     `is_form` (n,) marks those that only have another form of it.
@@ -140,8 +140,8 @@ class _TermMatches(NamedTuple):
     lengths: NDArray[np.int64]
     is_form: NDArray[np.bool_]
 
-    def select(self, mask: NDArray[Any]) -> "_TermMatches":
-        return _TermMatches(self.picture_keys[mask], self.lengths[mask], self.is_form[mask])
+    def select(self, mask: NDArray[Any]) -> "_Postings":
+        return _Postings(self.picture_keys[mask], self.lengths[mask], self.is_form[mask])
 
 
 class WordList:
@@ -223,20 +223,20 @@ class WordSearch:
             known = self._words.read(session, newest).words if languages else ()
             forms = [find_forms(term, known, languages) for term in terms]
             with ExitStack() as turn:
-                found, count, missing = list[_TermMatches](), 0, list[str]()
+                found, count, missing = list[_Postings](), 0, list[str]()
                 for term, others in zip(terms, forms, strict=True):
-                    matches = _find_word(read, term, others)
+                    postings = _find_word(read, term, others)
                     if is_bound and allowed is not None:
-                        matches = matches.select(is_among(matches.picture_keys, allowed))
-                    if not len(matches.picture_keys) and is_spelled(term):
+                        postings = postings.select(is_among(postings.picture_keys, allowed))
+                    if not len(postings.picture_keys) and is_spelled(term):
                         missing.append(term)
                     if excluded is not None:
-                        matches = matches.select(~is_among(matches.picture_keys, excluded))
+                        postings = postings.select(~is_among(postings.picture_keys, excluded))
                     if allowed is not None:
-                        matches = matches.select(is_among(matches.picture_keys, allowed))
-                    found.append(matches)
-                    count, before = count + len(matches.picture_keys), count
-                    if before <= _MANY_MATCHES < count:
+                        postings = postings.select(is_among(postings.picture_keys, allowed))
+                    found.append(postings)
+                    count, before = count + len(postings.picture_keys), count
+                    if before <= _MANY_POSTINGS < count:
                         turn.enter_context(hold_in_time(self._turn))
                 named = read([whole])[0] if (whole := make_whole_term(words)) else np.empty(0, dtype=np.int64)
                 weights = _weigh_terms([len(each.picture_keys) for each in found])
@@ -299,17 +299,17 @@ def _read_newest(session: Session) -> Newest:
     return Newest(change, caption or 0)
 
 
-def _find_word(read: Callable[[Sequence[str]], _TermPictures], word: str, forms: Sequence[str]) -> _TermMatches:
+def _find_word(read: Callable[[Sequence[str]], _TermPictures], word: str, forms: Sequence[str]) -> _Postings:
     """Find the pictures that have a word, or one of its forms."""
     pictures, lengths = read([word])
     if not forms:
-        return _TermMatches(pictures, lengths, np.zeros(len(pictures), dtype=bool))
+        return _Postings(pictures, lengths, np.zeros(len(pictures), dtype=bool))
     others, of_others = read(forms)
     new = ~is_among(others, pictures)
     keys = np.concatenate([pictures, others[new]])
     order = np.argsort(keys, kind="stable")
     is_form = np.arange(len(keys)) >= len(pictures)
-    return _TermMatches(keys, np.concatenate([lengths, of_others[new]]), is_form).select(order)
+    return _Postings(keys, np.concatenate([lengths, of_others[new]]), is_form).select(order)
 
 
 def _weigh_terms(counts: Sequence[int]) -> list[int]:
@@ -332,24 +332,24 @@ class _Best(NamedTuple):
 
 
 def _select_best(
-    matches: Sequence[_TermMatches], weights: Sequence[int], named: VectorKeys, most: int, least: float
+    postings: Sequence[_Postings], weights: Sequence[int], named: VectorKeys, most: int, least: float
 ) -> list[_Best]:
     """Return the `most` pictures of the highest weight, before all others those that are `named` so.
 
     Of equal weight those of least length come first, then those of the lowest key. Those that have all words, or this
     share at `least`.
     """
-    keys = np.concatenate([each.picture_keys for each in matches])
+    keys = np.concatenate([each.picture_keys for each in postings])
     keys.sort()
     keys = drop_repeated(keys)
     weight, length = np.zeros(len(keys), dtype=np.int64), np.full(len(keys), _LONGEST)
     words = np.zeros(len(keys), dtype=np.int64)
-    for each, counts in zip(matches, weights, strict=True):
+    for each, counts in zip(postings, weights, strict=True):
         at = np.searchsorted(keys, each.picture_keys)
         weight[at] += counts * np.where(each.is_form, _OF_A_FORM, _OF_TEN)  # a picture is in each once
         length[at] = np.minimum(length[at], each.lengths)
         words[at] += 1
-    complete, whole = words == len(matches), is_among(keys, named)
+    complete, whole = words == len(postings), is_among(keys, named)
     columns = (keys, weight, length, complete, whole)
     if least:
         enough = complete | whole | (weight >= least * _OF_TEN * sum(weights))
@@ -369,10 +369,10 @@ def _find_terms(session: Session, terms: Sequence[str], visible: frozenset[str])
     Of their records and own captions, and of captions of a visible expansion.
     """
     is_sqlite = session.get_bind().dialect.name == "sqlite"
-    match = " OR ".join(f'"{term}"' for term in terms) if is_sqlite else " | ".join(f"'{term}'" for term in terms)
+    either = " OR ".join(f'"{term}"' for term in terms) if is_sqlite else " | ".join(f"'{term}'" for term in terms)
     query = _BY_FTS5 if is_sqlite else _BY_TSQUERY
     # both numbers as one: a database hands over one column in half the time of two, and sorting puts the shortest first
-    both = fetch_numbers(session, query, {"match": match, "visible": sorted(visible)})
+    both = fetch_numbers(session, query, {"terms": either, "visible": sorted(visible)})
     pictures = both // _LONGEST
     first = mark_first_occurrences(pictures)
     return pictures[first], both[first] % _LONGEST

@@ -30,7 +30,7 @@ from service.routes import (
     versions,
 )
 from service.settings import Settings
-from service.watch import BaseFollower, build_components, update_metrics, warm_up
+from service.watch import RegistryFollower, build_components, update_metrics, warm_up
 from store.data_root import DataRoot
 from store.files import make_folder, restrict_access, write_once
 from store.keys import ApiKeys
@@ -63,7 +63,7 @@ def create_app(context: Context | None) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def run_lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with BaseFollower(app):
+        async with RegistryFollower(app):
             with contextlib.suppress(asyncio.CancelledError):  # a second signal ends requests; files are still closed
                 yield
             app.state.context.stopping.set()

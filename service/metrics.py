@@ -12,7 +12,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from client.terminal import format_count
-from index import damage
+from index import scrub_report
 from index.snapshot import Snapshot
 from store import files
 from store.bases import Encoding
@@ -183,7 +183,7 @@ def _measure_expansions(context: "Context") -> list[GaugeMetricFamily]:
 
 def _measure_scrub(context: "Context") -> Iterator[GaugeMetricFamily]:
     """Yield what the last scrub of this data root found; all is 0 before the first one."""
-    report = damage.load_report(context.live.sets.root) or damage.ScrubReport(0, 0, 0, 0)
+    report = scrub_report.load_report(context.live.sets.root) or scrub_report.ScrubReport(0, 0, 0, 0)
     yield make_gauge(
         "scrub_finished_seconds", "When everything stored was last read, since 1970; 0: never.", report.finished
     )
@@ -195,7 +195,7 @@ def _measure_scrub(context: "Context") -> Iterator[GaugeMetricFamily]:
         "damaged",
         "What is damaged and could not be mended.",
         "kind",
-        {k: report.unmended.get(k, 0) for k in damage.KINDS},
+        {k: report.unmended.get(k, 0) for k in scrub_report.KINDS},
     )
 
 
@@ -218,7 +218,7 @@ def _find_faults(context: "Context", snapshot: Snapshot | None) -> Iterator[Faul
         yield Fault(_BROKER_DOWN)
     if not _is_writable(context):
         yield Fault(StorageFull.code)
-    if (report := damage.load_report(context.live.sets.root)) and report.unmended_count:
+    if (report := scrub_report.load_report(context.live.sets.root)) and report.unmended_count:
         counts = ", ".join(format_count(number, kind) for kind, number in sorted(report.unmended.items()))
         yield Fault(_DAMAGED, f"Damaged or unreadable, and not mended: {counts}. `pictoglot verify` names it.")
     if snapshot is None:

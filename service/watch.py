@@ -59,7 +59,7 @@ def build_components(
     }
 
 
-class BaseFollower:
+class RegistryFollower:
     """The tasks that keep an application at what the registry says; closes every context at the end."""
 
     def __init__(self, app: FastAPI) -> None:

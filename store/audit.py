@@ -48,7 +48,7 @@ class AuditRow(RegistryRow):
     request_id: Mapped[str]
 
 
-def record_act(session: Session, targets: Mapping[str, str], act: Act | None = None) -> None:
+def note_act(session: Session, targets: Mapping[str, str], act: Act | None = None) -> None:
     """Record what became of each target of an act in this transaction; by default of the act that is under way."""
     if (act := act or CURRENT.get()) is not None:
         session.info.setdefault("acts", []).append((act, targets))

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from sqlalchemy import Double, and_, case, delete, func, or_, select, type_coerce, update
 from sqlalchemy.orm import Session
 
-from store.audit import record_act
+from store.audit import note_act
 from store.clock import LONGEST_LEASE, has_ended, now
 from store.errors import Conflict, ExpansionFinished, ExpansionInProgress, ExpansionNotFound, IdempotencyKeyReused
 from store.leases import UNLEASED, Leases
@@ -166,7 +166,7 @@ class Expansions(Leases):
             )
             _take_waiting(session, row, waiting)
             record_request(session, key, expansion=row.id)
-            record_act(session, {row.id: "queued", language: kind})
+            note_act(session, {row.id: "queued", language: kind})
             return build_expansion(row), True
 
     def confirm(self, id: str) -> Expansion | None:
@@ -263,7 +263,7 @@ class Expansions(Leases):
             )
             asks = update(ExpansionRow).where(ExpansionRow.id == id, ~ExpansionRow.cancel_requested)
             if session.scalar(asks.values(cancel_requested=True).returning(ExpansionRow.id)) is not None:
-                record_act(session, {id: "cancelled"})
+                note_act(session, {id: "cancelled"})
             session.refresh(row)
             return build_expansion(row)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from sqlalchemy import JSON, LargeBinary, Row, delete, insert, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from store.audit import record_act
+from store.audit import note_act
 from store.clock import now
 from store.data_root import SIGNING_KEY, DataRoot
 from store.database import Database, RegistryPart
@@ -82,7 +82,7 @@ class ApiKeys(RegistryPart):
             row.secret_sha256 = hash_secret(secret)
             session.add(row)
             session.flush()
-            record_act(session, {id: "created"})
+            note_act(session, {id: "created"})
             return _build_key(row), f"pk_{id}_{secret}"
 
     def list(self) -> Sequence[ApiKey]:
@@ -97,7 +97,7 @@ class ApiKeys(RegistryPart):
         revoke = update(KeyRow).where(KeyRow.id == id, KeyRow.revoked_at.is_(None)).values(revoked_at=now())
         with self._database.begin() as session:
             if session.scalar(revoke.returning(KeyRow.id)) is not None:
-                record_act(session, {id: "revoked"})
+                note_act(session, {id: "revoked"})
             elif session.get(KeyRow, id) is None:
                 raise KeyNotFound
 
@@ -167,7 +167,7 @@ class Sessions:
             who = {"subject": subject, "label": label, "groups": [*groups]}
             kept = {"id": id, "secret_sha256": hash_secret(secret, salt), "expires_at": now() + seconds}
             session.execute(insert(SessionRow).values(**who, **kept))
-            record_act(session, {id: "signed in"})
+            note_act(session, {id: "signed in"})
         return f"ps_{id}_{secret}"
 
     def list(self) -> Sequence[Session]:
@@ -181,7 +181,7 @@ class Sessions:
         with self._database.begin() as session:
             ended = delete(SessionRow).where(SessionRow.id == id).returning(SessionRow.id)
             if found := session.scalar(ended) is not None:
-                record_act(session, {id: "signed out"})
+                note_act(session, {id: "signed out"})
             return found
 
 

@@ -45,7 +45,7 @@ class Lease:
 class Leases(RegistryPart):
     """The leases of expansions. Every write checks the fence, and raises LeaseLost for an old one."""
 
-    def lease(self, expansion: str, owner: str, seconds: float = 30.0) -> Lease | None:
+    def take_lease(self, expansion: str, owner: str, seconds: float = 30.0) -> Lease | None:
         """Begin an attempt; return None when another worker has the lease or nothing is left to do.
 
         An unleased expansion that was cancelled, or had too many attempts without progress, is ended here. Raises

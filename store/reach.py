@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import JSON, case, func, literal, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from store.audit import record_act
+from store.audit import note_act
 from store.clock import Instant, now
 from store.database import RegistryPart
 from store.errors import AliasMoved, ExpansionInProgress, LanguageNotFound, RegistryUnavailable, RollbackNotPossible
@@ -218,7 +218,7 @@ class Retention(RegistryPart):
             new = VersionRow.pruned_at.is_(None) | VersionRow.number.in_(find_reused_as_shared(session))
             mark = update(VersionRow).where(VersionRow.number.in_(numbers), new)
             marked = mark.values(pruned_at=now(), pruned_release=pruning.release).returning(VersionRow.number)
-            record_act(session, {f"version {number}": "pruned" for number in session.scalars(marked)})
+            note_act(session, {f"version {number}": "pruned" for number in session.scalars(marked)})
             return pruning
 
     def list_removable(self) -> list[Version]:
@@ -237,7 +237,7 @@ class Retention(RegistryPart):
         """Record that the dataset of an expansion is gone."""
         with self._database.begin() as session:
             session.execute(update(ExpansionRow).where(ExpansionRow.id == expansion).values(dataset_path=None))
-            record_act(session, {f"dataset {expansion}": "removed"})
+            note_act(session, {f"dataset {expansion}": "removed"})
 
 
 def _plan_pruning(session: Session, keep: int, expected: int | None) -> PruningPlan:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from store.audit import CURRENT, Act, record_act
+from store.audit import CURRENT, Act, note_act
 from store.database import RegistryPart
 from store.errors import BaseMoved, ExpansionCancelled, ReleaseNotFound
 from store.expansions import IdempotencyKey, enqueue, find_earlier_request, record_request
@@ -195,7 +195,7 @@ def publish(session: Session, expected: int, row: ReleaseRow) -> Release:
         get_serving(session, expected)
     kind, language = row.change.get("kind", "release"), row.change.get("language")
     became = {language: kind} if language else {}
-    record_act(session, {**became, f"release {row.number}": kind}, CURRENT.get() or Act(row.actor, kind))
+    note_act(session, {**became, f"release {row.number}": kind}, CURRENT.get() or Act(row.actor, kind))
     return row.convert_to(Release)
 
 

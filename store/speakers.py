@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import JSON, ColumnElement, ForeignKey, Index, delete, func, insert, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from store.audit import record_act
+from store.audit import note_act
 from store.clock import now
 from store.database import RegistryPart
 from store.errors import InsufficientScope, PictureNotFound, TooManyAnswers
@@ -99,7 +99,7 @@ class WaitingRows(RegistryPart):
             kept = [{"language": language, "digest": key, "content": contents[key], "actor": actor} for key in new]
             if kept:
                 session.execute(insert(row), kept)
-                record_act(session, {language: f"{len(kept)} rows kept"})
+                note_act(session, {language: f"{len(kept)} rows kept"})
             return True
 
     def get(self, language: str) -> dict[str, dict[str, Any]]:
@@ -211,7 +211,7 @@ class CaptionProposals(RegistryPart):
             by = {**vars(person), "person": person.person}
             session.add(ProposalRow(language=language, picture=picture, text=text, same=same, **by))
             session.flush()
-            record_act(session, {picture: "caption proposed"})
+            note_act(session, {picture: "caption proposed"})
             alike = select(row).where(row.picture == picture, row.same == same, *of_language).order_by(row.id)
             return session.scalars(alike).all()
 
@@ -240,14 +240,14 @@ class CaptionProposals(RegistryPart):
         which = update(ProposalRow).where(ProposalRow.id.in_(ids), ProposalRow.accepted_at.is_(None))
         with self._database.begin() as session:
             accepted = which.values(accepted_at=now(), accepted_by=actor).returning(ProposalRow.picture)
-            record_act(session, dict.fromkeys(session.scalars(accepted), "caption accepted"))
+            note_act(session, dict.fromkeys(session.scalars(accepted), "caption accepted"))
 
     def reject(self, language: str, ids: Sequence[int]) -> None:
         """Delete proposals that wait."""
         row = ProposalRow
         with self._database.begin() as session:
             gone = delete(row).where(row.language == language, row.id.in_(ids), row.accepted_at.is_(None))
-            record_act(session, {f"proposal {id}": "rejected" for id in session.scalars(gone.returning(row.id))})
+            note_act(session, {f"proposal {id}": "rejected" for id in session.scalars(gone.returning(row.id))})
 
     def find_wanted(self, language: str, person: Person, count: int) -> Sequence[str]:
         """Find pictures without a caption in a language that this person has not captioned yet.
@@ -342,7 +342,7 @@ def set_terms(session: Session, language: str, terms: Mapping[str, Any], actor: 
         row = TermsRow(language=language, terms=dict(terms), actor=actor)
         session.add(row)
         session.flush()
-        record_act(session, {f"terms of {language}": "set"})
+        note_act(session, {f"terms of {language}": "set"})
     return row
 
 

@@ -77,7 +77,7 @@ class Versions(RegistryPart):
         with self._database.read() as session:
             return set(session.scalars(select(VersionRow.number).where(VersionRow.pruned_at.is_not(None))))
 
-    def read_matches(self, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
+    def read_calibrations(self, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
         """Return the fitted chances of hits of these versions, where they are fitted and whole.
 
         `curves` is None where chances cannot be given; `pictures` and `change` are those of the gallery at the fit,
@@ -86,15 +86,15 @@ class Versions(RegistryPart):
         columns = VersionRow.number, VersionRow.match
         fitted = (VersionRow.number.in_(sorted(numbers)), VersionRow.match.is_not(None))
         with self._database.read() as session:
-            matches = {number: parse_match(data) for number, data in session.execute(select(*columns).where(*fitted))}
-        return {number: match for number, match in matches.items() if match is not None}
+            read = session.execute(select(*columns).where(*fitted)).all()
+        return {number: found for number, data in read if (found := parse_calibration(data)) is not None}
 
-    def set_match(self, number: int, match: dict[str, Any]) -> None:
+    def set_calibration(self, number: int, fitted: dict[str, Any]) -> None:
         """Store fitted chances of hits, unless there are newer ones: a fitter may sleep. Raises VersionNotFound."""
         with self._database.begin() as session:
             row = get_row(session, number)
-            if match["change"] >= (parse_match(row.match) or match)["change"]:
-                row.match = append_crc(encode_json(match).encode())
+            if fitted["change"] >= (parse_calibration(row.match) or fitted)["change"]:
+                row.match = append_crc(encode_json(fitted).encode())
 
     def find_unneeded(self) -> set[int]:
         """Return the numbers of those whose files nothing needs: they can be the shared version no more either."""
@@ -212,7 +212,7 @@ def trace_lineage(session: Session, number: int) -> Sequence[VersionRow]:
     return rows or [get_row(session, number)]
 
 
-def parse_match(stored: bytes | None) -> dict[str, Any] | None:
+def parse_calibration(stored: bytes | None) -> dict[str, Any] | None:
     """Return fitted chances of hits as they were stored; None without any, or when a bit has flipped."""
     text = strip_crc(stored or b"")
     return None if text is None else json.loads(text)

@@ -59,7 +59,7 @@ def run_attempt(expansion: str) -> int:
 
     database = f"sqlite:///{os.environ['PICTOGLOT_HOME']}/registry.db"
     with closing(open_registry(database, migrate=False)) as registry:
-        lease = registry.expansions.lease(expansion, f"test:{os.getppid()}", 600)
+        lease = registry.expansions.take_lease(expansion, f"test:{os.getppid()}", 600)
     assert lease is not None
     return child.main([expansion, lease.owner, str(lease.fence)])
 

@@ -73,12 +73,14 @@ class MatchFitter:
             result |= {**measure_error(answers, near), "near": None if near is None else ENGLISH}
             result["texts"] = queries.texts
         among = {"tower": self._image_tower, "change": change, "pictures": pictures}
-        self._registry.versions.set_match(version, {**among, "curves": curves, "result": result})
+        self._registry.versions.set_calibration(version, {**among, "curves": curves, "result": result})
 
     def load_english_curves(self, language: str) -> Curves | None:
         """Load the curves of English, which every base reads, if they are known; returns None for English itself."""
-        match = None if language == ENGLISH else self._registry.versions.read_matches([self._base]).get(self._base)
-        return None if match is None or match["curves"] is None else Curves(**match["curves"])
+        if language == ENGLISH:
+            return None
+        fitted = self._registry.versions.read_calibrations([self._base]).get(self._base)
+        return None if fitted is None or fitted["curves"] is None else Curves(**fitted["curves"])
 
     def choose_queries(self, language: str, version: int) -> CaptionQueries | None:
         """Choose captions of a language, in an order by hash; returns None when nothing was held out."""

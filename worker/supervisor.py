@@ -262,7 +262,7 @@ class Supervisor:
             if self.stop.is_set():
                 return
             try:
-                lease = self.registry.expansions.lease(expansion, self.owner, self.settings.lease_seconds)
+                lease = self.registry.expansions.take_lease(expansion, self.owner, self.settings.lease_seconds)
             except PictoglotError as error:  # unknown, or the registry is unavailable: another hint will come
                 _log.warning("expansion %s cannot be leased: %s", expansion, error.code)
                 return

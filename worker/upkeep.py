@@ -15,7 +15,7 @@ from collections.abc import Callable
 from threading import Thread
 from typing import Any
 
-from index.damage import load_report, name_duty
+from index.scrub_report import load_report, name_duty
 from index.set_states import FAISS, count_unsealed, has_dead_rows, prune_feed
 from model.languages import ENGLISH
 from store.bases import Encoding
@@ -93,15 +93,15 @@ def list_languages_to_fit(registry: Registry) -> list[tuple[str, int]]:
         return []
     tower = Encoding(encoding.backend, encoding.precision).compute_fingerprint(base.image_fingerprint)
     languages = registry.releases.get_serving().languages
-    matches = registry.versions.read_matches(languages.values())
+    calibrations = registry.versions.read_calibrations(languages.values())
 
-    def is_due(match: dict[str, Any]) -> bool:
-        failed = match["curves"] is None
+    def is_due(fitted: dict[str, Any]) -> bool:
+        failed = fitted["curves"] is None
         share, least = (_RETRY_SHARE, _RETRY_CHANGES) if failed else (_REFIT_SHARE, REFIT_CHANGES)
-        has_grown: bool = change - match["change"] > max(least, share * match["pictures"])
-        return has_grown or match["tower"] != tower
+        has_grown: bool = change - fitted["change"] > max(least, share * fitted["pictures"])
+        return has_grown or fitted["tower"] != tower
 
-    due = [pair for pair in languages.items() if pair[1] not in matches or is_due(matches[pair[1]])]
+    due = [pair for pair in languages.items() if pair[1] not in calibrations or is_due(calibrations[pair[1]])]
     return sorted(due, key=lambda pair: (pair[0] != ENGLISH, pair))
 
 

@@ -18,7 +18,7 @@ def measure_moves(live: LiveIndex, made: Made) -> dict[str, float]:
     expansion, _ = expansions.submit(
         kind="learn", language=_TAG, settings={}, dataset_path=None, dataset_sha256=None, dataset_bytes=0, actor="bench"
     )
-    lease = expansions.lease(expansion.id, "bench", 600)
+    lease = expansions.take_lease(expansion.id, "bench", 600)
     assert lease is not None
     folder = f"versions/{expansion.id}"
     with live.sets.root.stage(folder) as staged:

@@ -120,8 +120,8 @@ def verify(
 
     Services and workers may run meanwhile; the worker does the same once a day, slowly.
     """
-    from index.damage import Damage, name_duty
     from index.scrub import Scrub
+    from index.scrub_report import Damage, name_duty
     from index.sets import open_sets
     from model.processes import name_owner
     from store.data_root import DataRoot

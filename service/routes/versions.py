@@ -86,7 +86,7 @@ def get_version(number: values.PathNumber, context: AppContext) -> schemas.Versi
 def get_report(number: values.PathNumber, context: AppContext) -> schemas.VersionReport:
     """The evaluation of a version, promoted or not; `/versions/{number}/report` shows it as a page."""
     version = _find_version(number, context)
-    match = context.registry.versions.read_matches([number]).get(number)
+    fitted = context.registry.versions.read_calibrations([number]).get(number)
     expansion = None if version.expansion is None else context.registry.expansions.get(version.expansion)
     return schemas.VersionReport(
         version=version.number,
@@ -100,7 +100,7 @@ def get_report(number: values.PathNumber, context: AppContext) -> schemas.Versio
         moved=_has_moved(version, expansion),
         terms=LanguageTerms.describe(context.registry.terms.get(version.terms)),
         chain=[_make_step(step) for step in reversed(context.registry.versions.trace_lineage(number))],
-        match=match and schemas.MatchMeasured.model_validate(match["result"]),
+        match=fitted and schemas.MatchMeasured.model_validate(fitted["result"]),
         index=IndexRecall.describe(context.live.measure_recall(anew=False)),
         report=schemas.Measured.model_validate(version.report),
     )

@@ -31,7 +31,7 @@ def queued(service: Service, tmp_path: Path) -> Iterator[str]:
 def fail(service: Service, id: str, detail: str, refused_by: str, **more: Any) -> None:
     """End the expansion at the gate, as a worker ends it; in whatever way, it has gained nothing."""
     registry = service.context.registry
-    lease = registry.expansions.lease(id, "test")
+    lease = registry.expansions.take_lease(id, "test")
     assert lease is not None
     report = {"gain": {"enough": False}, "refused_by": refused_by, **more}
     registry.expansions.fail(lease, "gate_failed", detail, report)

@@ -36,7 +36,7 @@ def teach(service: Service, tag: str, dataset: bytes, **more: str) -> str:
     }
     settings: dict[str, Any] = {"seed": len(dataset), "force": True, **more}
     expansion, _ = registry.expansions.submit(kind="learn", language=tag, settings=settings, actor="test", **given)
-    lease = registry.expansions.lease(expansion.id, "test")
+    lease = registry.expansions.take_lease(expansion.id, "test")
     assert lease is not None
     folder = f"versions/{expansion.id}"
     (service.home / folder).mkdir(parents=True)

@@ -106,7 +106,7 @@ def test_watching_a_finished_expansion_shows_its_version(service: Service) -> No
 def test_a_rebuild_reports_the_shared_table_and_what_is_left_out(service: Service) -> None:
     registry = service.context.registry
     expansion, _ = registry.expansions.submit(kind="rebuild", language="xh", settings={}, actor="test")
-    lease = registry.expansions.lease(expansion.id, "test")
+    lease = registry.expansions.take_lease(expansion.id, "test")
     assert lease is not None
     languages = {
         "de": {"shared": {"moved": True}},

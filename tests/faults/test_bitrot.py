@@ -49,7 +49,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         Indexer(VectorSets(service.context.gallery), seal_at=1).run()
         live.refresh()
         teach(service)
-        registry.versions.set_match(0, {"curves": {"lead": 0.25}, "encoding": 1, "change": 9, "result": {"error": 0.5}})
+        registry.versions.set_calibration(
+            0, {"curves": {"lead": 0.25}, "encoding": 1, "change": 9, "result": {"error": 0.5}}
+        )
         registry.expansions.submit(
             kind="learn",
             language="cy",

@@ -53,7 +53,7 @@ def test_each_outcome_in_the_list_of_changes_has_a_text() -> None:
     said = (PAGES / "audit.js").read_text(encoding="utf-8")
     house = [file for name in ("store", "index") for file in (PAGES.parents[2] / name).rglob("*.py")]
     lines = [line for file in house for line in file.read_text(encoding="utf-8").splitlines()]
-    where = re.compile(r"record_act\(|^ExpansionKind = |^Outcome = |^_ACTS = ")
+    where = re.compile(r"note_act\(|^ExpansionKind = |^Outcome = |^_ACTS = ")
     written = {word for line in lines if where.search(line) for word in re.findall(r'(?:[:,] |\[)"([a-z ]+)"', line)}
     written |= {word for line in lines for word in re.findall(r'change = .*"kind": "(\w+)"', line)}
     assert {"queued", "created", "caption accepted", "restored", "import", "withdraw"} < written

@@ -15,10 +15,10 @@ from sqlalchemy import select, text, update
 from typer.testing import CliRunner
 
 from client.main import app
-from index import damage, stored_items
-from index.damage import NAMED, Damage, ScrubReport
+from index import scrub_report, stored_items
 from index.rows import unpack_vector
 from index.scrub import Scrub
+from index.scrub_report import NAMED, Damage, ScrubReport
 from index.vectors import Identity
 from model.processes import name_owner
 from store import files
@@ -65,7 +65,7 @@ def test_a_reading_that_mends_nothing_tells_the_same(world: World) -> None:
     flip(world.list_segments("pictures")[0] / "index.faiss", 99, world.home)
     found = run_scrub(world, mend=False)
     assert found == run_scrub(world, mend=False) and found[0].mended == ""
-    assert damage.list_unmended(world.root) == found
+    assert scrub_report.list_unmended(world.root) == found
 
 
 def test_it_waits_for_whoever_seals_and_tells_if_that_lasts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ def test_what_cannot_be_mended_is_told_until_it_is(world: World, caplog: pytest.
     assert found == {"version": "", "picture": ""}
     assert f"damaged: {digest(1)}.jpg, NOT mended" in caplog.text
     assert f"damaged: {digest(2)}.thumb.jpg, mended from the stored picture" in caplog.text
-    left = {each.name for each in damage.list_unmended(world.root)}
+    left = {each.name for each in scrub_report.list_unmended(world.root)}
     assert left == {"version 1 of cy", f"{digest(1)}.jpg", f"{digest(3)}.jpg"}
     live = world.serve()
     assert {f"Damaged: {name}." for name in left} <= {*live.verify()}
@@ -171,13 +171,13 @@ def test_a_caption_that_changed_comes_back_from_a_segment_or_is_told(world: Worl
 def test_chances_that_changed_count_as_none_and_are_fitted_again(world: World) -> None:
     versions = world.registry.versions
     for damaged in (b'"curves"', b"{"):  # another name, no JSON at all
-        versions.set_match(0, {"curves": None, "encoding": 1, "change": 0})
-        assert 0 in versions.read_matches([0])
+        versions.set_calibration(0, {"curves": None, "encoding": 1, "change": 0})
+        assert 0 in versions.read_calibrations([0])
         with world.registry.begin() as session:
             row = session.scalars(select(VersionRow).where(VersionRow.number == 0)).one()
             assert row.match is not None
             row.match = row.match.replace(damaged, damaged.swapcase().replace(b"{", b"z"))
-        assert versions.read_matches([0]) == {} and versions.get(0).number == 0
+        assert versions.read_calibrations([0]) == {} and versions.get(0).number == 0
 
 
 def submit_dataset(world: World) -> str:
@@ -233,11 +233,11 @@ def test_an_index_of_the_registry_that_changed_is_told(world: World) -> None:
 def test_a_report_that_is_damaged_itself_counts_as_none(world: World) -> None:
     fill_world(world)
     run_scrub(world)
-    report = damage.load_report(world.root)
+    report = scrub_report.load_report(world.root)
     assert report is not None and report.files > 10 and report.bytes > 10_000
     for data in (b"", b"{}", json.dumps({"damaged": [{}]}).encode(), b"\xff"):
         files.write_bytes(world.root.locate("scrub.json"), data)
-        assert damage.load_report(world.root) is None and damage.list_unmended(world.root) == []
+        assert scrub_report.load_report(world.root) is None and scrub_report.list_unmended(world.root) == []
 
 
 def test_a_report_names_some_and_counts_all(world: World) -> None:
@@ -245,10 +245,10 @@ def test_a_report_names_some_and_counts_all(world: World) -> None:
     for number in range(250):
         report.add(Damage("picture", f"{number}", "from the store" if number % 2 else ""))
         report.add(Damage("vector", f"{number}"))
-    damage.save_report(world.root, report)
-    assert damage.load_report(world.root) == report and len(report.damaged) == NAMED + NAMED
+    scrub_report.save_report(world.root, report)
+    assert scrub_report.load_report(world.root) == report and len(report.damaged) == NAMED + NAMED
     assert report.found == {"picture": 250, "vector": 250} and report.unmended == {"picture": 125, "vector": 250}
-    sentences = damage.describe_unmended(world.root)
+    sentences = scrub_report.describe_unmended(world.root)
     assert len(sentences) == NAMED + 1 and sentences[-1] == f"Damaged: {375 - NAMED} more."
 
 

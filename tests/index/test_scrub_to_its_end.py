@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from sqlalchemy import delete, select, text, update
 
-from index import damage, segment, stored_items
-from index.damage import Damage
+from index import scrub_report, segment, stored_items
 from index.gallery import Gallery
 from index.picture_files import PictureFiles
 from index.rows import pack_vector, unpack_vector
 from index.scrub import Scrub
+from index.scrub_report import Damage
 from index.set_states import NOTHING_SEALED
 from index.sets import VectorSets
 from index.stored_items import Pace
@@ -60,7 +60,7 @@ def test_a_row_that_cannot_be_read_is_told_and_all_else_is_read(
     execute(world, "UPDATE captions SET text = CAST(x'ff' AS TEXT) WHERE text = 'picture 5'")
     found = [each for each in run_scrub(world) if "cannot be read" in each.name]
     assert kind in {each.kind for each in found} and any(each.name.startswith(name) for each in found)
-    assert "caption" in damage.load_report(world.root).found  # type: ignore[union-attr]
+    assert "caption" in scrub_report.load_report(world.root).found  # type: ignore[union-attr]
 
 
 def test_a_file_that_the_disk_does_not_give_is_damaged_and_one_that_is_none_is_told(
@@ -110,7 +110,7 @@ def test_it_gives_signs_of_life_while_it_waits_and_ends_when_another_does_it(wor
 
     with world.registry.duties.hold(SEALING, "another", 600), pytest.raises(LeaseLost):
         Scrub(world.sets, Pace(keep=keep, clock=clock, wait=wait)).run()
-    assert len(kept) > 5 and damage.load_report(world.root) is None
+    assert len(kept) > 5 and scrub_report.load_report(world.root) is None
 
 
 def test_what_is_removed_meanwhile_is_not_damaged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,12 +197,12 @@ def test_a_registry_that_stays_away_is_no_damage_and_nothing_is_reported(
     with monkeypatch.context() as patch:
         interrupt(patch, VectorSets, name, fail_with(RegistryUnavailable()))
         assert Scrub(world.sets, Pace(wait=lambda _: None)).run().damaged == []
-    before = damage.load_report(world.root)
+    before = scrub_report.load_report(world.root)
     monkeypatch.setattr(stored_items, "_PATIENCE", 0.0)
     monkeypatch.setattr(VectorSets, name, fail_with(RegistryUnavailable()))
     with pytest.raises(RegistryUnavailable):
         Scrub(world.sets).run()
-    assert damage.load_report(world.root) == before
+    assert scrub_report.load_report(world.root) == before
 
 
 def test_a_database_that_says_that_it_is_damaged_is_not_waited_for(postgresql_url: str, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ class World:
     def add_version(self, language: str, captions: Mapping[str, str] | None = None) -> tuple[Lease, Version]:
         """Begin an expansion whose version is on disk and whose captions (by picture) are in the gallery."""
         expansion, _ = self.registry.expansions.submit(kind="learn", language=language, settings={}, actor="test")
-        lease = self.registry.expansions.lease(expansion.id, "worker")
+        lease = self.registry.expansions.take_lease(expansion.id, "worker")
         assert lease is not None
         folder = f"versions/{expansion.id}"
         with self.root.stage(folder) as staged:

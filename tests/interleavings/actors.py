@@ -44,7 +44,7 @@ ACTORS = GALLERY | TEACHING
 
 
 def _lease(expansion: str) -> Call:
-    return lambda world: world.registry.expansions.lease(expansion, "other", LEASE_SECONDS)
+    return lambda world: world.registry.expansions.take_lease(expansion, "other", LEASE_SECONDS)
 
 
 def _expire(stage: Stage) -> Call:

@@ -35,7 +35,7 @@ def polyglot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def measure(service: Service, expansion: str, **more: Any) -> None:
     """Do what a worker does with an assessment."""
     expansions = service.context.registry.expansions
-    lease = expansions.lease(expansion, "test")
+    lease = expansions.take_lease(expansion, "test")
     assert lease is not None
     figures = {"t2i": RECALL, "i2t": RECALL, "pairs": 80}
     base = service.context.encoder.base_fingerprint
@@ -238,7 +238,7 @@ def test_the_command_forces_and_tells_why_a_language_serves(fresh: Service, tmp_
     id = run_json(fresh, "learn", "cy", str(file), "--force")["id"]
     expansions = fresh.context.registry.expansions
     assert expansions.get(id).settings == {"force": True}
-    lease = expansions.lease(id, "test")
+    lease = expansions.take_lease(id, "test")
     assert lease is not None
     gain = {"sentence": "Welsh is read worse than by version 0: …", "forced": True}
     joined = {"datasets": 2, "rows": 1}

@@ -34,7 +34,7 @@ def test_a_worker_that_is_needed_and_missing_is_told(tmp_path: Path) -> None:
         assert check_worker() is None
         submit(registry, "cy")
         assert check_worker() == Finding("worker", "ok", "0 expansions in work, 1 waiting for a worker")
-        assert registry.expansions.lease(registry.expansions.list_runnable()[0], "w") is not None
+        assert registry.expansions.take_lease(registry.expansions.list_runnable()[0], "w") is not None
         submit(registry, "qu")
         assert check_worker() == Finding("worker", "ok", "1 expansion in work, 1 waiting for a worker")
         pass_by(registry, 31)  # the worker was killed, and its lease has just run out

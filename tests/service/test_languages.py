@@ -193,7 +193,7 @@ def test_cancelling(fresh: Service) -> None:
     assert (answer.status_code, answer.json()["state"]) == (202, "cancelled")
     assert_problem(fresh.admin.post(f"{EXPANSIONS}/{queued}/cancel"), 409, "expansion_finished")
     running_one = teach(fresh).json()["expansion"]["id"]
-    fresh.context.registry.expansions.lease(running_one, "a worker")
+    fresh.context.registry.expansions.take_lease(running_one, "a worker")
     answer = fresh.admin.post(f"{EXPANSIONS}/{running_one}/cancel")
     assert (answer.status_code, answer.json()["state"]) == (202, "running")
     assert fresh.context.registry.expansions.get(running_one).cancel_requested
@@ -300,7 +300,7 @@ def test_the_events_of_an_expansion_follow_it_to_its_end(fresh: Service) -> None
     expansions = fresh.context.registry.expansions
 
     def work() -> None:
-        lease = expansions.lease(id, "a worker")
+        lease = expansions.take_lease(id, "a worker")
         assert lease is not None
         expansions.record_progress(
             lease, phase="train", step=1, steps=2, progress=0.5, eta_seconds=1.0, made_progress=True

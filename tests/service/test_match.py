@@ -56,7 +56,7 @@ def calibrate(service: Service, pictures: int = PICTURES, change: int | None = N
         "result": {**RESULT, "bins": BINS},
         "curves": {**asdict(CURVES), **curves},
     }
-    context.registry.versions.set_match(0, match)
+    context.registry.versions.set_calibration(0, match)
     context.live.refresh()
 
 

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from sqlalchemy import text
 
-from index.damage import Damage, ScrubReport, save_report
+from index.scrub_report import Damage, ScrubReport, save_report
 from model.base import open_base
 from model.encoder import Encoder
 from model.pictures import read_rgb
@@ -86,7 +86,7 @@ def test_all_is_there_before_anything_is_wrong_and_a_lost_worker_is_seen(tmp_pat
         assert read_values(service, "pictoglot_unsealed_changes") == 1
         registry = service.context.registry
         expansion, _ = registry.expansions.submit(kind="learn", language="cy", settings={}, actor="admin")
-        assert registry.expansions.lease(expansion.id, "a worker") is not None
+        assert registry.expansions.take_lease(expansion.id, "a worker") is not None
         assert read_values(service, "pictoglot_expansions_abandoned") == 0
         with registry.begin() as session:  # it was killed, some time ago
             session.execute(text("UPDATE expansions SET lease_expires = lease_expires - 90"))

@@ -37,7 +37,7 @@ def test_a_first_file_that_is_too_small_waits_until_the_next_one_joins_it(servic
     assert {line["caption"] for line in map(json.loads, lines)} == {f"kernowek {n}" for n in range(70)}
     assert expansion.dataset_bytes == sum(len(line.encode()) + 1 for line in lines)
     registry = service.context.registry
-    lease = registry.expansions.lease(expansion.id, "worker")
+    lease = registry.expansions.take_lease(expansion.id, "worker")
     assert lease is not None and len(registry.waiting.get("kw")) == 30, "it may fail"
     version = write(registry, lease, "kw", registry.releases.get_serving().shared)
     release = promote(registry, lease, version)

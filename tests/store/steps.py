@@ -43,7 +43,7 @@ def submit(
 
 def begin(registry: Registry, language: str, *, kind: str = "learn", replay: Sequence[str] = ()) -> Lease:
     """Queue an expansion and take its lease."""
-    lease = registry.expansions.lease(submit(registry, language, kind=kind, replay=replay).id, "worker")
+    lease = registry.expansions.take_lease(submit(registry, language, kind=kind, replay=replay).id, "worker")
     assert lease is not None
     return lease
 
@@ -110,7 +110,7 @@ def race(*acts: Callable[[], T]) -> Sequence[T | PictoglotError]:
 def begin_move(registry: Registry) -> Lease:
     """Submit an expansion of kind `base`, and return its lease."""
     expansion, _ = registry.expansions.submit(kind="base", language="mul", settings={"base": "B"}, actor="t")
-    lease = registry.expansions.lease(expansion.id, "worker")
+    lease = registry.expansions.take_lease(expansion.id, "worker")
     assert lease is not None
     return lease
 

@@ -78,7 +78,7 @@ def test_a_lease_and_a_duty_that_a_wrong_clock_gave_end(registry: Registry, wron
     assert registry.expansions.list_runnable() == registry.expansions.list_runnable("running") == [lease.expansion]
     assert registry.expansions.measure_longest_wait() >= LONGEST_LEASE
     assert registry.duties.take("indexer", "other", LONGEST_LEASE)
-    later = registry.expansions.lease(lease.expansion, "other")
+    later = registry.expansions.take_lease(lease.expansion, "other")
     assert later is not None and later.fence == lease.fence + 1
 
 
@@ -100,9 +100,9 @@ def test_while_the_clock_is_wrong_a_holder_keeps_what_it_renews(
     lease = begin(registry, "cy")
     with wrong(seconds):
         registry.expansions.renew_lease(lease)
-        assert registry.expansions.lease(lease.expansion, "other") is None
+        assert registry.expansions.take_lease(lease.expansion, "other") is None
     registry.expansions.renew_lease(lease)
-    assert registry.expansions.lease(lease.expansion, "other") is None
+    assert registry.expansions.take_lease(lease.expansion, "other") is None
 
 
 def test_a_purge_that_was_noted_in_the_future_is_done_again(registry: Registry, wrong: Wrong) -> None:

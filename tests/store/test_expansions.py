@@ -81,12 +81,12 @@ def test_pages_are_newest_first_and_leave_nothing_out(registry: Registry) -> Non
 
 
 def test_an_expansion_that_no_worker_holds_is_cancelled_at_once(registry: Registry) -> None:
-    silent = registry.expansions.lease(submit(registry, "de").id, "w", seconds=-1)
+    silent = registry.expansions.take_lease(submit(registry, "de").id, "w", seconds=-1)
     assert silent is not None
     for id in (submit(registry, "cy").id, silent.expansion):
         cancelled = registry.expansions.cancel(id)
         assert cancelled.state == "cancelled" and cancelled.finished_at is not None
-        assert registry.expansions.lease(id, "w") is None
+        assert registry.expansions.take_lease(id, "w") is None
         with pytest.raises(ExpansionFinished):
             registry.expansions.cancel(id)
 
@@ -105,7 +105,7 @@ def test_a_running_expansion_is_asked_to_stop_and_is_cancelled_however_it_ends(r
     else:
         registry.expansions.renew_lease(lease, seconds=-1)
         assert registry.expansions.list_runnable() == [lease.expansion]
-        assert registry.expansions.lease(lease.expansion, "other") is None
+        assert registry.expansions.take_lease(lease.expansion, "other") is None
     ended = registry.expansions.get(lease.expansion)
     assert (ended.state, ended.error) == ("cancelled", None)
 

@@ -38,7 +38,7 @@ ENDS: dict[str, Write] = {
 def retry(registry: Registry, lease: Lease, end: str = "vanished") -> Lease | None:
     """End an attempt in this way, and begin the next one if there may be one."""
     ENDS[end](registry, lease)
-    return registry.expansions.lease(lease.expansion, "other")
+    return registry.expansions.take_lease(lease.expansion, "other")
 
 
 def read_expiry(registry: Registry, lease: Lease) -> tuple[float, float]:
@@ -60,15 +60,17 @@ def test_of_twenty_racing_workers_one_gets_the_lease_and_the_expansion_runs(regi
 
 
 def test_a_held_expansion_is_not_leased_again_until_its_lease_ran_out(registry: Registry) -> None:
-    lease = registry.expansions.lease(submit(registry, "cy").id, "w", seconds=600)
+    lease = registry.expansions.take_lease(submit(registry, "cy").id, "w", seconds=600)
     assert lease is not None
     until, moment = read_expiry(registry, lease)
     assert 0 < until - moment <= 600
-    assert registry.expansions.lease(lease.expansion, "other") is None
+    assert registry.expansions.take_lease(lease.expansion, "other") is None
     registry.expansions.renew_lease(lease, seconds=0.5)
     until, _ = read_expiry(registry, lease)
     patience = time.monotonic() + 60
-    while (later := registry.expansions.lease(lease.expansion, "other")) is None:  # no test turns the database's clock
+    while (
+        later := registry.expansions.take_lease(lease.expansion, "other")
+    ) is None:  # no test turns the database's clock
         assert time.monotonic() < patience
         time.sleep(0.05)
     assert later.fence == 2 and read_expiry(registry, later)[1] > until
@@ -85,9 +87,9 @@ def test_a_lease_that_runs_out_while_it_is_asked_for_ends_no_expansion(
 
     with monkeypatch.context() as patched:
         patched.setattr(Session, "get", expire_and_get)  # between the two statements of the method
-        assert registry.expansions.lease(lease.expansion, "other") is None
+        assert registry.expansions.take_lease(lease.expansion, "other") is None
     assert registry.expansions.get(lease.expansion).state == "running"
-    assert registry.expansions.lease(lease.expansion, "other") is not None
+    assert registry.expansions.take_lease(lease.expansion, "other") is not None
 
 
 def test_a_wrong_clock_of_this_machine_moves_no_lease(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +99,7 @@ def test_a_wrong_clock_of_this_machine_moves_no_lease(registry: Registry, monkey
         registry.expansions.renew_lease(lease)
         until, moment = read_expiry(registry, lease)
         assert 0 < until - moment <= 30
-        assert registry.expansions.lease(lease.expansion, "other") is None
+        assert registry.expansions.take_lease(lease.expansion, "other") is None
         assert registry.expansions.list_runnable() == []
 
 
@@ -121,7 +123,7 @@ def test_a_holder_that_was_overtaken_can_write_nothing(registry: Registry) -> No
 def test_a_finished_expansion_is_not_begun_again_and_nothing_is_written_about_it(registry: Registry, end: str) -> None:
     lease = begin(registry, "cy")
     WRITES[end](registry, lease)
-    assert registry.expansions.lease(lease.expansion, "other") is None
+    assert registry.expansions.take_lease(lease.expansion, "other") is None
     for act in WRITES.values():
         with pytest.raises(LeaseLost):
             act(registry, lease)
@@ -193,7 +195,7 @@ def test_what_is_released_is_finished_by_the_next_attempt_even_when_its_worker_r
     lease = begin(registry, "cy")
     release = promote(registry, lease, write(registry, lease, "cy", 0))
     registry.expansions.end_as_cancelled(lease)
-    later = registry.expansions.lease(lease.expansion, "other")
+    later = registry.expansions.take_lease(lease.expansion, "other")
     assert later is not None
     assert promote(registry, later, registry.versions.get(1)) == release
     registry.expansions.succeed(later, 1, release.number, {})
@@ -212,7 +214,7 @@ def test_runnable_are_the_queued_and_the_abandoned_and_the_oldest_has_waited_lon
     with registry.begin() as session:
         session.execute(text("UPDATE expansions SET created_at = created_at - 60 WHERE state = 'queued'"))
     assert 60 <= registry.expansions.measure_longest_wait() < 70
-    lease = registry.expansions.lease(queued, "w")
+    lease = registry.expansions.take_lease(queued, "w")
     assert lease is not None
     registry.expansions.give_back_lease(lease)
     assert registry.expansions.measure_longest_wait() < 10

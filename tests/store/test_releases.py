@@ -176,10 +176,10 @@ def test_the_lineage_goes_down_to_version_0_and_pages_are_newest_first(registry:
 def test_what_was_fitted_earlier_comes_not_in_place_of_what_is_newer(registry: Registry) -> None:
     # a fitter may have slept for longer than its duty lasts
     for pictures, change, kept in ((1, 9, 1), (2, 8, 1), (3, 9, 3), (4, 10, 4)):
-        registry.versions.set_match(0, {"pictures": pictures, "change": change, "curves": None})
-        assert registry.versions.read_matches([0])[0]["pictures"] == kept
+        registry.versions.set_calibration(0, {"pictures": pictures, "change": change, "curves": None})
+        assert registry.versions.read_calibrations([0])[0]["pictures"] == kept
     with pytest.raises(VersionNotFound):
-        registry.versions.set_match(7, {"pictures": 1, "change": 1, "curves": None})
+        registry.versions.set_calibration(7, {"pictures": 1, "change": 1, "curves": None})
 
 
 def roll_back(registry: Registry, tag: str) -> Any:

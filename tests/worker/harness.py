@@ -299,7 +299,7 @@ def attempt_at(
     site: Site, expansion: str, *, kind: type[Attempt] = Attempt, stop: Event | None = None, **settings: Any
 ) -> Attempt:
     """The expansion under a lease of this process, with a gate that every language passes."""
-    lease = site.registry.expansions.lease(expansion, "test:1", 600)
+    lease = site.registry.expansions.take_lease(expansion, "test:1", 600)
     assert lease is not None
     own = {"home": site.home, "base": site.base, "min_recall": 0.0, "forgetting_budget": 1.0, **settings}
     return kind(WorkerSettings(**own), site.registry, lease, stop or Event())

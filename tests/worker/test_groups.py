@@ -44,7 +44,7 @@ def work(service: Service, asked: dict[str, Any], ends: str = "succeeded", **mor
     own: dict[str, Any] = {"home": service.home, "base": service.context.settings.base, "backend": "torch"}
     settings = WorkerSettings(**{**own, "min_recall": 0.0, "forgetting_budget": 1.0, **more})
     registry = open_registry(settings.database)
-    lease = registry.expansions.lease(asked["expansion"]["id"], "test:1", 600)
+    lease = registry.expansions.take_lease(asked["expansion"]["id"], "test:1", 600)
     assert lease is not None
     attempt = Attempt(settings, registry, lease, Event())
     try:

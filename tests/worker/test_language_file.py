@@ -228,7 +228,7 @@ def test_3000_rows_take_5_mb_and_serve_in_ten_seconds_by_a_worker_that_has_to_st
     assert large.stat().st_size <= 5_000_000
     with serving(tmp_path / "home", "bundled") as service, bound_time(10):
         sent = run_json(service, "language", "import", str(large), "--force")
-        lease = service.context.registry.expansions.lease(sent["id"], f"test:{os.getpid()}", 600)
+        lease = service.context.registry.expansions.take_lease(sent["id"], f"test:{os.getpid()}", 600)
         assert lease is not None
         settings = {"HOME": str(service.home), "BASE": "bundled", "BACKEND": "torch", "MIN_RECALL": "0"}
         environment = {**os.environ, **{f"PICTOGLOT_{name}": value for name, value in settings.items()}}

@@ -62,7 +62,7 @@ def described(
 
 def measure(site: Site, language: str = "en", version: int = 0) -> dict[str, Any]:
     MatchFitter(site.registry, DataRoot(site.home)).fit(language, version)
-    match = site.registry.versions.read_matches([version])[version]
+    match = site.registry.versions.read_calibrations([version])[version]
     result: dict[str, Any] = match["result"]
     return result
 
@@ -76,7 +76,7 @@ def test_english_is_measured_with_the_captions_of_the_gallery_in_a_child(site: S
     described(site, 80)
     assert list_languages_to_fit(site.registry) == [ENGLISH]
     assert site.process("worker.upkeep", "fit", PARENT).wait(PATIENCE) == 0, site.log()[-4_000:]
-    match = site.registry.versions.read_matches([0])[0]
+    match = site.registry.versions.read_calibrations([0])[0]
     assert match["curves"] is not None
     result, change, pictures = match["result"], site.gallery.read_last_change(), PICTURES + 80
     assert result["captions"] == 80 and match["pictures"] == result["pictures"] == pictures
@@ -95,7 +95,7 @@ def test_english_is_measured_with_the_captions_of_the_gallery_in_a_child(site: S
 def test_a_deleted_picture_leaves_the_sample_and_every_process_has_the_same(site: Site) -> None:
     described(site, 3)
     fit = {"curves": CURVES, "pictures": 100, "tower": site.image_fingerprint, "change": 0}
-    site.registry.versions.set_match(0, fit)
+    site.registry.versions.set_calibration(0, fit)
     (own,) = site.gallery.find_picture_vectors(["d1"], site.image_fingerprint).values()
     before = followed(site)
     assert (before.by_version[0].sample == own).all(axis=1).any() and followed(site, before) is before
@@ -120,7 +120,9 @@ def test_it_is_fitted_again_when_the_gallery_has_changed_much_or_has_other_vecto
     site: Site, curves: object, pictures: int, behind: int, tower: str, is_due: bool
 ) -> None:
     change, tower = site.gallery.read_last_change() - behind, tower or site.image_fingerprint
-    site.registry.versions.set_match(0, {"curves": curves, "pictures": pictures, "tower": tower, "change": change})
+    site.registry.versions.set_calibration(
+        0, {"curves": curves, "pictures": pictures, "tower": tower, "change": change}
+    )
     assert list_languages_to_fit(site.registry) == ([ENGLISH] if is_due else [])
     assert bool(followed(site).by_version) == (curves is not None and tower == site.image_fingerprint)
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from index.damage import ScrubReport, list_unmended, load_report, name_duty, save_report
+from index.scrub_report import ScrubReport, list_unmended, load_report, name_duty, save_report
 from store.data_root import DataRoot
 from tests.bitrot import flip
 from tests.launcher import PARENT

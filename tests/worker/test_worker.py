@@ -188,7 +188,7 @@ def test_a_worker_allows_itself_and_its_children_all_open_files_that_the_system_
 @pytest.mark.row("S11")
 def test_a_child_that_starts_while_the_database_is_away_waits_for_it_and_logs_no_caption(site: Site) -> None:
     expansion = site.submit(pairs("cy"))
-    lease = site.registry.expansions.lease(expansion, f"test:{share_launcher().pid}", 600)
+    lease = site.registry.expansions.take_lease(expansion, f"test:{share_launcher().pid}", 600)
     assert lease is not None
     site.registry.close()
     (site.home / "registry.db").rename(site.home / "registry.away")
