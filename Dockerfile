@@ -36,7 +36,7 @@ COPY worker ./worker
 COPY demo ./demo
 RUN /app/bin/pip install --no-compile --no-deps . && /app/bin/pip check
 # Compiled is what the processes import, a quarter of what is there: their file system is read-only.
-RUN /app/bin/python -I -c "import client.main, demo.__main__, model.openvino, pyarrow.parquet, service.__main__, worker.celery_app, worker.child"
+RUN /app/bin/python -I -c "import client.commands, demo.__main__, model.openvino, pyarrow.parquet, service.__main__, worker.celery_app, worker.child"
 
 # What is in /app, in a stage of its own: nothing of the tool gets further than its list.
 FROM build AS sbom

@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Run the command line; exit with a sentence where only the client is installed."""
     try:
-        from .main import main as run
+        from .commands import main as run
     except ModuleNotFoundError as error:
         sys.exit(f"The command line needs {error.name}: pip install 'pictoglot-client[cli]'.")
     run()

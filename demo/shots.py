@@ -33,7 +33,7 @@ CHROMIUM_ARGUMENTS = [
 ]
 WIDE, TALL, NARROW = (1280, 860), (1280, 1270), (390, 844)
 _KEY = "admin-key-of-the-screenshots"
-_CLI = (sys.executable, "-P", "-c", "from client.main import main; main()")
+_CLI = (sys.executable, "-P", "-c", "from client.commands import main; main()")
 _START = 180.0  # seconds until searches are answered
 _STOP = 60.0  # seconds until all processes are gone
 

@@ -20,8 +20,7 @@ from index.gallery import NewPicture, PutResult
 from index.live import LiveIndex
 from index.vectors import Vector
 from model.encoder import Encoder
-from model.pictures import MAX_PIXELS, Frame, Picture
-from model.pictures.decoder import Decoder
+from model.pictures import MAX_PIXELS, Decoder, Frame, Picture
 from model.table import View
 from service.metrics import Metrics
 from service.settings import Settings

@@ -21,8 +21,8 @@ from index.gallery import PutResult
 from index.records import Place, RecordInput
 from index.selection import Criteria
 from index.snapshot import Snapshot
+from model.picture_formats import MEDIA_TYPES
 from model.pictures import detect_media_type
-from model.pictures.formats import MEDIA_TYPES
 from service import problems
 from service import schemas as values
 from service.auth import AppContext, Caller, GuardedRoute, require_scope

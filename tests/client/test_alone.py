@@ -23,7 +23,7 @@ from tests.service.harness import ADMIN_KEY, Service, picture, running
 _ALONE = """
 import sys
 sys.path[:0] = [{home!r}, {libraries!r}]
-from client.main import main
+from client.commands import main
 try:
     main()
 finally:

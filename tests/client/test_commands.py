@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from client import terminal
-from client.main import app
+from client.commands import app
 from service.commands.doctor import Checkup
 from service.commands.run import choose_defaults
 from tests.service.harness import ADMIN_KEY, Service, learn, picture, running

@@ -19,7 +19,7 @@ from tests.service.harness import ADMIN_KEY, Service, running, wait_until
 
 mcp = pytest.importorskip("mcp")
 
-COMMAND = [sys.executable, "-P", "-c", "from client.main import main; main()", "mcp"]
+COMMAND = [sys.executable, "-P", "-c", "from client.commands import main; main()", "mcp"]
 READ = {"search_pictures", "similar_to", "get_picture", "list_languages", "list_collections"}
 
 

@@ -9,7 +9,7 @@ from threading import Thread
 import pytest
 from typer.testing import CliRunner, Result
 
-from client.main import app
+from client.commands import app
 from service.commands.doctor import Checkup
 from service.settings import Settings
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from client.main import app
+from client.commands import app
 from tests.patience import PATIENCE
 from tests.service.harness import running
 from tests.service.processes import clean_environment
 
-PROGRAM = "import sys; sys.argv[0] = 'pictoglot'; from client.main import main; main()"
+PROGRAM = "import sys; sys.argv[0] = 'pictoglot'; from client.commands import main; main()"
 
 
 def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -20,7 +20,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from client.main import app
+from client.commands import app
 from index import segment
 from index.indexer import Indexer
 from index.scrub import Scrub

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from client.main import app
+from client.commands import app
 from scripts.reference import PAGES, SETTINGS
 from store.errors import PictoglotError
 from store.settings import PREFIX

@@ -10,11 +10,11 @@ LONGEST_FUNCTION = 60  # lines, from `def` to the last line, docstring included
 LONGEST_FILE = 400
 
 # (lines, modules) today: whoever lowers one lowers it here. Aims: 27,000 and 165; of the tests 36,000 lines.
-MOST = {HOUSE: (42_021, 169), ("tests",): (50_203, 307)}
+MOST = {HOUSE: (42_008, 167), ("tests",): (50_202, 307)}
 
 # What tests speak to beside HTTP and the command line: each package's few public names, and all of `store.errors`.
 PUBLIC = {
-    *("client.main.app", "client.Client", "client.RefusedError", "client.dictionaries.write_dictionary"),
+    *("client.commands.app", "client.Client", "client.RefusedError", "client.dictionaries.write_dictionary"),
     *("store.registry.open_registry", "store.registry.Registry", "store.data_root.DataRoot"),
     "store.objects.ObjectStore",
     *("model.base.open_base", "model.encoder.Encoder", "model.table.View", "model.training.Trainer"),

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import select, text, update
 from typer.testing import CliRunner
 
-from client.main import app
+from client.commands import app
 from index import scrub_report, stored_items
 from index.rows import unpack_vector
 from index.scrub import Scrub

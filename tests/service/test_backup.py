@@ -13,7 +13,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from client.main import app
+from client.commands import app
 from index import backup
 from index.backup import back_up_before_upgrade, find, take
 from service.commands import backup as commands

@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from typer.testing import CliRunner
 
-from client.main import app as command_line
+from client.commands import app as command_line
 from service.commands.doctor import Checkup
 from service.immich import MAX_BODY, AdapterSettings, create_app
 from service.settings import Settings

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from client.main import app
+from client.commands import app
 from index import loader
 from model.match import GUESSED, Calibration, Curves, take_first
 from tests.doubles import WeightlessEncoder, make_text_vector

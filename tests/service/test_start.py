@@ -172,7 +172,7 @@ def test_a_base_that_does_not_fit_ends_the_start(tmp_path: Path, change: object,
     assert line.startswith("PICTOGLOT_BASE: ") and said in line and str(tmp_path) not in line
 
 
-REINDEX = ("-c", "from client.main import main; main()", "reindex")
+REINDEX = ("-c", "from client.commands import main; main()", "reindex")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner, Result
 
-from client.main import app
+from client.commands import app
 from service.commands.doctor import Checkup
 from service.settings import Settings
 from store.registry import open_registry
@@ -28,7 +28,7 @@ from tests.service.harness import wait_until
 from tests.service.processes import clean_environment, find_free_port, run_module
 
 WITH_OPENVINO = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
-COMMAND = (sys.executable, "-c", "from client.main import main; main()")
+COMMAND = (sys.executable, "-c", "from client.commands import main; main()")
 
 
 def make_environment(home: Path, **settings: object) -> dict[str, str]:
@@ -219,7 +219,7 @@ def test_an_impossible_data_root_is_reported_in_one_sentence(tmp_path: Path, mod
 def test_modules_in_the_current_folder_are_not_run(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     for name in ("model", "service", "worker", "demo", "index"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('hijacked')")
-    own = "import sys; from client.main import main; main()"
+    own = "import sys; from client.commands import main; main()"
     done = subprocess.run(
         [sys.executable, "-P", "-c", own, *arguments],
         env=make_environment(tmp_path / "home", RECALL=-1),

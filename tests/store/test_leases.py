@@ -52,7 +52,7 @@ def read_expiry(registry: Registry, lease: Lease) -> tuple[float, float]:
 
 def test_of_twenty_racing_workers_one_gets_the_lease_and_the_expansion_runs(registry: Registry) -> None:
     id = submit(registry, "cy").id
-    answers = race(*[partial(registry.expansions.lease, id, f"w{n}") for n in range(20)])
+    answers = race(*[partial(registry.expansions.take_lease, id, f"w{n}") for n in range(20)])
     (lease,) = (answer for answer in answers if isinstance(answer, Lease))
     running = registry.expansions.get(id)
     assert (running.state, running.attempt, lease.fence) == ("running", 1, 1)

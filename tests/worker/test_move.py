@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from client.main import app
+from client.commands import app
 from index.captions import EncoderId
 from index.live import LiveIndex
 from index.sets import VectorSets

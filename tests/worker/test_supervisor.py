@@ -174,7 +174,9 @@ def test_a_child_that_was_overtaken_is_killed(
     site: Site, start: Callable[[float], Running], caplog: pytest.LogCaptureFixture
 ) -> None:
     running = start(600)
-    while insist(partial(site.registry.expansions.lease, running.lease.expansion, "test:2", 600)) is None:  # renewed?
+    while (
+        insist(partial(site.registry.expansions.take_lease, running.lease.expansion, "test:2", 600)) is None
+    ):  # renewed?
         site.abandon(running.lease.expansion)
     running.wait()
     assert said(caplog)[1:] == [

@@ -27,7 +27,7 @@ from tests.patience import PATIENCE
 from tests.service.harness import ADMIN_KEY, Service, picture, running, wait_until
 from tests.service.processes import clean_environment
 
-IMPORT = [sys.executable, "-c", "from client.main import main; main()", "import"]
+IMPORT = [sys.executable, "-c", "from client.commands import main; main()", "import"]
 
 
 def start_import(service: Service, *arguments: str) -> "subprocess.Popen[str]":

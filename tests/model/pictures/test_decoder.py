@@ -14,8 +14,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from model.pictures import LONGEST, Frame, Picture
-from model.pictures.decoder import Decoder
+from model.pictures import LONGEST, Decoder, Frame, Picture
 from store.errors import PictureCorrupt
 from tests.model.pictures.test_pictures import drawing, saved
 from tests.patience import PATIENCE, bound_time, count_unread
@@ -145,7 +144,7 @@ def test_closing_leaves_no_child() -> None:
 
 def test_children_die_with_a_parent_that_is_killed() -> None:
     program = (
-        "import sys, time; from model.pictures.decoder import Decoder\n"
+        "import sys, time; from model.pictures import Decoder\n"
         "from tests.model.pictures.test_pictures import drawing, saved\n"
         "decoder = Decoder(); decoder.decode(saved(drawing(), 'PNG'))\n"
         "sys.stdout.write(f'{decoder.pids[0]}\\n'); sys.stdout.flush(); time.sleep(60)"

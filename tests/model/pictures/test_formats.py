@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pillow_heif import register_heif_opener
 
-from model.pictures import decode, detect_media_type
-from model.pictures.decoder import Decoder
-from model.pictures.formats import TIFF, read_reduced
+from model.picture_formats import TIFF, read_reduced
+from model.pictures import Decoder, decode, detect_media_type
 from store.errors import (
     PictoglotError,
     PictureAnimated,

@@ -16,8 +16,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image, ImageDraw
 
 from model import base
-from model.pictures import LONGEST, SHORTEST, SQUASH, Frame, decode, detect_media_type
-from model.pictures.decoder import Decoder
+from model.pictures import LONGEST, SHORTEST, SQUASH, Decoder, Frame, decode, detect_media_type
 from store.errors import (
     PictoglotError,
     PictureAnimated,

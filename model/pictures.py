@@ -1,18 +1,23 @@
-"""Untrusted bytes to verified RGB, or a refusal: the only package that decodes them. Stores nothing.
+"""Untrusted bytes to verified RGB, or a refusal: the only module that decodes them. Stores nothing.
 
-Imports nothing heavier than Pillow, because the child processes of `model.pictures.decoder` import it when they start.
+A `Decoder` has that done in guarded children: a native crash refuses one picture and does not stop the service. Run as
+a program, this is one child, so nothing heavier than Pillow is imported.
 """
 
 import json
 import math
 import struct
+import sys
 import zlib
+from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
+from functools import partial
 from io import BytesIO
 
 from PIL import Image
 
-from model.pictures.formats import (
+from model.picture_formats import (
     AVIF,
     JPEG,
     MEDIA_TYPES,
@@ -26,7 +31,9 @@ from model.pictures.formats import (
     read_reduced,
     read_webp_size,
 )
+from model.processes import Child, GuardedPool, serve
 from store.errors import (
+    PictoglotError,
     PictureAnimated,
     PictureBadDimensions,
     PictureCorrupt,
@@ -36,7 +43,7 @@ from store.errors import (
 
 MAX_PIXELS = 64_000_000  # unless a setting says otherwise: ordinary cameras have up to 61 million
 MOST_PIXELS = 400_000_000  # of any setting
-# What fits into the memory of a child of `model.pictures.decoder` as a whole (decision 25)
+# What fits into the memory of a child of the `Decoder` as a whole (decision 25)
 WHOLE_PIXELS, _PROGRESSIVE_PIXELS, _SEE_THROUGH_PIXELS = 50_000_000, 120_000_000, 40_000_000
 MIN_SIDE = 16
 _LONG_SIDE, _LONG_SIDE_OF = 8_192, 20_000_000  # the longest side with so many pixels; with more, the same shape
@@ -44,6 +51,7 @@ MAX_RATIO = 20  # of the long side to the short side
 STORED_SIDE, THUMBNAIL_SIDE = 1_024, 256
 _LEAST_DECODED = 800  # a JPEG is decoded at 1/2, 1/4 or 1/8 of its size if its long side keeps so many pixels
 _STORED_QUALITY, _THUMBNAIL_QUALITY = 90, 85  # of a JPEG; decision 25 has sizes, times and errors
+_SECONDS, _PIXELS_A_SECOND = 5.0, 8_000_000  # for a picture: at least, and for so many pixels of the limit
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -141,7 +149,7 @@ class Picture:
 
 
 def decode(data: bytes, most: int = MAX_PIXELS, frame: Frame | None = None) -> Picture:
-    """Decode in this process, once for all that is made of it; `decoder.Decoder` does this in a child process.
+    """Decode in this process, once for all that is made of it; a `Decoder` does this in a child process.
 
     Raises `UnsupportedPictureFormat`, `PictureCorrupt`, `PictureTooManyPixels` (more than `most`, or than can be
     read of such a file), `PictureBadDimensions` or `PictureAnimated`.
@@ -210,7 +218,7 @@ def _require_allowed(image: Image.Image, kind: str, most: int) -> None:
 
 
 def _find_most_pixels(image: Image.Image, kind: str) -> int:
-    """Return how many pixels of such a file can be read within the memory of a child of `model.pictures.decoder`."""
+    """Return how many pixels of such a file can be read within the memory of a child of the `Decoder`."""
     if kind == JPEG:  # decoded in reduced size; a progressive one needs the coefficients of all pixels at once
         return _PROGRESSIVE_PIXELS if image.info.get("progressive") else MOST_PIXELS
     if kind in REDUCIBLE and can_reduce() and not image.info.get("interlace"):
@@ -259,3 +267,71 @@ def _encode_jpeg(rgb: Image.Image, quality: int) -> bytes:
     stream = BytesIO()
     rgb.save(stream, format="JPEG", quality=quality)
     return stream.getvalue()
+
+
+class Decoder:
+    """A pool of `processes` children, each limited to `memory` bytes of address space and `timeout` seconds a picture.
+
+    Pictures may have at most `pixels`; without a `timeout` it follows from these. They come in `frame`, if there is
+    one. A child ends with its parent and is replaced when it dies. It is started by the first picture.
+    """
+
+    def __init__(
+        self,
+        processes: int = 1,
+        timeout: float | None = None,
+        memory: int = 1 << 30,
+        pixels: int = MAX_PIXELS,
+        frame: Frame | None = None,
+    ) -> None:
+        self._timeout = max(_SECONDS, pixels / _PIXELS_A_SECOND) if timeout is None else timeout
+        arguments = memory, pixels, frame.dump_json() if frame else ""
+        refuse = partial(PictureCorrupt, "the picture cannot be decoded within the limits on time and memory")
+        self._pool = GuardedPool(processes, "model.pictures", *arguments, refuse=refuse)
+        self.close = self._pool.close
+
+    def decode(self, data: bytes) -> Picture:
+        """Decode as `decode` does; also `PictureCorrupt` for what is too slow or ends two children. Thread-safe."""
+        return self.submit(data).result()
+
+    def submit(self, data: bytes) -> "Future[Picture]":
+        """Decode without blocking the caller: return a future of what `decode` returns."""
+        return self._pool.submit(partial(_decode_in, data, self._timeout))
+
+    @property
+    def pids(self) -> list[int]:
+        return self._pool.pids
+
+
+def _decode_in(data: bytes, seconds: float, child: Child) -> Picture:
+    answer = child.request(data, seconds)
+    head_length = int.from_bytes(answer[:8], "big")
+    head = json.loads(answer[8 : 8 + head_length])
+    if "code" in head:
+        raise PictoglotError.kinds[head["code"]](head["detail"])
+    body = memoryview(answer)[8 + head_length :]
+    pixels, stored = 3 * head["width"] * head["height"], head["stored"]
+    rgb = Image.frombytes("RGB", (head["width"], head["height"]), bytes(body[:pixels]))
+    size = head["size"][0], head["size"][1]
+    return Picture(rgb, size, bytes(body[pixels : pixels + stored]), bytes(body[pixels + stored :]))
+
+
+def _answer(data: bytes, pixels: int, frame: Frame | None) -> bytes:
+    try:
+        picture = decode(data, pixels, frame)
+    except PictoglotError as error:
+        return _pack_head({"code": error.code, "detail": error.detail})
+    width, height = picture.rgb.size
+    head = {"width": width, "height": height, "size": picture.size, "stored": len(picture.stored)}
+    return b"".join((_pack_head(head), picture.rgb.tobytes(), picture.stored, picture.thumbnail))
+
+
+def _pack_head(head: Mapping[str, object]) -> bytes:
+    data = json.dumps(dict(head)).encode()
+    return len(data).to_bytes(8, "big") + data
+
+
+if __name__ == "__main__":
+    parent, memory, pixels = map(int, sys.argv[1:4])
+    frame = Frame.parse_json(sys.argv[4])
+    serve(parent, memory, lambda data, requests, answers: _answer(data, pixels, frame))

@@ -1,6 +1,6 @@
 """The picture formats that are read: recognised by the first bytes alone, opened, and reduced where they are large.
 
-Imports nothing heavier than Pillow, because the child processes of `model.pictures.decoder` import it when they start.
+Imports nothing heavier than Pillow, because the child processes of `model.pictures` import it when they start.
 """
 
 import os
