@@ -212,7 +212,6 @@ def _is_file(value: object) -> bool:
 
 
 def read_problem(response: httpx.Response) -> str:
-    """Return the message of a refusal."""
     try:
         return describe_problem(response.json(), response.status_code)
     except (ValueError, AttributeError):  # no JSON, or no object

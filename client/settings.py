@@ -54,7 +54,6 @@ class ClientSettings(BaseModel):
 
     @property
     def address(self) -> str:
-        """The URL of the service."""
         return self.url.rstrip("/") or format_local_address(self.host, self.port)
 
     @property

@@ -69,7 +69,6 @@ R = TypeVar("R")
 
 
 def print_json(value: object) -> None:
-    """Print a JSON document."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 

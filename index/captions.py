@@ -60,7 +60,6 @@ def flatten_captions(captions: Captions) -> list[tuple[str, str]]:
 
 
 def group_by_language(captions: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Group the texts of captions by language."""
     by_tag: dict[str, list[str]] = {}
     for language, text in captions:
         by_tag.setdefault(language, []).append(text)
@@ -160,6 +159,5 @@ def write_words(session: Session, texts: Mapping[int, Sequence[str]], expansion:
 
 
 def split_batches(items: Sequence[T], size: int = BATCH_SIZE) -> Iterator[Sequence[T]]:
-    """Split `items` into batches of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -114,7 +114,6 @@ class Gallery(PictureTables):
 
     @cached_property
     def files(self) -> PictureFiles:
-        """Return the files of the pictures."""
         return PictureFiles(self.root)
 
     def put(self, pictures: Sequence[NewPicture], fingerprint: str) -> list[PutResult]:

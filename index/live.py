@@ -286,7 +286,6 @@ class LiveIndex:
         self._apply_gallery_changes()
 
     def _apply_gallery_changes(self) -> None:
-        """Apply the latest changes of the gallery to the served snapshot."""
         with self._publishing:
             if self._current is not None:
                 self._current = self._apply_changes_to(self._current)

@@ -127,7 +127,6 @@ class PictureFiles:
             self._root.commit(name)
 
     def remove_locally(self, content: str) -> None:
-        """Remove the files on this machine."""
         for name in name_files(content):
             self._root.locate(name).unlink(missing_ok=True)
 

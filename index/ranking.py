@@ -66,7 +66,6 @@ def require_depth(depth: int) -> int:
 
 
 def rank_by_words(found: Sequence[WordHit], min_score: float | None = None) -> list[PictureHit]:
-    """Rank by words alone."""
     ranked = [
         PictureHit(each.picture, each.score, rank, words=each.score, has_all_words=each.complete)
         for rank, each in enumerate(found, 1)

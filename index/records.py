@@ -92,7 +92,6 @@ class GalleryPicture:
     key: int
 
     def find_place(self, order: Order) -> Place:
-        """Return the position in a listing."""
         return self.places[order.endswith("shown_at")]
 
 

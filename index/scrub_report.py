@@ -51,12 +51,10 @@ class ScrubReport:
 
     @property
     def unmended_count(self) -> int:
-        """Number of damages that could not be mended."""
         return sum(self.unmended.values())
 
     @property
     def mended_count(self) -> int:
-        """Number of damages that were mended."""
         return sum(self.found.values()) - self.unmended_count
 
 

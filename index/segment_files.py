@@ -39,13 +39,11 @@ class Names:
 
     @classmethod
     def pack(cls, entries: Sequence[Entry]) -> "Names":
-        """Pack entries."""
         parts = [part.encode() for entry in entries for part in entry]
         ends = np.cumsum([len(part) for part in parts], dtype=np.uint64)
         return cls(ends, np.frombuffer(b"".join(parts), dtype=np.uint8))
 
     def read(self, row: int) -> Entry:
-        """Return the entry of a row."""
         start = int(self.ends[2 * row - 1]) if row else 0
         middle, end = int(self.ends[2 * row]), int(self.ends[2 * row + 1])
         name = self.names[start:end].tobytes()
@@ -96,13 +94,11 @@ class StoredRows:
 
     @classmethod
     def pack(cls, rows: VectorRows) -> "StoredRows":
-        """Pack rows that are in memory."""
         rows = rows.sort_by_key()
         hashes = np.array([hash_picture(entry.picture) for entry in rows.entries], dtype=np.uint64)
         return cls(rows.keys, hashes, Names.pack(rows.entries), [rows.vectors], np.arange(len(rows)))
 
     def take(self, rows: NDArray[np.int64]) -> "StoredRows":
-        """Return these rows, in this order."""
         if len(rows) == len(self.keys) and np.array_equal(rows, np.arange(len(rows))):
             return self
         names = self.names.take(rows)
@@ -134,7 +130,6 @@ class StoredRows:
             yield vectors
 
     def hash_all(self, digest: Any) -> None:
-        """Add everything to a digest."""
         for data in chain((self.keys, self.names.ends, self.names.names), self.iterate_vectors()):
             digest.update(np.ascontiguousarray(data).data)
 

@@ -51,7 +51,6 @@ class PartRecord:
 
     @property
     def run(self) -> int:
-        """Number of a run."""
         return int(self.id.partition("-")[2])
 
 

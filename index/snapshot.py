@@ -71,7 +71,6 @@ class Snapshot:
 
     @cached_property
     def picture_set(self) -> VectorSet:
-        """The set of all pictures."""
         return next(vector_set for identity, vector_set in self.sets.items() if identity.kind == "pictures")
 
     @property

@@ -300,7 +300,6 @@ def _read_newest(session: Session) -> Newest:
 
 
 def _find_word(read: Callable[[Sequence[str]], _TermPictures], word: str, forms: Sequence[str]) -> _Postings:
-    """Find the pictures that have a word, or one of its forms."""
     pictures, lengths = read([word])
     if not forms:
         return _Postings(pictures, lengths, np.zeros(len(pictures), dtype=bool))

@@ -296,7 +296,6 @@ def compute_expected_error(chance: Floats, right: NDArray[np.bool_]) -> float:
 
 
 def _minimize(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
-    """Return the parameters at which the loss is least."""
     parameters = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS([parameters], max_iter=_STEPS, line_search_fn="strong_wolfe")
 
@@ -323,7 +322,6 @@ def _compute_log_chance(parameters: Tensor, z: Tensor, low: float) -> Tensor:
 
 
 def _compute_log_rest(log_chance: Tensor) -> Tensor:
-    """Return log(1 - chance)."""
     return torch.log1p(-log_chance.exp().clamp(max=1 - 1e-12))
 
 

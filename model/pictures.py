@@ -97,7 +97,6 @@ class Frame:
         return resized if self.resize == SQUASH else self._center(resized)
 
     def dump_json(self) -> str:
-        """Return what `parse_json` reads."""
         return json.dumps(asdict(self))
 
     @staticmethod

@@ -178,7 +178,6 @@ class GuardedPool:
 
     @property
     def pids(self) -> list[int]:
-        """Return the process ids of the running children."""
         return sorted(child.process.pid for child in list(self._children))
 
     def close(self, *, at_once: bool = False) -> None:

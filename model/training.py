@@ -100,7 +100,6 @@ class LearnSettings:
         return replace(self, epochs=fewer), max(1, one_in)
 
     def count_steps(self, captions: int) -> int:
-        """Return the steps of a training."""
         return math.ceil(captions / self.batch_size) * self.choose_epochs(captions)
 
     def compute_rate(self, step: int, steps: int) -> float:
@@ -361,7 +360,6 @@ class Trainer:
         return TokenRows(self.used, self.rows.detach().cpu()[: len(self.used)].clone())
 
     def collect_content(self) -> VersionContent:
-        """Return all that the version stores."""
         return VersionContent(
             self.tokenizer.merges[len(self.parent.tokenizer.merges) :],
             self.tokenizer.words[len(self.parent.tokenizer.words) :],

@@ -18,17 +18,7 @@ from service.lanes import Lanes
 from service.metrics import Metrics, collect_metrics
 from service.people import UNAUTHENTICATED, People, RateLimiter
 from service.requests import RequestMiddleware
-from service.routes import (
-    admin,
-    gallery,
-    languages,
-    operations,
-    pictures,
-    search,
-    session,
-    speakers,
-    versions,
-)
+from service.routes import admin, gallery, languages, operations, pictures, search, session, speakers, versions
 from service.settings import Settings
 from service.watch import RegistryFollower, build_components, update_metrics, warm_up
 from store.data_root import DataRoot

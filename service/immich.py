@@ -59,7 +59,6 @@ class AdapterSettings:
     dimension: int | None = None
 
     def is_ours(self, task: str, kind: str, question: Mapping[str, Any]) -> bool:
-        """Return whether this service answers a task."""
         name = question.get("modelName")
         if task != CLIP or not isinstance(name, str) or not (name == self.model or name.startswith(_OWN)):
             return False

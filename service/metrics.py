@@ -99,7 +99,6 @@ class _ScrapeCollector(Collector):
 
 
 def make_gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:
-    """Make a metric with one value."""
     return GaugeMetricFamily(f"pictoglot_{name}", help_text, value=value)
 
 
@@ -128,7 +127,6 @@ class Health:
 
     @property
     def codes(self) -> set[str]:
-        """The code of each fault."""
         return {fault.code for fault in self.faults}
 
     @property

@@ -275,7 +275,6 @@ def install(app: FastAPI) -> None:
 
 
 def list_routes(app: FastAPI) -> list[APIRoute]:
-    """List every API route of the application."""
     routes = [context.route for context in iter_route_contexts(app.routes)]
     return [route for route in routes if isinstance(route, APIRoute)]
 

@@ -108,7 +108,6 @@ class Settings(CommonSettings):
 
     @property
     def proxy_networks(self) -> list[IPv4Network | IPv6Network]:
-        """The networks from which the proxy asks."""
         return [ip_network(each) for each in self.proxy_addresses.replace(",", " ").split()]
 
     @field_validator("public_url")

@@ -18,14 +18,7 @@ from store.errors import ExpansionCancelled, NoEarlierBase
 from store.expansions import refuse_active_kind
 from store.leases import Lease, require_lease
 from store.reach import get_serving
-from store.releases import (
-    Release,
-    find_newest_encoding,
-    find_published,
-    publish_for,
-    publish_restored,
-    serve_encoding,
-)
+from store.releases import Release, find_newest_encoding, find_published, publish_for, publish_restored, serve_encoding
 from store.tables import RUNNING, BaseRow, EncodingRow, ExpansionRow, ReleaseRow, VersionRow
 from store.versions import BUILT_IN_LANGUAGE, find_next_number, refuse_pruned
 

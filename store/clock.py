@@ -33,7 +33,6 @@ class Instant(TypeDecorator[datetime]):
         return None if value is None else value.timestamp()
 
     def process_result_value(self, value: float | None, dialect: Dialect) -> datetime | None:
-        """Return a datetime in UTC."""
         return None if value is None else datetime.fromtimestamp(value, UTC)
 
     def coerce_compared_value(self, op: Any, value: object) -> Any:

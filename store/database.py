@@ -15,14 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Double, Engine, create_engine, event, func, make_url, select, type_coerce
-from sqlalchemy.exc import (
-    ArgumentError,
-    DatabaseError,
-    DBAPIError,
-    InterfaceError,
-    NoSuchModuleError,
-    OperationalError,
-)
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
@@ -160,7 +153,6 @@ class Database:
                     time.sleep(_POLL)
 
     def close(self) -> None:
-        """Close the connections."""
         self.engine.dispose()
         self._writer.dispose()
 

@@ -360,7 +360,6 @@ def refuse_active_kind(session: Session, *kinds: ExpansionKind) -> None:
 
 
 def build_expansion(row: ExpansionRow) -> Expansion:
-    """Return the expansion that a row describes."""
     error = None if row.error_code is None else FailureCause(row.error_code, row.error_detail or "")
     return row.convert_to(Expansion, error=error)
 

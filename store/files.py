@@ -258,7 +258,6 @@ def is_intact(folder: Path, manifest_sha256: str | None = None, on_read: OnRead 
 
 
 def read(path: Path, on_read: OnRead | None = None) -> bytes:
-    """Return the bytes of a small file."""
     with path.open("rb") as stream:
         data = stream.read()
         if on_read is not None:

@@ -56,7 +56,6 @@ class ApiKey:
 
     @property
     def is_over(self) -> bool:
-        """Whether the key is revoked or expired."""
         return self.revoked_at is not None or (self.expires_at is not None and self.expires_at <= datetime.now(UTC))
 
 

@@ -37,7 +37,6 @@ class JsonFormatter(logging.Formatter):
     """The formatter of files: a record as one line of JSON, with known fields of `extra` alone."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

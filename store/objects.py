@@ -66,7 +66,6 @@ class ObjectStore:
             return True
 
     def list_keys(self, prefix: str) -> list[str]:
-        """List the keys below `prefix/`."""
         with _translate_errors():
             return [entry["path"] for page in obstore.list(self._store, prefix) for entry in page]
 

@@ -235,7 +235,6 @@ class CaptionProposals(RegistryPart):
             return session.scalars(query).all()
 
     def accept(self, proposals: Sequence[ProposalRow], actor: str) -> None:
-        """Record that these have become captions."""
         ids = [proposal.id for proposal in proposals]
         which = update(ProposalRow).where(ProposalRow.id.in_(ids), ProposalRow.accepted_at.is_(None))
         with self._database.begin() as session:
@@ -280,7 +279,6 @@ class CaptionProposals(RegistryPart):
             return [(row.picture_id, row.text) for row in session.execute(columns.limit(limit))]
 
     def count_captions(self, language: str, most: int) -> int:
-        """Count them, up to `most`."""
         some = select(CaptionRow.id).where(*_is_own(language)).limit(most).subquery()
         with self._database.read() as session:
             return session.scalar(select(func.count()).select_from(some)) or 0

@@ -146,7 +146,6 @@ class Versions(RegistryPart):
 
 
 def find_next_number(session: Session) -> int:
-    """Return the number of the next version."""
     return (session.scalar(select(func.max(VersionRow.number))) or 0) + 1
 
 
@@ -219,5 +218,4 @@ def parse_calibration(stored: bytes | None) -> dict[str, Any] | None:
 
 
 def build_version(row: VersionRow) -> Version:
-    """Return the version that a row describes."""
     return row.convert_to(Version, dataset_expansions=tuple(row.datasets))

@@ -196,7 +196,6 @@ class TrainingContext:
 
     @property
     def base_version(self) -> int:
-        """Return the version that the base is."""
         return self.encoder.base_view.version
 
     @property

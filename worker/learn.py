@@ -62,7 +62,6 @@ _NO_DATASET = DatasetReport("", 0, 0, 0, (), {}, 0, {}, 0, 0, 0.0, 0, 0, 0, ())
 
 
 def learn(attempt: Attempt) -> None:
-    """Learn one language and serve it."""
     # an attempt died after its language was served: nothing can fail any more
     if attempt.expansion.release is not None:
         return conclude(attempt, attempt.expansion.release)

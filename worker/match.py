@@ -115,7 +115,6 @@ class MatchFitter:
         return replace(english, vectors=vectors, texts=len(held_out.texts))
 
     def search(self, queries: CaptionQueries) -> Answers:
-        """Search for the queries among all pictures."""
         return search_gallery(queries.vectors, queries.picture_vectors, queries.right, self.read_vectors)
 
     def read_vectors(self) -> Iterator[Mapping[str, NDArray[np.float32]]]:

@@ -69,12 +69,10 @@ class TrainingData:
 
     @property
     def expansion(self) -> Expansion:
-        """Return the last of `expansions`."""
         return self.expansions[-1]
 
     @property
     def language(self) -> str:
-        """Return the language that is learned."""
         return self.expansion.language
 
 

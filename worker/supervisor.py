@@ -194,7 +194,6 @@ class Chore(ABC):
 
     @property
     def is_running(self) -> bool:
-        """Tell whether a child is at work."""
         return self.child is not None and self.child.poll() is None
 
     def stop(self) -> None:
@@ -252,7 +251,6 @@ class Supervisor:
 
     @property
     def is_busy(self) -> bool:
-        """Tell whether an attempt is running."""
         return self._busy.locked()
 
     def run(self, expansion: str) -> None:

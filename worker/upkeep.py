@@ -225,7 +225,6 @@ def fit(parent: str) -> int:
 
 
 def scrub(parent: str) -> int:
-    """Read everything once; returns the exit status."""
     from index.scrub import Scrub
     from index.sets import open_sets
     from index.stored_items import GENTLE, Pace

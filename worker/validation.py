@@ -268,13 +268,11 @@ class HeldOut:
     meanings: Matrix  # and of those (m, dimension)
 
     def dump(self) -> bytes:
-        """Return the file."""
         tensors = {name: torch.from_numpy(getattr(self, name)) for name in ("vectors", "texts", "meanings")}
         return save(tensors, {"pairs": json.dumps(self.pairs)})
 
     @staticmethod
     def read(path: Path) -> "HeldOut":
-        """Read the file."""
         with safe_open(path, "np") as file:
             pairs = [(picture, text) for picture, text in json.loads(file.metadata()["pairs"])]
             return HeldOut(pairs, *map(file.get_tensor, ("vectors", "texts", "meanings")))

@@ -26,7 +26,6 @@ def read_root(file: Path) -> str:
 
 
 def read_tei(file: Path) -> Entries:
-    """Yield the entries of a TEI dictionary."""
     for entry in _read_pieces(file, "entry"):
         forms = [part for form in entry if _name(form) == "form" for part in form.iter()]
         words = [_take_text(part) for part in forms if _name(part) == "orth"]

@@ -127,7 +127,6 @@ class Report:
         return f"{kept:,} of {pictures} {'is' if kept == 1 else 'are'} in the gallery{more}."
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report for programs."""
         return {
             "added": self.added,
             "there": self.counts["there"],

@@ -39,7 +39,6 @@ class FoundRows(VectorRows):
     ids: NDArray[np.int64]
 
     def make_candidates(self, scores: NDArray[np.float32], exact: bool) -> Candidates:
-        """Return candidates with these scores, in this order."""
         return Candidates(scores, self.vectors, self.entries.__getitem__, exact)
 
 
@@ -116,7 +115,6 @@ def make_records(run: int, rows: VectorRows, start: int, count: int) -> list[dic
 
 
 def get_run(id: int) -> int:
-    """Return the run of a row."""
     return id >> _ROW_BITS
 
 

@@ -88,7 +88,6 @@ class DictionaryReport:
         return {reason: LEFT_OUT[reason] for reason in self.left_out}
 
     def dump(self) -> dict[str, Any]:
-        """Return plain JSON values."""
         return {**vars(self), "reasons": self.reasons}
 
 

@@ -157,7 +157,6 @@ def swap_sides(row: Row) -> Row:
 
 
 def write_rows(rows: Iterable[Row], path: Path) -> None:
-    """Write rows as JSON lines."""
     with path.open("w", encoding="utf-8") as target:
         target.writelines(json.dumps(row.dump(), ensure_ascii=False) + "\n" for row in rows)
 

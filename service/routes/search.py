@@ -18,13 +18,7 @@ from model.table import View
 from model.text import clean
 from service.auth import AppContext, Caller, GuardedRoute, require_scope
 from service.batching import EncodedQuery
-from service.context import (
-    Context,
-    QueryFields,
-    count_milliseconds,
-    find_unwanted_fields,
-    name_generation,
-)
+from service.context import Context, QueryFields, count_milliseconds, find_unwanted_fields, name_generation
 from service.forms import BodyKind, make_too_large
 from service.people import Principal
 from service.problems import convert_to_refusal, make_problem_response, refuse

@@ -6,17 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.schemas import (
-    Collections,
-    Expected,
-    Expiry,
-    IndexRecall,
-    Note,
-    Problem,
-    Report,
-    RequestBody,
-    Response,
-)
+from service.schemas import Collections, Expected, Expiry, IndexRecall, Note, Problem, Report, RequestBody, Response
 from service.schemas.languages import ExpansionItem
 from store.keys import Scope
 from store.reach import KEEP, LEAST
