@@ -33,9 +33,8 @@ from store import files
 from store.data_root import EXPANSIONS, SIGNING_KEY, DataRoot
 from store.errors import BackupFailed, CorruptFolder, StorageFull, StoreUnavailable
 from store.files import MANIFEST, TEMPORARY
-from store.migrations import NEWEST, read_revision
 from store.reach import DeletedPictureRow, get_serving
-from store.registry import open_registry
+from store.registry import NEWEST, open_registry, read_revision
 from store.settings import CommonSettings
 from store.tables import BaseRow, CaptionRow, DiscardedContentRow, ExpansionRow, PictureRow, VectorSetRow, VersionRow
 from store.versions import find_roots

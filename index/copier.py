@@ -30,8 +30,7 @@ from store import files
 from store.data_root import DataRoot
 from store.errors import BackupFailed, CorruptFolder
 from store.files import TEMPORARY, write_pieces
-from store.migrations import read_revision
-from store.registry import Registry
+from store.registry import Registry, read_revision
 from store.settings import CommonSettings
 
 _CHUNK = 1 << 20  # bytes read at a time

@@ -207,8 +207,7 @@ class Gallery(PictureTables):
     def list_discarded(self, seconds: float = KEPT_SECONDS) -> list[str]:
         """List the contents that no picture has had for this time."""
         row = DiscardedContentRow
-        with self.registry.read() as session:
-            return list(session.scalars(select(row.content_sha256).where(row.discarded_at <= now() - seconds)))
+        return list(self.registry.read_values(select(row.content_sha256).where(row.discarded_at <= now() - seconds)))
 
     def delete_content(self, content: str, seconds: float = KEPT_SECONDS) -> None:
         """Delete the files and vectors of a content, unless a picture has it, or had it less than `seconds` ago.

@@ -305,8 +305,8 @@ def _find_missing_pictures(gallery: Gallery) -> Iterator[str]:
     query = select(row.id, row.content_sha256, row.original).order_by(row.id)
     for number in range(256):
         prefix = f"{number:02x}"
-        with gallery.registry.read() as session:  # before the files are listed: those of a row are there
-            rows = session.execute(query.where(row.content_sha256.between(prefix, f"{prefix}g"))).all()
+        # before the files are listed: those of a row are there
+        rows = gallery.registry.read_rows(query.where(row.content_sha256.between(prefix, f"{prefix}g")))
         present = gallery.files.list_contents(prefix) if rows else ()
         for id, content, original in rows:
             for suffix, kind in _KINDS.items():
@@ -317,6 +317,5 @@ def _find_missing_pictures(gallery: Gallery) -> Iterator[str]:
 def _find_missing(
     gallery: Gallery, sentence: str, name: InstrumentedAttribute[Any], file: InstrumentedAttribute[Any]
 ) -> Iterator[str]:
-    with gallery.registry.read() as session:
-        rows = session.execute(select(name, file).where(file.is_not(None)).order_by(name)).all()
+    rows = gallery.registry.read_rows(select(name, file).where(file.is_not(None)).order_by(name))
     yield from (sentence.format(each) for each, path in rows if not gallery.root.has(path))

@@ -46,8 +46,7 @@ class PictureTables:
 
     def list_ids(self) -> list[str]:
         """List the ids of all pictures, sorted."""
-        with self.registry.read() as session:
-            return sorted(session.scalars(select(PictureRow.id)))
+        return sorted(self.registry.read_values(select(PictureRow.id)))
 
     def find_known(self, ids: Iterable[str]) -> set[str]:
         """Return the ids of those that exist."""
@@ -70,8 +69,7 @@ class PictureTables:
     def list_with_keys(self, first: int, last: int) -> list[str]:
         """List the pictures whose key is from `first` to `last`, by key."""
         query = select(PictureRow.id).where(PictureRow.key.between(first, last)).order_by(PictureRow.key)
-        with self.registry.read() as session:
-            return list(session.scalars(query))
+        return list(self.registry.read_values(query))
 
     def sample_vectors(
         self, share: float, fingerprint: str, collections: frozenset[str] | None = None
@@ -92,8 +90,7 @@ class PictureTables:
             query = query.where(PictureRow.collection.in_(sorted(collections)))
         page = query
         while True:
-            with self.registry.read() as session:
-                found = session.execute(page).all()
+            found = self.registry.read_rows(page)
             if not found:
                 return
             yield self.find_picture_vectors([row.id for row in found], fingerprint)
@@ -110,8 +107,7 @@ class PictureTables:
         """
         columns = select(GalleryChangeRow.picture_id, GalleryChangeRow.change)
         query = columns.where(GalleryChangeRow.change > change).order_by(GalleryChangeRow.change).limit(most)
-        with self.registry.read() as session:
-            return {row.picture_id: row.change for row in session.execute(query)}
+        return {row.picture_id: row.change for row in self.registry.read_rows(query)}
 
     def group_captions(self, ids: Sequence[str], tags: Iterable[str] | None = None) -> dict[str, dict[str, list[str]]]:
         """Return the captions of each of these pictures by language: of `tags`, or of all."""
@@ -145,8 +141,7 @@ class PictureTables:
     def list_captioned(self, language: str, expansions: Iterable[str]) -> list[str]:
         """List the pictures with a caption in this language, added with them or by one of these expansions, sorted."""
         query = select(CaptionRow.picture_id).where(CaptionRow.language == language, _is_visible(expansions))
-        with self.registry.read() as session:
-            return sorted(session.scalars(query.distinct()))
+        return sorted(self.registry.read_values(query.distinct()))
 
     def sample_captions(self, language: str, expansions: Iterable[str], most: int) -> list[str]:
         """Return about `most` texts in a language, added with pictures or by these expansions; chosen by hash.
@@ -178,8 +173,7 @@ class PictureTables:
     def list_with_captions(self, language: str, first: int, last: int) -> list[str]:
         """List the pictures with a caption in this language whose id is from `first` to `last`, sorted."""
         query = select(CaptionRow.picture_id).where(CaptionRow.language == language, CaptionRow.id.between(first, last))
-        with self.registry.read() as session:
-            return sorted(session.scalars(query.distinct()))
+        return sorted(self.registry.read_values(query.distinct()))
 
     def add_captions(self, expansion: str, language: str, captions: Iterable[tuple[str, str]]) -> int:
         """Add an expansion's new captions (picture, text), and return their number; skip pictures that do not exist.
@@ -224,8 +218,7 @@ class PictureTables:
     def list_newest_vectors(self, count: int) -> list[Vector]:
         """Return vectors of the newest captions, as any version reads them: texts as people write them."""
         query = select(CaptionVectorRow.vector).order_by(CaptionVectorRow.caption_id.desc()).limit(count)
-        with self.registry.read() as session:
-            found = [unpack_vector(data) for data in session.scalars(query)]
+        found = [unpack_vector(data) for data in self.registry.read_values(query)]
         return [vector for vector in found if vector is not None]
 
     def put_picture_vectors(self, fingerprint: str, vectors: Mapping[str, Vector]) -> None:
@@ -246,8 +239,7 @@ class PictureTables:
 
     def list_encoded_versions(self) -> set[int]:
         """List the versions that have stored vectors of captions; reads an index of all vectors."""
-        with self.registry.read() as session:
-            return set(session.scalars(select(CaptionVectorRow.version).distinct()))
+        return set(self.registry.read_values(select(CaptionVectorRow.version).distinct()))
 
     def forget_version(self, version: int, language: str | None) -> None:
         """Delete every vector of captions by a version; None: in all languages, for a base."""
@@ -269,8 +261,7 @@ class PictureTables:
         key = keys.selected_columns[0]
         page = keys.where(where).order_by(key).limit(BATCH_SIZE)
         while True:
-            with self.registry.read() as session:
-                found = session.scalars(page).all()
+            found = self.registry.read_values(page)
             if not found:
                 return
             with self.registry.begin() as session:

@@ -57,8 +57,8 @@ class Scrub:
             scrub_report.save_report(self._root, report)
         except OSError as error:
             _log.error("the report of the scrub cannot be kept (%s)", error.strerror)
-        damaged = report.unmended_count + report.mended_count
-        counts = {"files": report.files, "damaged": damaged, "not_mended": report.unmended_count}
+        found = sum(report.found.values())
+        counts = {"files": report.files, "damaged": found, "not_mended": report.unmended_count}
         _log.info("everything stored was read", extra=counts)
         return report
 

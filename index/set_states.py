@@ -151,8 +151,7 @@ def count_unsealed(registry: Registry) -> int:
     sealed = [states[0] for states in find_sets_in_use(registry).values()]
     if not sealed:
         return 0
-    with registry.read() as session:
-        return session.scalar(select(func.count()).where(GalleryChangeRow.change > min(sealed))) or 0
+    return registry.read_value(select(func.count()).where(GalleryChangeRow.change > min(sealed))) or 0
 
 
 def prune_feed(registry: Registry) -> int:
@@ -179,8 +178,7 @@ def has_dead_rows(registry: Registry) -> bool:
     """Whether a kept state names rows that were replaced or deleted since, or may have been."""
     row = VectorSetRow
     last = select(func.max(GalleryChangeRow.change)).scalar_subquery()
-    with registry.read() as session:
-        return any(session.scalars(select(row.segments).where((row.dead != _NO_DEAD) | (row.upto_change < last))))
+    return any(registry.read_values(select(row.segments).where((row.dead != _NO_DEAD) | (row.upto_change < last))))
 
 
 def find_pruned_change(session: Session) -> int:

@@ -131,19 +131,14 @@ class VectorSets:
         Segments of a state that is not kept are still mapped, but that is of no use where another machine deleted them.
         """
         states = {each.state for each in opened.values()}
-        with self.registry.read() as session:
-            there = {0, *session.scalars(select(VectorSetRow.number).where(VectorSetRow.number.in_(states)))}
+        there = {0, *self.registry.read_values(select(VectorSetRow.number).where(VectorSetRow.number.in_(states)))}
         return {identity: each for identity, each in opened.items() if each.state in there}
 
     def list_states(self, identity: Identity) -> list[SealedState]:
         """List all states that are kept, newest first."""
         query = select(VectorSetRow).where(*_match_identity(identity)).order_by(VectorSetRow.number.desc())
-        with self.registry.read() as session:
-            return [
-                _make_state(row)
-                for row in session.scalars(query)
-                if find_location(row.segments) in (None, self._location)
-            ]
+        rows = self.registry.read_values(query)
+        return [_make_state(row) for row in rows if find_location(row.segments) in (None, self._location)]
 
     def open_sealed(
         self, identity: Identity, state: SealedState, known: Mapping[str, Segment] | None = None

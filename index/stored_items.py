@@ -301,8 +301,7 @@ class StoredItems:
 
     def _replace_vector(self, row: Any, where: Sequence[Any], shown: Select[str, int], of: Mapping[str, Any]) -> str:
         """Put a sealed vector in place of a damaged one, or let it be computed again by who has the model."""
-        with self._registry.read() as session:
-            places = [(picture, key) for picture, key in session.execute(shown)]
+        places = self._registry.read_rows(shown)
         sealed = (vector for picture, key in places for _, vector in self._find_sealed(of, picture, key))
         if (vector := next(sealed, None)) is not None:
             with self._registry.begin() as session:
@@ -352,19 +351,13 @@ class StoredItems:
                     yield rows.entries[place].text, rows.vectors[place]
 
     def _has_row(self, *where: Any) -> bool:
-        with self._registry.read() as session:
-            return session.scalar(select(literal(1)).where(*where).limit(1)) is not None
+        return self._registry.read_value(select(literal(1)).where(*where).limit(1)) is not None
 
     def _read_rows(self, query: Any, keys: int) -> Iterator[Any]:
         """Read all rows of a `select`, some at a time, in the order of their primary key: its first so many columns."""
-
-        def read(page: Any) -> Sequence[Any]:
-            with self._registry.read() as session:
-                return session.execute(page).all()
-
         columns = [*query.selected_columns][:keys]
         page = first = query.order_by(*columns).limit(BATCH_SIZE)
-        while rows := self._pace.retry_patiently(partial(read, page)):
+        while rows := self._pace.retry_patiently(partial(self._registry.read_rows, page)):
             self._pace(sum(len(value) for row in rows for value in row if isinstance(value, bytes | str)))
             yield from rows
             page = first.where(tuple_(*columns) > tuple_(*map(literal, rows[-1][:keys])))

@@ -218,8 +218,7 @@ class WordSearch:
         with self._registry.read_in_time() as session:
             newest = _read_newest(session)
             read = partial(self._read_terms, session, newest, release)
-            unseen = (read([term])[0] for term in unwanted)
-            excluded: VectorKeys | None = reduce(np.intersect1d, unseen) if unwanted else None
+            excluded = reduce(np.intersect1d, [read([term])[0] for term in unwanted]) if unwanted else None
             known = self._words.read(session, newest).words if languages else ()
             forms = [find_forms(term, known, languages) for term in terms]
             with ExitStack() as turn:

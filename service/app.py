@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from index.gallery import Gallery
 from index.selection import Selection
 from model.encoder import Encoder
-from service import pages, problems
+from service import problems
 from service.context import Context, Cursors
 from service.lanes import Lanes
 from service.metrics import Metrics, collect_metrics
@@ -69,7 +69,7 @@ def create_app(context: Context | None) -> FastAPI:
     )
     for router in _ROUTERS:
         app.include_router(router)
-    pages.mount(app, None if context is None else context.root.locate("texts"))
+    operations.mount_pages(app, None if context is None else context.root.locate("texts"))
     app.state.context = context
     app.state.provider = session.Provider(context.settings) if context and context.settings.oidc_issuer else None
     if context is not None:

@@ -215,7 +215,8 @@ class BodyReader:
         self._read = 0
         self._deadline: float | None = None
         self._whole = False
-        self._declared = _read_content_length(scope)
+        length = Headers(scope=scope).get("content-length", "")
+        self._declared = int(length) if length.isdecimal() else None
         self._announced = bool(self._declared) or any(name == b"transfer-encoding" for name, _ in scope["headers"])
 
     @property
@@ -367,8 +368,3 @@ def check_head(scope: Scope) -> PictoglotError | None:
     if b"transfer-encoding" in names and (b"content-length" in names or scope["http_version"] == "1.0"):
         return MalformedRequest("send Content-Length, or Transfer-Encoding with HTTP/1.1, and not both")
     return None
-
-
-def _read_content_length(scope: Scope) -> int | None:
-    value = Headers(scope=scope).get("content-length", "")
-    return int(value) if value.isdecimal() else None

@@ -95,8 +95,8 @@ class Bases(RegistryPart):
 
     def list(self) -> Sequence[RecordedBase]:
         """List them, oldest first."""
-        with self._database.read() as session:
-            return [row.convert_to(RecordedBase) for row in session.scalars(select(BaseRow).order_by(BaseRow.number))]
+        query = select(BaseRow).order_by(BaseRow.number)
+        return [row.convert_to(RecordedBase) for row in self._database.read_values(query)]
 
     def find_serving(self) -> RecordedBase | None:
         """Return the base of the serving release; None in a registry that no process has opened with a base."""

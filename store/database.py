@@ -8,13 +8,26 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Double, Engine, create_engine, event, func, make_url, select, type_coerce
+from sqlalchemy import (
+    URL,
+    Connection,
+    Double,
+    Engine,
+    Row,
+    Select,
+    create_engine,
+    event,
+    func,
+    make_url,
+    select,
+    type_coerce,
+)
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -39,6 +52,9 @@ _DISK_FULL, _NO_TABLE, _READ_ONLY = "53100", "42P01", "25006"  # SQLSTATE
 _DAMAGED = ("XX001", "XX002", sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)  # XX001: a page fails its checksum
 _NOT_UTF8 = "Could not decode to UTF-8"  # as Python's driver begins; the text itself follows
 
+T = TypeVar("T")
+Columns = TypeVarTuple("Columns")
+
 
 class Database:
     """Connections to one registry; safe with many threads and with other processes."""
@@ -58,6 +74,21 @@ class Database:
         """Read one state of the database, whoever writes meanwhile: what was read stays. Raises RegistryUnavailable."""
         with self._translate_errors(), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
+
+    def read_rows(self, query: Select[*Columns]) -> Sequence[Row[*Columns]]:
+        """Read what a query finds. Raises RegistryUnavailable."""
+        with self.read() as session:
+            return session.execute(query).all()
+
+    def read_values(self, query: Select[T]) -> Sequence[T]:
+        """Read the first column of what a query finds. Raises RegistryUnavailable."""
+        with self.read() as session:
+            return session.scalars(query).all()
+
+    def read_value(self, query: Select[T]) -> T | None:
+        """Read the one value that a query finds, or the first; None without any. Raises RegistryUnavailable."""
+        with self.read() as session:
+            return session.scalar(query)
 
     @contextmanager
     def read_in_time(self) -> Iterator[Session]:
@@ -129,8 +160,7 @@ class Database:
 
     def read_last_change(self) -> int:
         """Return the number of the last change of the gallery; 0 when there is none."""
-        with self.read() as session:
-            return session.scalar(select(func.max(GalleryChangeRow.change))) or 0
+        return self.read_value(select(func.max(GalleryChangeRow.change))) or 0
 
     def find_damage(self) -> list[str]:
         """Let SQLite read its whole file, and return what is wrong there; PostgreSQL has checksums for that."""

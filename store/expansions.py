@@ -197,11 +197,8 @@ class Expansions(Leases):
         Nor those made of all words or captions, as `without_made_of` says: newer ones take their place; nor language
         files, from which nothing can be taught.
         """
-        with self._database.read() as session:
-            found = {
-                row.id: build_expansion(row)
-                for row in session.scalars(select(ExpansionRow).where(ExpansionRow.id.in_(ids)))
-            }
+        query = select(ExpansionRow).where(ExpansionRow.id.in_(ids))
+        found = {row.id: build_expansion(row) for row in self._database.read_values(query)}
         listed = (found[id] for id in ids if id in found and found[id].kind != "import")
         kept = (each for each in listed if each.dataset_path is not None and each.dataset_sha256 != excluding_sha256)
         return [each for each in kept if each.made_of is None or each.made_of != without_made_of]
@@ -231,20 +228,17 @@ class Expansions(Leases):
         this = ExpansionRow.report["base"].as_string() == base_fingerprint
         done = (ExpansionRow.kind == "assess", ExpansionRow.state == SUCCEEDED, this)
         query = select(ExpansionRow).where(*done).order_by(ExpansionRow.finished_at, ExpansionRow.id)
-        with self._database.read() as session:
-            return {row.language: build_expansion(row) for row in session.scalars(query)}
+        return {row.language: build_expansion(row) for row in self._database.read_values(query)}
 
     def count_by_state(self) -> dict[str, int]:
         """Return the number of expansions in each state; states without any are left out."""
         query = select(ExpansionRow.state, func.count()).group_by(ExpansionRow.state)
-        with self._database.read() as session:
-            return {row.state: row[1] for row in session.execute(query)}
+        return {row.state: row[1] for row in self._database.read_rows(query)}
 
     def list_ids(self, *states: ExpansionState) -> set[str]:
         """Return the ids of the expansions in these states; of all expansions when no state is given."""
         query = select(ExpansionRow.id)
-        with self._database.read() as session:
-            return set(session.scalars(query.where(ExpansionRow.state.in_(states)) if states else query))
+        return set(self._database.read_values(query.where(ExpansionRow.state.in_(states)) if states else query))
 
     def cancel(self, id: str) -> Expansion:
         """End an expansion as cancelled at once if it is unleased; otherwise ask its worker to stop.
@@ -274,8 +268,7 @@ class Expansions(Leases):
         """
         query = select(ExpansionRow.id).where(UNLEASED).order_by(ExpansionRow.created_at, ExpansionRow.id)
         query = query.where(ExpansionRow.state.in_(states)) if states else query
-        with self._database.read() as session:
-            return session.scalars(query).all()
+        return self._database.read_values(query)
 
     def measure_longest_wait(self) -> float:
         """Return the longest time, in seconds, that a runnable expansion has had no lease; 0 when none is runnable.
@@ -292,8 +285,7 @@ class Expansions(Leases):
         """Return the longest time, in seconds, since a leased attempt reported its progress; 0 when there is none."""
         leased = (ExpansionRow.state == RUNNING, ~has_ended(ExpansionRow.lease_expires))
         still: Any = func.max(type_coerce(now() - ExpansionRow.moved_at, Double()))
-        with self._database.read() as session:
-            return max(0.0, session.scalar(select(still).where(*leased)) or 0.0)
+        return max(0.0, self._database.read_value(select(still).where(*leased)) or 0.0)
 
 
 def make_expansion_id() -> str:

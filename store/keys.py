@@ -88,8 +88,7 @@ class ApiKeys(RegistryPart):
         """List all keys of the known scopes, newest first, also revoked and expired ones."""
         columns = KeyRow.__table__.columns  # rows of the database, not objects: a tenth of the time
         query = select(*columns).where(KeyRow.scope.in_(SCOPES)).order_by(KeyRow.created_at.desc(), KeyRow.id)
-        with self._database.read() as session:
-            return [_build_key(row) for row in session.execute(query)]
+        return [_build_key(row) for row in self._database.read_rows(query)]
 
     def revoke(self, id: str) -> None:
         """Make a key invalid from now on; revoking it again changes nothing. Raises KeyNotFound."""
@@ -172,8 +171,7 @@ class Sessions:
     def list(self) -> Sequence[Session]:
         """List all sessions, newest first, with those that are over. Raises RegistryUnavailable."""
         query = select(SessionRow).order_by(SessionRow.created_at.desc())
-        with self._database.read() as session:
-            return [row.convert_to(Session, groups=tuple(row.groups)) for row in session.scalars(query)]
+        return [row.convert_to(Session, groups=tuple(row.groups)) for row in self._database.read_values(query)]
 
     def end(self, id: str) -> bool:
         """End a session; return whether there was one with this id. Raises RegistryUnavailable."""

@@ -204,8 +204,7 @@ class Duties(RegistryPart):
     def is_done_within(self, name: str, seconds: float) -> bool:
         """Return whether `note_done` was called for it in the last so many seconds."""
         lately = select(DutyRow.name).where(DutyRow.name == name, is_recent(DutyRow.expires, seconds))
-        with self._database.read() as session:
-            return session.scalar(lately) is not None
+        return self._database.read_value(lately) is not None
 
     def _renew(self, name: str, owner: str, seconds: float, ended: Event) -> None:
         taken = True

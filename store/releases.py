@@ -59,8 +59,7 @@ class Releases(RegistryPart):
         query = select(ReleaseRow).order_by(ReleaseRow.number.desc()).limit(limit)
         if before is not None:
             query = query.where(ReleaseRow.number < before)
-        with self._database.read() as session:
-            return [row.convert_to(Release) for row in session.scalars(query)]
+        return [row.convert_to(Release) for row in self._database.read_values(query)]
 
     def list_in_use(self) -> Sequence[Release]:
         """Return the release that serves, which is the newest, and the one before."""

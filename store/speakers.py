@@ -64,8 +64,7 @@ class WordAnswers(RegistryPart):
     def list(self, language: str) -> Sequence[WordAnswerRow]:
         """List the answers of a language, by the English word."""
         query = select(WordAnswerRow).where(WordAnswerRow.language == language).order_by(WordAnswerRow.english)
-        with self._database.read() as session:
-            return session.scalars(query).all()
+        return self._database.read_values(query)
 
 
 class WaitingRow(RegistryRow):
@@ -106,14 +105,12 @@ class WaitingRows(RegistryPart):
         """Return the rows of a language by their digests, which have no order of their own."""
         row = WaitingRow
         query = select(row.digest, row.content).where(row.language == language).order_by(row.digest)
-        with self._database.read() as session:
-            return {each.digest: each.content for each in session.execute(query)}
+        return {each.digest: each.content for each in self._database.read_rows(query)}
 
     def count(self) -> dict[str, int]:
         """Count the rows of each language that has any."""
         query = select(WaitingRow.language, func.count()).group_by(WaitingRow.language)
-        with self._database.read() as session:
-            return {each.language: each[1] for each in session.execute(query)}
+        return {each.language: each[1] for each in self._database.read_rows(query)}
 
 
 class UnknownWordRow(RegistryRow):
@@ -143,8 +140,7 @@ class UnknownWords(RegistryPart):
         """List the words of a language with their searches, those of most searches first."""
         row = UnknownWordRow
         query = select(row).where(row.language == language).order_by(row.searches.desc(), row.word)
-        with self._database.read() as session:
-            return [(each.word, each.searches) for each in session.scalars(query)]
+        return [(each.word, each.searches) for each in self._database.read_values(query)]
 
 
 class ProposalRow(RegistryRow):
@@ -224,15 +220,13 @@ class CaptionProposals(RegistryPart):
         query = select(row).where(row.language == language, state).order_by(row.id.desc()).limit(limit)
         if pictures:
             query = query.where(row.picture.in_(pictures))
-        with self._database.read() as session:
-            return session.scalars(query).all()
+        return self._database.read_values(query)
 
     def get(self, language: str, ids: Sequence[int]) -> Sequence[ProposalRow]:
         """Return those of these ids that wait, in the order of their ids."""
         row = ProposalRow
         query = select(row).where(row.language == language, row.id.in_(ids), row.accepted_at.is_(None)).order_by(row.id)
-        with self._database.read() as session:
-            return session.scalars(query).all()
+        return self._database.read_values(query)
 
     def accept(self, proposals: Sequence[ProposalRow], actor: str) -> None:
         ids = [proposal.id for proposal in proposals]
@@ -275,13 +269,11 @@ class CaptionProposals(RegistryPart):
         if collections is not None:
             shown = PictureRow.collection.in_(collections)
             columns = columns.join(PictureRow, PictureRow.id == CaptionRow.picture_id).where(shown)
-        with self._database.read() as session:
-            return [(row.picture_id, row.text) for row in session.execute(columns.limit(limit))]
+        return [(row.picture_id, row.text) for row in self._database.read_rows(columns.limit(limit))]
 
     def count_captions(self, language: str, most: int) -> int:
         some = select(CaptionRow.id).where(*_is_own(language)).limit(most).subquery()
-        with self._database.read() as session:
-            return session.scalar(select(func.count()).select_from(some)) or 0
+        return self._database.read_value(select(func.count()).select_from(some)) or 0
 
 
 def _is_own(language: str) -> tuple[ColumnElement[bool], ...]:

@@ -57,8 +57,7 @@ class Versions(RegistryPart):
         query = select(VersionRow).order_by(VersionRow.number.desc()).limit(limit)
         if before is not None:
             query = query.where(VersionRow.number < before)
-        with self._database.read() as session:
-            return [build_version(row) for row in session.scalars(query)]
+        return [build_version(row) for row in self._database.read_values(query)]
 
     def list_made_for(self, base: int) -> Sequence[Version]:
         """List the versions made for this base and not pruned, oldest first, without the base itself."""
@@ -74,8 +73,7 @@ class Versions(RegistryPart):
 
     def find_pruned(self) -> set[int]:
         """Return the numbers of those that were pruned: they can serve their language no more."""
-        with self._database.read() as session:
-            return set(session.scalars(select(VersionRow.number).where(VersionRow.pruned_at.is_not(None))))
+        return set(self._database.read_values(select(VersionRow.number).where(VersionRow.pruned_at.is_not(None))))
 
     def read_calibrations(self, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
         """Return the fitted chances of hits of these versions, where they are fitted and whole.
@@ -85,8 +83,7 @@ class Versions(RegistryPart):
         """
         columns = VersionRow.number, VersionRow.match
         fitted = (VersionRow.number.in_(sorted(numbers)), VersionRow.match.is_not(None))
-        with self._database.read() as session:
-            read = session.execute(select(*columns).where(*fitted)).all()
+        read = self._database.read_rows(select(*columns).where(*fitted))
         return {number: found for number, data in read if (found := parse_calibration(data)) is not None}
 
     def set_calibration(self, number: int, fitted: dict[str, Any]) -> None:

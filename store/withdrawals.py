@@ -133,11 +133,9 @@ class Withdrawals(RegistryPart):
 
         One that is deleted or brought back meanwhile may have moved from one place to the other, so ask until not.
         """
+        taught = select(CaptionRow.id).where(CaptionRow.expansion.in_(plan.expansions)).limit(1)
         with self._database.read() as session:
-            if (
-                session.scalar(select(CaptionRow.id).where(CaptionRow.expansion.in_(plan.expansions)).limit(1))
-                is not None
-            ):
+            if session.scalar(taught) is not None:
                 return True
             texts = session.scalars(select(DeletedPictureRow.captions).where(_has_caption(tag)))
             return any(each[2] in plan.expansions for captions in texts for each in captions)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, iterparse
 
@@ -139,13 +138,8 @@ def _refuse_broken(file: Path) -> Iterator[None]:
         raise DictionaryError(f"{file.name} is no whole XML document: {error}.") from error
 
 
-@lru_cache(maxsize=256)
-def _cut_namespace(tag: str) -> str:
-    return tag.rpartition("}")[2]
-
-
 def _name(element: Element) -> str:
-    return _cut_namespace(element.tag)
+    return element.tag.rpartition("}")[2]
 
 
 def _take_text(element: Element) -> str:

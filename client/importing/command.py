@@ -126,10 +126,8 @@ def _open_importers(
         named = {"collection": collection} if collection is not None else {}
         ask = partial(client.get, "/v1/pictures", params={"limit": "1", **named})
         read_answer(response if (response := ask()).status_code != _AWAY else retry(ask))
-        limits = None
-        if dry_run:
-            bounds = client.get_limits()
-            limits = bounds["picture_bytes"], bounds["picture_pixels"]
+        bounds = client.get_limits() if dry_run else None
+        limits = bounds and (bounds["picture_bytes"], bounds["picture_pixels"])
         address = str(client.base_url).rstrip("/")
         kept = [states.enter_context(open_state(state, address, f"{prefix}{source.name}")) for source in sources]
         options = (prefix, language, again, dry_run, strict, limits)

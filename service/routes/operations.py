@@ -1,11 +1,19 @@
-"""The routes of operators, without rate limits: what is served and wrong, metrics, the API's document.
+"""What is outside `/v1`, without rate limits: what is served and wrong, metrics, the API's document, the pages.
 
-That has forms, errors and keys as well, which are read without FastAPI's help.
+The document has forms, errors and keys as well, which are read without FastAPI's help. The pages are files of the
+package, held in memory, under a strict policy. A community may bring the page's texts in its language: `texts/TAG.json`
+in the data root, an object of English texts.
 """
 
+import hashlib
 import json
+import logging
+import re
 import shutil
+from dataclasses import dataclass
 from html import escape
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -16,15 +24,16 @@ from starlette.responses import HTMLResponse, JSONResponse
 
 from client.api import LOOPBACK
 from index.backup import find_note
+from model.languages import find_names
 from service.auth import ANY_KEY, AppContext, GuardedRoute, get_guard, require_scope
 from service.context import Context
 from service.forms import FORMS, Form, list_types
 from service.metrics import CONTENT_TYPE, Health, check_health
-from service.problems import list_routes
+from service.problems import list_routes, make_problem_response
 from service.requests import JSON, MERGE_PATCH, MULTIPART
 from service.schemas import Problem
 from service.schemas import admin as schemas
-from store.errors import IndexUnavailable, RegistryUnavailable
+from store.errors import IndexUnavailable, NotFound, RegistryUnavailable
 
 router = APIRouter(tags=["operations"])
 status_router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=GuardedRoute)
@@ -52,6 +61,30 @@ _STYLE = (
     "pre{background:#8881;padding:1rem;overflow:auto}b{display:inline-block;min-width:4rem}"
 )
 _HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+_NUMBER = re.compile(r"[0-9]{1,10}")
+_TEXT_FILES = re.compile(r"texts-([A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,4})\.json")
+_MOST_TEXTS = 1 << 20  # bytes of a language's file
+_MEDIA_TYPES = {
+    "csv": "text/csv; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "json": "application/json",
+    "svg": "image/svg+xml",
+}
+# Only this server's own files and answers; `blob:` shows a picture that was dropped, or one fetched with a key.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+_PAGE_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",  # asked again each time, answered 304: a new release shows at once
+}
+_log = logging.getLogger(__name__)
 
 
 @router.get("/livez", name="alive")
@@ -224,3 +257,73 @@ def _render_operation(method: str, path: str, operation: dict[str, Any]) -> str:
 
 def _render_json(value: object) -> str:
     return f"<pre>{escape(json.dumps(value, indent=1, ensure_ascii=False))}</pre>"
+
+
+@dataclass(frozen=True)
+class _File:
+    content: bytes
+    media_type: str
+    etag: str
+
+
+def mount_pages(app: FastAPI, texts: Path | None) -> None:
+    """Add `/`, `/versions/{number}/report` and `/static/{name}`; they need no key, for they hold no data.
+
+    `texts` is the folder with the page's texts in languages that the package does not have, if there is one.
+    """
+    static = files("service") / "pages/static"
+    pages = {entry.name: _read_file(entry.name, entry.read_bytes()) for entry in static.iterdir()}
+
+    async def send_index(request: Request) -> Response:
+        return _answer(request, pages["index.html"])
+
+    async def send_report(request: Request) -> Response:
+        known = _NUMBER.fullmatch(request.path_params["number"])  # the page asks for it, and says what came
+        return _answer(request, pages["report.html"]) if known else _refuse(request)
+
+    def send_static(request: Request) -> Response:  # in a thread: it may read a file
+        name = request.path_params["name"]
+        found = pages.get(name)
+        if found is None and texts is not None:
+            found = _list_texts(texts) if name == "texts.json" else _read_texts(texts, name)
+        return _refuse(request) if found is None else _answer(request, found)
+
+    app.add_route("/", send_index, include_in_schema=False)
+    app.add_route("/versions/{number}/report", send_report, include_in_schema=False)
+    app.add_route("/static/{name}", send_static, include_in_schema=False)
+
+
+def _list_texts(folder: Path) -> _File:
+    """List the languages that a community brought, as `{tag: its own name}`."""
+    tags = sorted(file.stem for file in folder.glob("*.json") if _read_texts(folder, f"texts-{file.name}"))
+    return _read_file("texts.json", json.dumps({tag: find_names(tag).native_name for tag in tags}).encode())
+
+
+def _read_texts(folder: Path, name: str) -> _File | None:
+    """Read what a community brought; None if there is nothing, or no object of texts."""
+    if not (known := _TEXT_FILES.fullmatch(name)) or not (file := folder / f"{known[1]}.json").is_file():
+        return None
+    try:
+        content = file.read_bytes()
+        texts = json.loads(content) if len(content) <= _MOST_TEXTS else None
+    except (OSError, ValueError):
+        texts = None
+    if isinstance(texts, dict) and all(isinstance(text, str) for text in texts.values()):
+        return _read_file(name, content)
+    _log.warning("these texts of the page are no JSON object of texts", extra={"file": str(file)})
+    return None
+
+
+def _read_file(name: str, content: bytes) -> _File:
+    return _File(content, _MEDIA_TYPES[name.rpartition(".")[2]], f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+
+
+def _refuse(request: Request) -> Response:
+    return make_problem_response(request.state.request_id, NotFound("no such path"))
+
+
+def _answer(request: Request, file: _File) -> Response:
+    headers = {**_PAGE_HEADERS, "ETag": file.etag}
+    if file.etag in [one.strip() for one in request.headers.get("if-none-match", "").split(",")]:
+        return Response(status_code=304, headers=headers)
+    return Response(file.content, media_type=file.media_type, headers=headers)

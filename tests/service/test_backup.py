@@ -20,8 +20,7 @@ from service.commands import backup as commands
 from service.settings import Settings
 from store.errors import BackupFailed, RegistryUnavailable
 from store.files import format_json, write_manifest
-from store.migrations import NEWEST
-from store.registry import open_registry
+from store.registry import NEWEST, open_registry
 from tests.registries import make_registry
 from tests.service.harness import ADMIN_KEY, Service, picture, running
 from tests.service.processes import _SERVE

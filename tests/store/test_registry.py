@@ -18,8 +18,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import Pool
 
 from store.errors import BaseMismatch, ExpansionInProgress, RegistryOutdated, RegistryUnavailable, StorageFull
-from store.migrations import NEWEST
-from store.registry import Registry, open_registry
+from store.registry import NEWEST, Registry, open_registry
 from store.tables import RegistryRow
 from tests.house.source import ROOT
 from tests.patience import PATIENCE, bound_time, insist
