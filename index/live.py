@@ -15,6 +15,7 @@ from functools import partial
 from threading import RLock
 
 from index.bulk import BulkChange, Outcome, change_pictures, find_deleted_captions
+from index.captions import Captions, EncoderId
 from index.gallery import NewPicture, PutResult
 from index.indexer import SEAL_AT
 from index.janitor import find_missing, sweep
@@ -23,7 +24,7 @@ from index.ranking import KnownRecall, Recall
 from index.records import Collections, Patch, Precondition
 from index.sets import VectorSets, map_pages
 from index.snapshot import Snapshot
-from index.vectors import Identity, VectorSet
+from index.vectors import Identity, Vector, VectorSet
 from model.backend import find_recorded_encoding
 from model.encoder import Encoder
 from store.errors import IndexUnavailable, OutOfMemory, PictoglotError, PictureNotFound, RegistryUnavailable
@@ -171,7 +172,7 @@ class LiveIndex:
         nothing: raises `IndexUnavailable`, `StorageFull`, `RegistryUnavailable`.
         """
         captions = {new.id: new.captions for new in pictures if new.captions}
-        vectors = self._loader.encode_missing_captions(captions, self.current)
+        vectors = self._encode_missing_captions(captions)
         known = [replace(new, caption_vectors=vectors.get(new.id, {})) for new in pictures]
         put = self._gallery.put(known, self._encoder.image_fingerprint)
         pass_fault_point("picture.committed")
@@ -187,7 +188,7 @@ class LiveIndex:
             if patch.captions:
                 self._gallery.check(patch.id, patch)
             captions = {patch.id: patch.captions} if patch.captions else {}
-            vectors = self._loader.encode_missing_captions(captions, self.current)
+            vectors = self._encode_missing_captions(captions)
             return self._gallery.patch(patch, vectors.get(patch.id, {}))
 
     def delete_picture(self, id: str, within: Collections = None, precondition: Precondition | None = None) -> None:
@@ -198,7 +199,7 @@ class LiveIndex:
     def change_pictures(self, change: BulkChange) -> dict[str, Outcome]:
         """Change many pictures; when this returns, searches find them so. Raises as `index.bulk.change_pictures`."""
         captions = find_deleted_captions(self._gallery, change)
-        vectors = self._loader.encode_missing_captions(captions, self.current) if captions else {}
+        vectors = self._encode_missing_captions(captions) if captions else {}
         with self._apply_after_write():
             return change_pictures(self._gallery, change, vectors)
 
@@ -274,6 +275,29 @@ class LiveIndex:
                 consequence = f"Release {self.current.release.number} is still served."
                 self._current = replace(self.current, problems=(problem, consequence))
             self._apply_gallery_changes()
+
+    def _encode_missing_captions(
+        self, captions: Mapping[str, Captions]
+    ) -> dict[str, dict[tuple[str, str, EncoderId], Vector]]:
+        """Encode captions, given by picture, in the languages that are read, without those that it already has.
+
+        Returns vectors by picture, then by language, text and what read them.
+        """
+        existing, views = self._gallery.group_captions(list(captions)), self.current.views
+        missing = [
+            (picture, tag, text, view)
+            for picture, by_tag in captions.items()
+            for tag, texts in by_tag.items()
+            if (view := views.get(tag)) is not None
+            for text in dict.fromkeys(texts)
+            if text not in existing[picture].get(tag, ())
+        ]
+        encoded: dict[str, dict[tuple[str, str, EncoderId], Vector]] = {picture: {} for picture in captions}
+        if missing:
+            vectors = self._encoder.encode_texts([(view, text) for _, _, text, view in missing]).vectors
+            for (picture, tag, text, view), vector in zip(missing, vectors, strict=True):
+                encoded[picture][tag, text, EncoderId(view.version, self._encoder.text_fingerprint)] = vector
+        return encoded
 
     @contextmanager
     def _apply_after_write(self) -> Iterator[None]:

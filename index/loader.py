@@ -9,14 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from index import scrub_report
-from index.captions import Captions, EncoderId
 from index.indexer import MOST, Indexer
 from index.rows import PictureTables
 from index.segment import Segment
 from index.sets import VectorSets
 from index.snapshot import Snapshot
 from index.sources import FeedPruned, PictureSource, Source, add_lost_rows, apply_changes, make_source
-from index.vectors import Identity, Vector, VectorSet
+from index.vectors import Identity, VectorSet
 from model.encoder import Encoder, Views
 from model.lexicon import Detector, count_ngrams
 from model.match import Calibration, Curves, take_first
@@ -178,29 +177,6 @@ class ReleaseLoader:
         if updated.detector is snapshot.detector and calibrations is snapshot.calibrations:
             return snapshot
         return replace(updated, calibrations=calibrations)
-
-    def encode_missing_captions(
-        self, captions: Mapping[str, Captions], snapshot: Snapshot
-    ) -> dict[str, dict[tuple[str, str, EncoderId], Vector]]:
-        """Encode captions, given by picture, in the languages that are read, without those that it already has.
-
-        Returns vectors by picture, then by language, text and what read them.
-        """
-        existing = self._gallery.group_captions(list(captions))
-        missing = [
-            (picture, tag, text, view)
-            for picture, by_tag in captions.items()
-            for tag, texts in by_tag.items()
-            if (view := snapshot.views.get(tag)) is not None
-            for text in dict.fromkeys(texts)
-            if text not in existing[picture].get(tag, ())
-        ]
-        encoded: dict[str, dict[tuple[str, str, EncoderId], Vector]] = {picture: {} for picture in captions}
-        if missing:
-            vectors = self._encoder.encode_texts([(view, text) for _, _, text, view in missing]).vectors
-            for (picture, tag, text, view), vector in zip(missing, vectors, strict=True):
-                encoded[picture][tag, text, EncoderId(view.version, self._encoder.text_fingerprint)] = vector
-        return encoded
 
     def apply_changes_or_reopen(self, sets: Mapping[Identity, VectorSet]) -> Mapping[Identity, VectorSet]:
         """Apply all changes; where this process may have missed deletions, open what is sealed instead."""
