@@ -21,6 +21,7 @@ from store.data_root import DataRoot
 from store.errors import IndexFileCorrupt
 
 _TIER_SIZE = 4  # segments of about one size that are merged, and how much larger the next size is
+_REST_SHARE = 0.25  # of the largest segment: when the others have as many rows together, all become one
 _DEAD_SHARE = 0.25  # share of dead rows with which a segment is written again
 _ATTEMPTS = 3  # to write a segment, while other processes remove its files
 MOST_RUNS = 256  # of a set: every search names them
@@ -63,7 +64,8 @@ class SegmentSealer:
         rows = vector_set.tail.read_all_rows()
         if not len(rows):
             return vector_set
-        part = self._write_segment(vector_set.identity, rows, scan=len(rows) >= self._most)
+        follows = len(rows) >= self._most or bool(_list_bare(vector_set.parts))
+        part = self._write_segment(vector_set.identity, rows, scan=follows)
         tail = MemoryTail.make_empty(vector_set.identity.dimension)
         return replace(vector_set, parts=(*vector_set.parts, part), tail=tail)
 
@@ -112,17 +114,27 @@ class SegmentSealer:
     def _choose_merge(self, parts: Iterable[Part]) -> list[Segment]:
         """Choose segments to be written as one; none when there is nothing to merge.
 
-        Those that have no index because they are to be merged, or one with many dead rows, or enough of one size.
+        Those that have no index because they are to be merged, or one with many dead rows, or enough of one size; and
+        with them all that are smaller. To find the ten nearest, the index of a part searches about as many lists as
+        that of the whole: many of a small one, which has only one or two pictures of a kind.
         """
-        segments = [part for part in parts if isinstance(part, Segment)]
-        if bare := [part for part in segments if part.exact and len(part.keys) > ivf.SCAN_LIMIT]:
-            return bare
-        tiers: dict[int, list[Segment]] = {}
+        segments = sorted((part for part in parts if isinstance(part, Segment)), key=lambda part: part.count)
+        if bare := _list_bare(segments):
+            return [part for part in segments if part.count <= sum(each.count for each in bare)]
+        tiers = [max(-1, floor(log(part.count / self._seal_at, _TIER_SIZE))) for part in segments]
         for part in segments:
             if len(part.keys) - part.count > max(_DEAD_SHARE * len(part.keys), 1):
                 return [part]
-            tiers.setdefault(max(-1, floor(log(part.count / self._seal_at, _TIER_SIZE))), []).append(part)
-        return next((tiers[tier] for tier in sorted(tiers) if len(tiers[tier]) >= _TIER_SIZE), [])
+        if full := [tier for tier in tiers if tiers.count(tier) >= _TIER_SIZE]:
+            return segments[: len(tiers) - tiers[::-1].index(full[0])]
+        rest = sum(part.count for part in segments[:-1])
+        indexed = bool(segments) and not segments[-1].exact
+        return segments if indexed and rest >= max(1, _REST_SHARE * segments[-1].count) else []
+
+
+def _list_bare(parts: Iterable[Part]) -> list[Segment]:
+    """List the segments that wait to be merged, without an index."""
+    return [part for part in parts if isinstance(part, Segment) and part.exact and len(part.keys) > ivf.SCAN_LIMIT]
 
 
 class EngineSealer:

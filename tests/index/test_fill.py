@@ -201,4 +201,4 @@ def test_parts_without_an_index_count_before_they_are_merged(world: World, monke
     live.refresh()
     assert score_pictures(live, 1) == world.rank(1) and live.current.picture_set.tail.count == 0
     world.make_indexer(most=20, seal_at=100).seal(world.pictures())
-    assert [written.rows for written in world.state().segments] == [10, 40]
+    assert [written.rows for written in world.state().segments] == [50]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from index import segment
+from index import ivf, segment
 from index.gallery import Gallery
 from index.indexer import Indexer
 from index.set_states import NOTHING_SEALED, PartRecord
@@ -69,6 +69,20 @@ def test_small_segments_are_merged_however_small(world: World) -> None:
     put(live, 26)
     world.make_indexer().seal(world.pictures())
     assert [written.rows for written in world.state().segments] == [27]
+
+
+def test_no_many_rows_stay_in_small_segments_beside_an_indexed_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index of few rows searches as many lists as one of all to find the nearest."""
+    monkeypatch.setattr(ivf, "SCAN_LIMIT", 15)
+    live, sizes = world.serve(), list[list[int]]()
+    for first, next in ((0, 40), (40, 44), (44, 49), (49, 50)):
+        put(live, *range(first, next))
+        world.seal(live, seal_at=1)
+        sizes.append([written.rows for written in world.state().segments])
+    assert sizes == [[40], [40, 4], [40, 4, 5], [50]]
+    assert score_pictures(live, 7) == world.rank(7)
 
 
 def test_a_segment_with_many_dead_rows_is_written_again_without_them(world: World) -> None:
