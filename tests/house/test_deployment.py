@@ -13,6 +13,7 @@ import yaml
 from dotenv import dotenv_values
 
 from client.settings import list_names
+from demo.emojis import LANGUAGES
 from index.copier import LEFT_OUT
 from scripts.image import ARGUMENTS
 from service.context import _OVERHEAD
@@ -122,6 +123,11 @@ def test_the_compose_file_runs_with_the_image_and_all_comes_back() -> None:
     if os.geteuid() or not shutil.which("apt-get"):
         pytest.skip("needs root on Debian")
     subprocess.run(["make", "image-test"], cwd=ROOT, check=True)
+
+
+def test_the_image_keeps_the_locales_of_the_demo() -> None:
+    (kept,) = re.findall(r"babel/locale-data .*\\\((.+)\\\)", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    assert set(kept.split("\\|")) == {"root", "en", *LANGUAGES}
 
 
 def test_every_service_has_a_health_check_and_ours_use_our_own_commands(services: dict[str, Any]) -> None:
