@@ -60,6 +60,11 @@ class LiveIndex:
         self._repair_after = -math.inf
 
     @property
+    def served(self) -> Snapshot | None:
+        """Snapshot that is served now; None when there is none yet."""
+        return self._current
+
+    @property
     def current(self) -> Snapshot:
         """Snapshot that is served now; raises `IndexUnavailable` when there is none yet."""
         if (snapshot := self._current) is None:

@@ -11,12 +11,11 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from client.terminal import format_count
 from index import scrub_report
 from index.snapshot import Snapshot
 from store import files
 from store.bases import Encoding
-from store.errors import IndexUnavailable, RegistryUnavailable, StorageFull
+from store.errors import IndexUnavailable, RegistryUnavailable, StorageFull, format_count
 from store.expansions import ExpansionState
 
 if TYPE_CHECKING:
@@ -137,10 +136,7 @@ class Health:
 
 def check_health(context: "Context") -> Health:
     """Check this process; waits for the registry, as long as that takes to say that it does not answer."""
-    try:
-        snapshot = context.live.current
-    except IndexUnavailable:
-        snapshot = None
+    snapshot = context.live.served
     return Health(snapshot, [*_find_faults(context, snapshot)])
 
 
@@ -187,7 +183,7 @@ def _measure_scrub(context: "Context") -> Iterator[GaugeMetricFamily]:
     )
     yield make_gauge("scrub_files", "Files that the last scrub read.", report.files)
     yield make_gauge("scrub_bytes", "Bytes that the last scrub read.", report.bytes)
-    yield make_gauge("scrub_damaged", "What the last scrub found damaged.", report.unmended_count + report.mended_count)
+    yield make_gauge("scrub_damaged", "What the last scrub found damaged.", sum(report.found.values()))
     yield make_gauge("scrub_mended", "What of that it mended.", report.mended_count)
     yield make_gauge_family(
         "damaged",

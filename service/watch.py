@@ -269,17 +269,12 @@ def _refresh_if_behind(context: Context, release: int) -> None:
 
 
 def _is_behind(context: Context, release: int) -> bool:
-    try:
-        return context.live.current.release.number < release
-    except IndexUnavailable:
-        return True
+    snapshot = context.live.served
+    return snapshot is None or snapshot.release.number < release
 
 
 def update_metrics(context: Context) -> None:
     """Set the metrics of the served release."""
-    try:
-        release = context.live.current.release
-    except PictoglotError:
-        return
-    context.metrics.release.set(release.number)
-    context.metrics.shared.set(release.shared)
+    if (snapshot := context.live.served) is not None:
+        context.metrics.release.set(snapshot.release.number)
+        context.metrics.shared.set(snapshot.release.shared)

@@ -32,7 +32,6 @@ from store.errors import (
     BaseServes,
     Conflict,
     EncodingMismatch,
-    IndexUnavailable,
     KeyNotFound,
     ReleaseNotFound,
 )
@@ -253,18 +252,17 @@ def get_base(context: AppContext) -> schemas.BaseStatus:
         undo = _describe_undo(registry.bases.plan_undo(), context, dry_run=True)
     except Conflict:  # nothing before, pruned, or a move in progress
         undo = None
-    try:
-        release = context.live.current.release.number
-    except IndexUnavailable:
-        release = None
-    version = context.encoder.base_view.version
+    snapshot, version = context.live.served, context.encoder.base_view.version
     return schemas.BaseStatus(
         base=names[serving.base],
         encoding=str(find_recorded_encoding(registry) or context.encoder.encoding),
         version=serving.base,
         release=serving.number,
         open=schemas.OpenBase(
-            base=context.base, encoding=str(context.encoder.encoding), version=version, release=release
+            base=context.base,
+            encoding=str(context.encoder.encoding),
+            version=version,
+            release=snapshot and snapshot.release.number,
         ),
         move=None if newest is None else ExpansionItem.model_validate(newest),
         undo=undo,
