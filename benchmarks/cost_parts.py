@@ -25,9 +25,8 @@ from benchmarks.made_up import Sizes
 from model import checkpoint, training
 from model.base import Base
 from model.checkpoint import VersionContent
-from model.encoder import Encoder
+from model.encoder import Encoder, Table, View, pad
 from model.objectives import Corpus, make_objectives
-from model.table import Table, View, pad
 from model.towers import make_bfloat16_tower
 from model.training import LearnSettings
 

@@ -15,12 +15,12 @@ import torch
 from open_clip.transformer import TextTransformer
 
 from model.base import Base
-from model.encoder import Encoder
+from model.checkpoint import TokenRows
+from model.encoder import Encoder, View
 from model.lexicon import count_ngrams
 from model.objectives import Corpus
 from model.pictures import Frame
 from model.reading import make_reading
-from model.table import TokenRows, View
 from model.tokenizer import BEGIN, CLIP_TOKENS, END, Merge, Tokenizer, build_clip_vocabulary
 from model.towers import compute_text_features
 

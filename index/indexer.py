@@ -28,8 +28,7 @@ from store.errors import IndexFileCorrupt, IndexUnavailable, PictoglotError, Reg
 from store.files import pass_fault_point
 
 if TYPE_CHECKING:  # torch takes seconds, and a process that seals needs none
-    from model.encoder import Encoder
-    from model.table import View
+    from model.encoder import Encoder, View
 
 SEAL_AT = 4_096  # changes of the gallery that are sealed together
 MOST = 131_072  # rows in memory at a time, before they are a segment

@@ -16,11 +16,10 @@ from index.sets import VectorSets
 from index.snapshot import Snapshot
 from index.sources import FeedPruned, PictureSource, Source, add_lost_rows, apply_changes, make_source
 from index.vectors import Identity, VectorSet
-from model.encoder import Encoder, Views
+from model.encoder import Encoder, View, Views
 from model.lexicon import Detector, count_ngrams
 from model.match import Calibration, Curves, take_first
 from model.processes import name_owner
-from model.table import View
 from store import files
 from store.errors import BaseMoved, EngineMismatch, RegistryUnavailable, StorageFull, VersionPruned
 from store.leases import SEALING

@@ -14,10 +14,10 @@ import numpy as np
 from index.ranking import PictureHit, require_depth
 from index.vectors import Hit, Identity, Vector, VectorKeys, VectorSet
 from index.word_search import FoundWords
+from model.encoder import View
 from model.languages import ENGLISH, canonicalize, is_in_script, look_up
 from model.lexicon import Detector, Guess
 from model.match import RIVALS, Calibration
-from model.table import View
 from store.errors import LanguageNotFound, PictureNotFound
 from store.releases import Release
 

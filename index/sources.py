@@ -19,8 +19,7 @@ from model.pictures import read_rgb
 from store.errors import CorruptFolder, InvalidInput, PictureDamaged, UnsupportedMedia
 
 if TYPE_CHECKING:  # torch takes seconds, and a process that seals needs none
-    from model.encoder import Encoder
-    from model.table import View
+    from model.encoder import Encoder, View
 
 _log = logging.getLogger(__name__)
 _DECODED = 16  # decoded pictures in memory at a time, 3 MB each

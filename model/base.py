@@ -28,8 +28,7 @@ from torch import Tensor, nn
 from model.languages import ENGLISH
 from model.match import Curves
 from model.pictures import SHORTEST, Frame
-from model.reading import list_languages, make_reading, open_tokenizer, require_supported
-from model.table import Reading
+from model.reading import Reading, list_languages, make_reading, open_tokenizer, require_supported
 from model.tokenizer import BEGIN, END, ClipPieces, Tokenizer
 from model.towers import choose_device, compute_text_features
 from store.errors import BaseNotFound, BaseNotSupported, CheckpointUnfit

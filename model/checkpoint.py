@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from model.table import TokenRows
 from model.tokenizer import Merge, Tokenizer
 from store import files
 from store.errors import CheckpointMismatch, CorruptFolder, VersionCorrupt
@@ -35,6 +35,14 @@ _log = logging.getLogger(__name__)
 FORMAT = 2
 ROWS, TOKENIZER, NGRAMS, LEXICON = "rows.safetensors", "tokenizer.json", "ngrams.json.gz", "lexicon.json.gz"
 PROOF = "proof-"  # before the names of rows, n-grams and words that were learned without what is held out
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Rows by token id: `ids` (n,) int64, ascending; `rows` (n, width) float32."""
+
+    ids: NDArray[np.int64]
+    rows: Tensor
 
 
 def save_step(folder: Path, step: int, tensors: dict[str, Tensor], inputs: dict[str, str]) -> None:

@@ -26,10 +26,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from model import checkpoint
-from model.checkpoint import LEXICON, NGRAMS, PROOF, ROWS, TOKENIZER, VersionContent
-from model.encoder import VersionFolder
+from model.checkpoint import LEXICON, NGRAMS, PROOF, ROWS, TOKENIZER, TokenRows, VersionContent
+from model.encoder import VersionFolder, View
 from model.lexicon import MOST_NGRAMS, MOST_WORDS
-from model.table import TokenRows, View
 from model.tokenizer import Tokenizer, find_needed_merges
 from store import files
 from store.data_root import DataRoot

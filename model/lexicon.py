@@ -31,7 +31,7 @@ from cachetools import LRUCache
 from model.text import WORD, extract_query_terms, find_words
 
 if TYPE_CHECKING:
-    from model.table import View
+    from model.encoder import View
 
 MOST_WORDS = 100_000  # of a language, the most frequent: 10 MB of memory
 _ENDING = 3  # letters, at most, by which forms of one word differ at their ends

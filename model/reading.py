@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -15,7 +16,6 @@ from open_clip.tokenizer import get_clean_fn
 from tokenizers import Tokenizer as Engine
 
 from model.languages import ENGLISH, MANY, canonicalize
-from model.table import Reading
 from model.text import build_pattern
 from model.tokenizer import CLIP_TOKENS, LONGEST, SHORTEST_KNOWN, Reader, Word
 from store.errors import BaseNotFound, BaseNotSupported, CaptionsUnreadable, LanguageTagInvalid, TokenizerUnfit
@@ -31,6 +31,40 @@ _PAD_NAMES = ("<pad>", "[PAD]")
 _UNREADABLE = 0.5  # share of captions with unknown letters above which a language is not taught
 _SPACE = "\u2581"  # with which a piece begins that begins a word
 _MARKS, _BYTE = regex.compile(r"[\p{P}\p{S}--\u2581]+", regex.V1), regex.compile("<0x[0-9A-F]{2}>")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a text tower reads the tokens of a text.
+
+    `prefix` and `suffix` are the ids before and behind a text's own, of which so many are read that all fit into
+    `context` places. `vocabulary` is the number of rows of the base's table: larger ids belong to learned languages. In
+    a `causal` tower what stands behind a place has no influence on it. `pad` is the id that fills a text up to the
+    context where the tower reads it; None where nothing behind a text is read, so that a text need not be filled up.
+    Features are read off `at` the "end" of the suffix, or at the "last" place of the context.
+    """
+
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    context: int
+    vocabulary: int
+    causal: bool = True
+    pad: int | None = None
+    at: Literal["end", "last"] = "end"
+
+    @cached_property
+    def most_tokens(self) -> int:
+        """Return how many tokens of a text are read."""
+        return self.context - len(self.prefix) - len(self.suffix)
+
+    @property
+    def specials(self) -> tuple[int, ...]:
+        """Return the ids that no text gives: prefix, suffix and a pad that is read. Nothing ever trains their rows."""
+        return (*self.prefix, *self.suffix, *(() if self.pad is None else (self.pad,)))
+
+    def describe(self) -> dict[str, object]:
+        """Return all of it, for a fingerprint."""
+        return asdict(self)
 
 
 def require_supported(name: str, config: Mapping[str, Any]) -> None:

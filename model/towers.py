@@ -117,7 +117,7 @@ class TorchTowers:
 
 
 def copy_without_table(model: nn.Module) -> nn.Module:
-    """Copy a CLIP without its token table, which may be most of it: rows come from `model.table`."""
+    """Copy a CLIP without its token table, which may be most of it: rows come from `model.encoder`."""
     tower: Any = getattr(model, "text", model)
     return copy.deepcopy(model, {id(tower.token_embedding): nn.Identity()})
 

@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model import checkpoint, objectives
-from model.checkpoint import VersionContent
-from model.encoder import Encoder
+from model.checkpoint import TokenRows, VersionContent
+from model.encoder import NO_ROW, Encoder, View, pad
 from model.languages import can_read
 from model.lexicon import collect_words, count_ngrams
 from model.objectives import NO_PICTURE, Corpus, CorpusTokens, Objective, make_objectives, tokenize_corpus
-from model.table import NO_ROW, TokenRows, View, pad
 from model.towers import can_multiply_bfloat16, make_bfloat16_tower
 from store.errors import TrainingDiverged
 

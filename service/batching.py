@@ -19,9 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from index.gallery import NewPicture, PutResult
 from index.live import LiveIndex
 from index.vectors import Vector
-from model.encoder import Encoder
+from model.encoder import Encoder, View
 from model.pictures import MAX_PIXELS, Decoder, Frame, Picture
-from model.table import View
 from service.metrics import Metrics
 from service.settings import Settings
 from store.errors import PictoglotError, Unavailable

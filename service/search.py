@@ -19,9 +19,9 @@ from index.selection import Criteria, FacetValue, KeySelection
 from index.snapshot import AUTO, SHARED, Snapshot
 from index.vectors import Vector
 from index.word_search import LEAST_SHARE, MOST, MOST_WORDED, FoundWords
+from model.encoder import View
 from model.languages import ENGLISH
 from model.match import GUESSED, Calibration
-from model.table import View
 from model.text import clean, extract_query_terms, filter_by_terms, has_stemmer
 from service.context import Context, count_milliseconds, exclude_fields, make_picture_path
 from service.people import Principal

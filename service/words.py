@@ -22,8 +22,7 @@ from index.coverage import (
 from index.gallery import Gallery
 from index.records import Collections, read_last_change
 from model.dataset import MIN_ROWS
-from model.encoder import Encoder
-from model.table import View
+from model.encoder import Encoder, View
 from model.text import clean
 from service.forms import FileOnDisk
 from service.requests import locate_error

@@ -20,9 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.encoder import EncodedTexts, Encoder
+from model.encoder import EncodedTexts, Encoder, View
 from model.match import Curves
-from model.table import View
 from store.bases import FIRST_ENCODING
 from tests.patience import PATIENCE
 

@@ -22,9 +22,8 @@ from index.set_states import open_engine
 from index.sets import VectorSets
 from model.backend import open_encoder
 from model.dataset import MAX_ROWS
-from model.encoder import Encoder, Views
+from model.encoder import Encoder, View, Views
 from model.processes import pulse
-from model.table import View
 from store import files
 from store.data_root import EXPANSIONS, DataRoot
 from store.errors import BaseMoved, DatasetInvalid, PictoglotError, RegistryUnavailable, StorageFull

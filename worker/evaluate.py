@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from index.coverage import Vocabulary, find_nearest_words, find_taught_stems
 from model.checkpoint import read_version
-from model.encoder import VersionFolder
+from model.encoder import VersionFolder, View
 from model.evaluation import compute_average_accuracy, compute_forgetting, compute_ranks, measure_gain, measure_recalls
 from model.languages import ENGLISH
 from model.lexicon import Detector, count_ngrams, select_ngrams
-from model.table import View
 from model.text import is_spaced
 from store.errors import NothingHeldOut, VersionCorrupt
 from store.versions import Version

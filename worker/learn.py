@@ -18,11 +18,11 @@ from model import checkpoint
 from model.checkpoint import VersionContent
 from model.dataset import DatasetReport
 from model.dataset.rows import Row
+from model.encoder import View
 from model.language_file import LanguageFile, attach, open_file, read_test
 from model.languages import ENGLISH, find_special_letters
 from model.lexicon import collect_words, count_ngrams
 from model.objectives import NO_PICTURE, Corpus
-from model.table import View
 from model.training import LearnSettings, Progress, Trainer, TrainingInterrupted
 from store import files
 from store.errors import InvalidInput

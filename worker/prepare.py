@@ -31,9 +31,8 @@ from model.dataset import (
     select_taught_rows,
 )
 from model.dataset.rows import Pivot, Row, find_ids_of_files, put_on_sides, strip_suffixes
-from model.encoder import Encoder
+from model.encoder import Encoder, View
 from model.languages import ENGLISH, can_read
-from model.table import View
 from store import files
 from store.data_root import EXPANSIONS
 from store.errors import CheckpointMismatch, DatasetInvalid

@@ -26,9 +26,8 @@ from index.vectors import Matrix
 from model.dataset import has_mostly_pictures
 from model.dataset.formats import SHEET
 from model.dataset.rows import Pivot, Row
-from model.encoder import EncodedTexts
+from model.encoder import EncodedTexts, View
 from model.languages import ENGLISH, can_read
-from model.table import View
 from store.data_root import EXPANSIONS, DataRoot
 from store.errors import VersionCorrupt
 from worker.attempt import TrainingContext

@@ -13,10 +13,9 @@ from benchmarks.emoji36.data import EmojiData
 from benchmarks.emoji36.methods import TRAININGS
 from benchmarks.emoji36.run import teach_one
 from model import checkpoint
-from model.encoder import Encoder
+from model.encoder import Encoder, View
 from model.evaluation import Gain, compute_ranks, measure_gain, measure_recalls
 from model.reading import FilePieces
-from model.table import View
 from model.training import LearnSettings
 from store import files
 from worker.gate import choose_recall_ranks

@@ -21,10 +21,9 @@ from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.methods import NOTHING, TRAININGS, Overrides, Training
 from model import checkpoint
 from model.checkpoint import VersionContent
-from model.encoder import Encoder
+from model.encoder import NO_ROW, Encoder, View
 from model.evaluation import measure_recalls
 from model.objectives import Corpus
-from model.table import NO_ROW, View
 from model.tokenizer import Tokenizer
 from model.training import LearnSettings, Progress
 from store import files

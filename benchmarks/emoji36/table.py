@@ -13,9 +13,8 @@ from benchmarks.emoji36.data import Data
 from benchmarks.emoji36.methods import FALLBACK, ROWS, TRAININGS, Overrides, Row, describe_row
 from benchmarks.emoji36.run import Scores, Taught, claim, encode_plainly, remember_encoded, score, teach
 from model.base import Base
-from model.encoder import Encoder
+from model.encoder import NO_ROW, Encoder, View
 from model.lexicon import Detector
-from model.table import NO_ROW, View
 from model.training import LearnSettings
 from store import files
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.emoji36 import sources
-from model.encoder import Encoder
+from model.checkpoint import TokenRows
+from model.encoder import NO_ROW, Encoder, View
 from model.objectives import Corpus, CrossLingual, CrossModal, Objective, ScaledAdamW
-from model.table import NO_ROW, TokenRows, View
 from model.training import LearnSettings, Trainer
 
 _WIDER = 1.55  # the published start N(0, 0.02²) over the deviation of CLIP's rows, 0.0129

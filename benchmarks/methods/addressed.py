@@ -13,9 +13,8 @@ from benchmarks.methods.bench import open_reader
 from benchmarks.methods.lora import LoRA
 from benchmarks.methods.mla import MLA
 from model.checkpoint import CachedResult
-from model.encoder import Encoder
+from model.encoder import Encoder, View
 from model.objectives import Corpus
-from model.table import View
 from model.training import LearnSettings
 from store import files
 

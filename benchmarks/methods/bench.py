@@ -27,10 +27,9 @@ from benchmarks.methods.trainer import NOTHING, Features, SuiteTrainer
 from model import checkpoint
 from model.base import Base
 from model.checkpoint import CachedResult, VersionContent, hash_key, load_result, save_result
-from model.encoder import Encoder
+from model.encoder import NO_ROW, Encoder, Table
 from model.evaluation import compute_ranks, measure_recalls
 from model.objectives import Corpus
-from model.table import NO_ROW, Table
 from model.tokenizer import Tokenizer
 from model.towers import TorchTowers
 from model.training import LearnSettings

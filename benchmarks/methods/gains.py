@@ -21,10 +21,9 @@ from benchmarks.methods.addressed import Adapter
 from demo import dataset
 from demo.emojis import LANGUAGES
 from demo.gallery import Outline, draw, list_outlines
-from model.encoder import Encoder
+from model.encoder import Encoder, Table
 from model.evaluation import KS, Gain, compute_ranks, measure_gain
 from model.objectives import Corpus
-from model.table import Table
 from model.text import clean
 from model.training import LearnSettings, Trainer
 from store import files

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from benchmarks.emoji36.trainer import Method, MethodTrainer
 from model.base import Base
-from model.checkpoint import CachedResult, hash_key
-from model.encoder import Encoder
+from model.checkpoint import CachedResult, TokenRows, hash_key
+from model.encoder import Encoder, View
 from model.objectives import Corpus, CorpusTokens, ScaledAdamW, tokenize_corpus
-from model.table import TokenRows, View
 from model.towers import make_bfloat16_tower
 from model.training import LearnSettings
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import func, insert, select
 
 from index.rows import pack_vector
-from model.encoder import Encoder
-from model.table import View
+from model.encoder import Encoder, View
 from store.bases import FIRST_ENCODING
 from store.registry import Registry
 from store.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureVectorRow

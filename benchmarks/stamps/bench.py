@@ -22,11 +22,10 @@ from benchmarks.stamps.english import encode_gallery
 from model import checkpoint, dataset
 from model.checkpoint import VersionContent
 from model.dataset.rows import Row
-from model.encoder import Encoder, Vectors
+from model.encoder import Encoder, Vectors, View
 from model.evaluation import compute_ranks
 from model.languages import ENGLISH
 from model.objectives import NO_PICTURE, Corpus
-from model.table import View
 from model.text import clean
 from model.training import LearnSettings, Trainer
 from store import files

@@ -15,9 +15,9 @@ from benchmarks.emoji36.run import commit
 from benchmarks.stamps.bench import Bench, Pair, Taught, make_folder, sort_by_hash
 from benchmarks.stamps.cases import Case, Row, described
 from benchmarks.stamps.dictionaries import answer_words, read_dictionary
+from model.encoder import View
 from model.languages import ENGLISH
 from model.lexicon import Detector
-from model.table import View
 from model.text import clean
 from store import files
 

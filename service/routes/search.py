@@ -14,7 +14,7 @@ from index.filters import parse_filter
 from index.selection import Criteria
 from index.snapshot import Route, Snapshot
 from index.vectors import Vector
-from model.table import View
+from model.encoder import View
 from model.text import clean
 from service.auth import AppContext, Caller, GuardedRoute, require_scope
 from service.batching import EncodedQuery

@@ -28,9 +28,8 @@ from benchmarks.methods.trainer import SuiteTrainer
 from model import checkpoint
 from model.base import Base, open_base
 from model.checkpoint import CachedResult, load_result
-from model.encoder import Encoder
+from model.encoder import NO_ROW, Encoder
 from model.objectives import Corpus
-from model.table import NO_ROW
 from model.training import LearnSettings
 
 WORDS = ("apple", "horse", "river", "train", "music", "paper", "snow", "glass", "tiger", "bread", "cloud", "stone")

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from benchmarks.emoji36.tokenizers import BytesFirst, BytesLast, MarksCut, Published, RunsWhole
-from model.checkpoint import VersionContent
-from model.table import TokenRows
+from model.checkpoint import TokenRows, VersionContent
 from model.tokenizer import CLIP_TOKENS, Tokenizer
 
 WELSH = ["y llong fawr", "llong fach a phont", "pont fawr ar afon", "llong ar afon"] * 4

@@ -22,7 +22,7 @@ from model.backend import has_bfloat16_instructions
 from model.base import BUNDLED, Base, open_base
 from model.encoder import Encoder
 from model.pictures import read_rgb
-from model.table import Reading
+from model.reading import Reading
 from model.tokenizer import Tokenizer
 from store.bases import BFLOAT16, OPENVINO
 from tests.demo import small_wordnet

@@ -26,8 +26,7 @@ from index.indexer import Indexer
 from index.scrub import Scrub
 from index.sets import VectorSets
 from model import checkpoint
-from model.checkpoint import VersionContent
-from model.table import TokenRows
+from model.checkpoint import TokenRows, VersionContent
 from store.errors import IndexFileCorrupt, VersionCorrupt
 from tests.bitrot import choose_bits, flip
 from tests.service.harness import Service, assert_problem, picture, running

@@ -10,14 +10,14 @@ LONGEST_FUNCTION = 60  # lines, from `def` to the last line, docstring included
 LONGEST_FILE = 400
 
 # (lines, modules) today: whoever lowers one lowers it here. Aims: 27,000 and 165; of the tests 36,000 lines.
-MOST = {HOUSE: (41_862, 165), ("tests",): (50_220, 307)}
+MOST = {HOUSE: (41_827, 164), ("tests",): (50_204, 307)}
 
 # What tests speak to beside HTTP and the command line: each package's few public names, and all of `store.errors`.
 PUBLIC = {
     *("client.commands.app", "client.Client", "client.RefusedError", "client.dictionaries.write_dictionary"),
     *("store.registry.open_registry", "store.registry.Registry", "store.data_root.DataRoot"),
     "store.objects.ObjectStore",
-    *("model.base.open_base", "model.encoder.Encoder", "model.table.View", "model.training.Trainer"),
+    *("model.base.open_base", "model.encoder.Encoder", "model.encoder.View", "model.training.Trainer"),
     *("index.gallery.Gallery", "index.gallery.NewPicture", "index.live.LiveIndex", "index.indexer.Indexer"),
     *("service.app.create_app", "service.context.Context", "service.settings.Settings"),
     *("worker.attempt.Attempt", "worker.settings.WorkerSettings", "worker.celery_app.create_app"),

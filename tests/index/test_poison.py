@@ -19,8 +19,7 @@ import torch
 from index import segment
 from model import checkpoint
 from model.base import open_base
-from model.checkpoint import VersionContent
-from model.table import TokenRows
+from model.checkpoint import TokenRows, VersionContent
 from store import files
 from store.data_root import DataRoot
 from store.errors import IndexUnavailable, PictoglotError

@@ -22,9 +22,8 @@ from index.set_states import SealedState, open_engine
 from index.sets import VectorSets
 from index.sources import add_lost_rows
 from index.vectors import Identity, VectorSet, compute_scores
-from model.encoder import EncodedTexts
+from model.encoder import EncodedTexts, View
 from model.pictures import Picture
-from model.table import View
 from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, VersionCorrupt

@@ -11,9 +11,8 @@ import torch
 from PIL import Image
 
 from model import checkpoint
-from model.checkpoint import VersionContent
-from model.encoder import Encoder, VersionFolder
-from model.table import NO_ROW, TokenRows, View
+from model.checkpoint import TokenRows, VersionContent
+from model.encoder import NO_ROW, Encoder, VersionFolder, View
 from store import files
 from store.errors import PictoglotError, VersionCorrupt
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from model.backend import has_bfloat16_instructions
 from model.base import Base, open_base
-from model.encoder import Encoder
-from model.table import TokenRows, View
+from model.checkpoint import TokenRows
+from model.encoder import Encoder, View
 from model.towers import TorchTowers
 from model.training import LearnSettings, Progress, Trainer
 from store.bases import BFLOAT16, FLOAT32, OPENVINO, TORCH, Encoding
@@ -140,7 +140,6 @@ def test_each_backend_reads_alike_and_gives_equal_text_equal_bits(encoder: Encod
 def test_texts_are_filled_up_only_where_that_is_read(opened: Opened) -> None:
     reading = opened.base.reading
     assert (reading.pad is not None) == (opened.group in FILLED)
-    assert reading.measure_length(5) == (reading.context if opened.group in FILLED else 5)
     assert reading.causal == (opened.group not in FILLED)
     assert reading.at == ("last" if opened.group in ("siglip", "siglip2", "clipa") else "end")
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from benchmarks.emoji36.trainer import StepScaledAdamW
 from model import objectives
-from model.encoder import Encoder
+from model.checkpoint import TokenRows
+from model.encoder import Encoder, View, pad
 from model.objectives import (
     NO_PICTURE,
     Corpus,
@@ -26,7 +27,6 @@ from model.objectives import (
     make_objectives,
     tokenize_corpus,
 )
-from model.table import TokenRows, View, pad
 from model.tokenizer import BEGIN, CLIP_TOKENS, END, Tokenizer
 from model.training import Trainer
 from tests.model.toy import CAPTIONS, SETTINGS, WORDS, corpus_for, go_on, learn

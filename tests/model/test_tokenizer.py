@@ -15,10 +15,9 @@ from tokenizers import models
 from benchmarks.emoji36.lexicon import LANGUAGES, convert_tag
 from model import checkpoint
 from model.base import open_base
-from model.checkpoint import VersionContent
+from model.checkpoint import TokenRows, VersionContent
 from model.encoder import Encoder
 from model.reading import FilePieces
-from model.table import TokenRows
 from model.tokenizer import (
     LANGUAGE_RULE,
     SUFFIX,

@@ -10,9 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from model import checkpoint, training
-from model.checkpoint import load_newest, save_step
+from model.checkpoint import TokenRows, load_newest, save_step
 from model.encoder import Encoder
-from model.table import TokenRows
 from model.tokenizer import BEGIN, END
 from model.training import LearnSettings, Progress, Trainer, TrainingInterrupted
 from store import files

@@ -189,7 +189,7 @@ MEASURE = """
 import sys, psutil, torch
 from model.base import open_base
 from model.encoder import Encoder
-from model.table import TokenRows
+from model.checkpoint import TokenRows
 import numpy as np
 encoder = Encoder(open_base(sys.argv[1], "cpu"))
 learned = TokenRows(np.arange(5, 905), torch.randn(900, encoder.base.table.shape[1]))

@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 
 from model.checkpoint import VersionContent
-from model.encoder import Encoder
+from model.encoder import Encoder, View
 from model.objectives import NO_PICTURE, Corpus
-from model.table import View
 from model.training import LearnSettings, Progress, Trainer
 
 WORDS = ("afal", "coch", "ci", "tŷ", "môr", "haul", "cath", "llong", "blodyn", "seren")

@@ -15,8 +15,7 @@ from PIL import Image
 
 from index.gallery import Gallery
 from model.backend import find_recorded_encoding
-from model.encoder import EncodedTexts
-from model.table import View
+from model.encoder import EncodedTexts, View
 from service import watch
 from service.context import Context
 from service.settings import Settings

@@ -14,8 +14,7 @@ from PIL import Image
 from index.gallery import NewPicture, PutResult
 from index.live import LiveIndex
 from index.records import RecordInput
-from model.encoder import EncodedTexts
-from model.table import View
+from model.encoder import EncodedTexts, View
 from service.batching import WriteQueue
 from store.errors import PictureNotFound, RegistryUnavailable
 from tests.doubles import Vectors, WeightlessEncoder

@@ -20,11 +20,10 @@ from safetensors.torch import load_file, save_file
 
 from model import checkpoint
 from model.base import open_base
-from model.checkpoint import VersionContent
+from model.checkpoint import TokenRows, VersionContent
 from model.encoder import Encoder, VersionFolder
 from model.language_file import write_archive, write_file
 from model.lexicon import count_ngrams
-from model.table import TokenRows
 from store import files
 from tests.client.test_commands import run, run_json
 from tests.patience import bound_time

@@ -11,10 +11,9 @@ from index.captions import EncoderId
 from index.gallery import NewPicture
 from index.loader import Calibrations
 from model import checkpoint
-from model.checkpoint import VersionContent
+from model.checkpoint import TokenRows, VersionContent
 from model.dataset.rows import Pivot, Row
 from model.match import SAMPLE, Curves, blend_deviations, take_first
-from model.table import TokenRows
 from store import files, leases
 from store.data_root import DataRoot
 from store.leases import PURGING

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from index.gallery import NewPicture
-from model.encoder import Encoder
-from model.table import View
+from model.encoder import Encoder, View
 from tests.worker.harness import Site, attempt_at, pairs, prepare_data, report_of, teach
 from worker import prepare as preparing
 from worker.attempt import open_context

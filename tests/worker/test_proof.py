@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from model import checkpoint
-from model.table import View
+from model.encoder import View
 from store.data_root import DataRoot
 from tests.worker.harness import Site, attempt_at, carry_out, pairs, report_of, teach
 from tests.worker.test_assess import assessed
