@@ -1,19 +1,23 @@
 """`python -m benchmarks.serving`: searches idle, while pictures are uploaded, and while a language is being learned.
 
-Beside them, of idle searches, what each part of them takes in the service; and what the last release did, whose figures
-are in benchmarks/released.json: what became worse is named. Starts the real service with the demo gallery and no query
+Beside them, of idle searches, what each part of them takes in the service, and texts that the tower alone encodes, one
+at a time or as many in a batch as there are clients; and what the last release did, whose figures are in
+benchmarks/released.json: what became worse is named. Starts the real service with the demo gallery and no query
 cache. Prints a table and writes JSON; asserts nothing. The client runs on the same cores as the service, so the figures
 are what one machine does in all.
 """
 
+import itertools
 import json
 import os
 import platform
 import random
 import secrets
 import subprocess
+import tempfile
 import time
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
 import httpx
@@ -30,6 +34,9 @@ from benchmarks.uploads import upload_without_end
 from demo import dataset as datasets
 from demo.fill import fill
 from demo.gallery import list_outlines
+from model.encoder import Encoder
+from service.app import open_encoder
+from service.settings import Settings
 
 Blocks = dict[str, Timings]
 
@@ -49,16 +56,18 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, max=20, help="Blocks of each kind, in turn")] = 3,
     out: Annotated[Path, typer.Option(help="Where the JSON goes")] = Path("runs/serving.json"),
     before: Annotated[Path, typer.Option(help="Figures to compare with: the JSON of another run")] = _RELEASED,
+    base: Annotated[str, typer.Option(help="As PICTOGLOT_BASE")] = "bundled",
 ) -> None:
     """Measure, print, write."""
     key = secrets.token_urlsafe(32)
-    with run_service(key, CACHE_SIZE="0") as url:
+    with tempfile.TemporaryDirectory() as home, run_service(key, CACHE_SIZE="0", BASE=base) as url:
+        encoder = open_encoder(Settings(home=Path(home), base=base))
         _console.print("Filling the gallery with the emoji pictures.")
         fill(url, key)
         bodies = list_queries()
         run_closed_loop(url, bodies, clients=1, seconds=2)  # warm
         load = os.getloadavg()[0]
-        idle, parts = measure_in_turns(url, bodies, seconds, rounds)
+        idle, parts, tower = measure_in_turns(url, bodies, encoder, seconds, rounds)
         blocks: Blocks = {
             **idle,
             "learning, 1 client": measure_while_learning(url, bodies, seconds * rounds),
@@ -66,7 +75,7 @@ def main(
                 url, key, bodies, seconds * rounds
             ),  # last: they stay in the gallery
         }
-        report = as_json(blocks, parts, load, gallery=len(list_outlines()), distinct=len(bodies))
+        report = as_json(blocks, parts, tower, load, gallery=len(list_outlines()), distinct=len(bodies))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     show(report)
@@ -76,24 +85,43 @@ def main(
 
 def list_queries() -> list[bytes]:
     """Return searches in English for what each picture of the gallery shows, in a fixed random order."""
+    return [search_body(text, "en") for text in list_texts()]
+
+
+def list_texts() -> list[str]:
+    """Return what each picture of the gallery shows, in a fixed random order."""
     texts = sorted({outline.caption for outline in list_outlines()})
     random.Random(0).shuffle(texts)
-    return [search_body(text, "en") for text in texts]
+    return texts
 
 
 def measure_in_turns(
-    url: str, bodies: list[bytes], seconds: float, rounds: int
-) -> tuple[Blocks, dict[str, dict[str, float]]]:
-    """Return blocks with one, eight and sixteen clients in turns, and milliseconds of each part of their searches."""
+    url: str, bodies: list[bytes], encoder: Encoder, seconds: float, rounds: int
+) -> tuple[Blocks, dict[str, dict[str, float]], dict[str, float]]:
+    """Return blocks with one, eight and sixteen clients in turns, milliseconds of each part of their searches, and
+    texts a second of the tower alone.
+    """
     blocks: dict[str, list[Timings]] = {name: [] for name in _IDLE}
     parts: dict[str, list[dict[str, float]]] = {name: [] for name in _IDLE}
+    rates: dict[str, list[float]] = {name: [] for name in _IDLE}
     for _ in range(rounds):
         for name, clients in _IDLE.items():
             before = read_part_seconds(url)
             blocks[name].append(run_closed_loop(url, bodies, clients=clients, seconds=seconds))
             parts[name].append({part: value - before.get(part, 0.0) for part, value in read_part_seconds(url).items()})
+            rates[name].append(count_texts(encoder, clients, seconds))
+    tower = {name: round(median(found), 1) for name, found in rates.items()}
     idle = {name: merge_timings(found) for name, found in blocks.items()}
-    return idle, {name: compute_parts(parts[name], idle[name]) for name in idle}
+    return idle, {name: compute_parts(parts[name], idle[name]) for name in idle}, tower
+
+
+def count_texts(encoder: Encoder, batch: int, seconds: float) -> float:
+    """Return texts a second that a tower encodes as searches do, so many together."""
+    texts, count, began = itertools.cycle(list_texts()), 0, time.perf_counter()
+    while (passed := time.perf_counter() - began) < seconds:
+        encoder.encode_texts([(encoder.base_view, text) for text in itertools.islice(texts, batch)], alone=True)
+        count += batch
+    return count / passed
 
 
 def merge_timings(blocks: list[Timings]) -> Timings:
@@ -148,7 +176,13 @@ def wait_until_training(client: httpx.Client, expansion: str) -> None:
 
 
 def as_json(
-    blocks: Blocks, parts: dict[str, dict[str, float]], load: float, *, gallery: int, distinct: int
+    blocks: Blocks,
+    parts: dict[str, dict[str, float]],
+    tower: dict[str, float],
+    load: float,
+    *,
+    gallery: int,
+    distinct: int,
 ) -> dict[str, Any]:
     """Return everything needed to read the figures later."""
     one, eight, _, learning, uploads = blocks.values()
@@ -160,7 +194,9 @@ def as_json(
         "cache": 0,
         "blocks": {name: timings.summarize() for name, timings in blocks.items()},
         "parts_ms": parts,
+        "tower_per_second": tower,
         "ratios": {
+            **{f"throughput over the tower alone, {name}": round(blocks[name].rate / tower[name], 2) for name in tower},
             "throughput of 8 clients over 1": round(eight.rate / one.rate, 2),
             "p95 beside 60 uploads over idle": round(uploads.compute_percentile(95) / one.compute_percentile(95), 2),
             "p50 while learning over idle": round(learning.compute_percentile(50) / one.compute_percentile(50), 2),
