@@ -19,7 +19,7 @@ RUN if [ -z "$TORCH_INDEX$FIND_LINKS" ] && [ "$(uname -m)" = x86_64 ]; then \
 RUN /app/bin/pip install --no-compile ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} "torch >= 2.10, < 2.14" "torchvision >= 0.25, < 0.29" && \
     cd /app/lib/python3*/site-packages && rm -rf torch/include torch/bin/protoc* && \
     find torch -name '*.so*' -type f -exec strip --strip-unneeded {} + && \
-    find numpy sympy networkx -type d -name tests -prune -exec rm -r {} +
+    find numpy sympy -type d -name tests -prune -exec rm -r {} +
 COPY requirements.lock ./
 RUN /app/bin/pip install --no-compile --no-deps --require-hashes -r requirements.lock && \
     cd /app/lib/python3*/site-packages && \
