@@ -74,7 +74,6 @@ class CommitProxy:
             self._loss = _Loss(committed, naming.encode(), away, act)
 
     def restore(self) -> None:
-        """Pass everything again."""
         with self._lock:
             self._loss, self._away = None, False
 

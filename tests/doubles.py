@@ -119,7 +119,6 @@ def make_text_vector(version: int, text: str) -> Vectors:
 
 
 def make_picture_vector(image: Image.Image) -> Vectors:
-    """Return the unit vector (64,) of an RGB picture."""
     small = np.asarray(image.convert("RGB").resize((4, 4), Image.Resampling.BOX), dtype=np.float64)  # (4, 4, 3)
     vector = np.ones(DIMENSION)  # never zero, even for a grey picture
     vector[:48] = (small.reshape(-1) - 127.5) / 8

@@ -208,7 +208,6 @@ def _become(
     places: list[int],
     session: bool,
 ) -> None:
-    """Run the program in this process."""
     if session:
         os.setsid()
     os.environ.clear()

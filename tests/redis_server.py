@@ -2,13 +2,14 @@
 
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import redis
+
+from tests.patience import find_free_port
 
 
 class RedisServer:
@@ -17,15 +18,12 @@ class RedisServer:
     def __init__(self, folder: Path) -> None:
         program = shutil.which("redis-server") or _from_wheel()
         self._command = [program, "--dir", str(folder), "--appendonly", "yes", "--save", "", "--bind", "127.0.0.1"]
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = find_free_port()
         self.url = f"redis://127.0.0.1:{self._port}/0"
         self.client = redis.Redis(port=self._port)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
         command = [*self._command, "--port", str(self._port)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(3_600):

@@ -9,16 +9,14 @@ from uuid import uuid4
 
 import httpx
 
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, find_free_port
 
 
 class S3Server:
     """moto's server; everything in it is gone when it is killed."""
 
     def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = find_free_port()
         self.environment = {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
             "AWS_REGION": "us-east-1",

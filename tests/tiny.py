@@ -38,7 +38,6 @@ def write_tiny_base(
 
 
 def make_detector(captions: Mapping[str, Sequence[str]]) -> Detector:
-    """Return a detector of each language's captions."""
     detector = Detector()
     for language, texts in captions.items():
         detector = detector.replace_counts(language, count_ngrams(texts))

@@ -15,8 +15,7 @@ import httpx
 from demo import dataset
 from demo.gallery import Outline, draw_pictures, list_outlines
 from tests.launcher import Program
-from tests.patience import PATIENCE
-from tests.service.processes import find_free_port
+from tests.patience import PATIENCE, find_free_port
 
 ADMIN_KEY = "admin-key-of-the-browser-tests"
 ENDED = ("succeeded", "failed", "cancelled")
@@ -72,7 +71,6 @@ class Site:
             self.http.put(f"/v1/pictures/{picture.id}", files=files, data=form).raise_for_status()
 
     def stop(self) -> None:
-        """End both processes."""
         for process in self.processes:
             process.terminate()
         for process in self.processes:
@@ -109,13 +107,11 @@ class Site:
         return dict(item)
 
     def list_languages(self) -> list[str]:
-        """Return tags of the available languages."""
         return [
             item["language"] for item in self.http.get("/v1/languages").json()["items"] if item["version"] is not None
         ]
 
     def log(self) -> str:
-        """Return the end of the logs."""
         return "\n".join(file.read_text(errors="replace")[-4_000:] for file in sorted(self.home.glob("*.log")))
 
     def _wait_until_ready(self) -> None:

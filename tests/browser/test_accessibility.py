@@ -154,7 +154,6 @@ def _shown(site: Site) -> None:
 
 
 def open_with_key(context: BrowserContext) -> Page:
-    """Open the page with the key of an administrator."""
     page = context.new_page()
     page.goto("/static/icon.svg")
     page.evaluate(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")

@@ -36,7 +36,6 @@ def list_left(site: Site, *must: dict[str, Any]) -> list[str]:
 
 
 def wait_until_shown(page: Page, ids: list[str]) -> None:
-    """Wait until the grid has these pictures and no others."""
     expect(page.locator("#results figure")).to_have_count(len(ids))
     assert sorted(map(str, read_first_ids(page, 100))) == sorted(ids)
 

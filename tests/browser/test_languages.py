@@ -21,14 +21,12 @@ def fill_form(page: Page, tag: str, content: bytes) -> None:
 
 
 def open_roll_back(page: Page, name: str) -> None:
-    """Open the details of a language, and ask to roll it back."""
     page.goto("/#languages")
     page.locator("#languages-body summary", has_text=f"Details {name}").click()
     page.get_by_role("button", name=f"Roll back {name}").click()
 
 
 def restore(site: Site, release: int, expected: int) -> None:
-    """Serve an earlier release again."""
     answer = site.http.post(f"/v1/admin/releases/{release}/restore", json={"expected": expected})
     assert answer.is_success, answer.text
 

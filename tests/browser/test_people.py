@@ -1,15 +1,18 @@
-"""People at the page: they sign in and out, have a key remembered, and administrators see keys, state and changes."""
+"""People at the page: they sign in and out, have a key remembered, see pictures; what administrators see and change."""
 
 import csv
 import json
-import socket
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from oidc_provider_mock import User, run_server_in_thread
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Response, Route, expect
 
-from tests.service.harness import ADMIN_KEY, Service, picture, running
+from tests.patience import find_free_port
+from tests.service.harness import ADMIN_KEY, Service, picture, running, wait_until
 
 GROUPS = {"keepers": {"scope": "admin"}, "readers": {"scope": "search"}}
 PEOPLE = [
@@ -17,18 +20,13 @@ PEOPLE = [
     User(sub="ben", claims={"name": "Ben", "groups": ["readers"]}),
     User(sub="eve", claims={"name": "Eve", "groups": []}),
 ]
-
-
-def find_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+MANY = 24  # a page of the gallery
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service where people sign in, with three pictures."""
-    home, port = tmp_path_factory.mktemp("people"), find_port()
+    home, port = tmp_path_factory.mktemp("people"), find_free_port()
     address = {"port": port, "public_url": f"http://127.0.0.1:{port}", "oidc_client_secret": "x"}
     with (
         run_server_in_thread(user_claims=PEOPLE, require_nonce=True) as issuer,
@@ -275,3 +273,55 @@ def test_administrators_see_how_the_service_is(browser: BrowserContext) -> None:
     expect(page.locator("#state-body dd")).to_have_count(4)
     expect(page.locator("#state-body")).to_contain_text("No backup is known here.")
     expect(page.locator(".top nav a")).to_have_text(["Search", "Add", "Languages"])
+
+
+def count_answers(page: Page) -> Counter[tuple[str, int, str]]:
+    """Return the answers for thumbnails that this page will get: path, status, what asked."""
+    seen = Counter[tuple[str, int, str]]()
+
+    def note(response: Response) -> None:
+        if (path := urlsplit(response.url).path).endswith("/thumbnail"):
+            seen[path, response.status, response.request.resource_type] += 1
+
+    page.on("response", note)
+    return seen
+
+
+def count_shown(page: Page) -> int:
+    """Return how many pictures have arrived."""
+    return int(page.locator("#results img").evaluate_all("images => images.filter((one) => one.naturalWidth).length"))
+
+
+def scroll_until_shown(page: Page, count: int) -> None:
+    for figure in page.locator("#results figure").all()[::4]:
+        figure.scroll_into_view_if_needed()
+    wait_until(lambda: count_shown(page) == count)
+
+
+def test_each_picture_is_asked_for_once_and_those_far_below_only_when_they_come_near(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    with running(tmp_path / "closed") as service, running(tmp_path / "open", open=True) as open_service:
+        for each in (service, open_service):
+            for number in range(MANY):
+                each.put(f"picture-{number}", en=[f"picture {number}"]).raise_for_status()
+        session = chromium.new_context(viewport={"width": 400, "height": 300})  # a part of the gallery
+        page = session.new_page()
+        page.goto(service.url)
+        page.fill("#key", ADMIN_KEY)
+        with_key = count_answers(page)
+        page.click("text=Use this key")
+        expect(page.locator("#results figure")).to_have_count(MANY)
+        wait_until(lambda: count_shown(page))
+        page.wait_for_load_state("networkidle")
+        assert len(with_key) < MANY
+        scroll_until_shown(page, MANY)
+        assert {(status, times) for (_, status, _), times in with_key.items()} == {(200, 1)}, with_key
+        assert len(with_key) == MANY
+
+        without = count_answers(other := session.new_page())
+        other.goto(open_service.url)
+        expect(other.locator("#results figure")).to_have_count(MANY)
+        scroll_until_shown(other, MANY)
+        assert {(status, by, times) for (_, status, by), times in without.items()} == {(200, "image", 1)}, without
+        session.close()

@@ -14,7 +14,6 @@ MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
 def find_ids(site: Site, **question: Any) -> list[str]:
-    """Return what the service finds for a question."""
     answer = site.http.post("/v1/search/pictures", json={"limit": 24, **question})
     answer.raise_for_status()
     return [hit["id"] for hit in answer.json()["items"]]

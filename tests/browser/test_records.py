@@ -27,7 +27,6 @@ def draw_png(seed: int) -> bytes:
 
 
 def put(site: Site, id: str, seed: int, record: dict[str, Any]) -> None:
-    """Put a picture with a record."""
     site.http.put(f"/v1/pictures/{id}", files={"picture": draw_png(seed)}).raise_for_status()
     site.http.patch(f"/v1/pictures/{id}", json=record, headers=MERGE).raise_for_status()
 
@@ -42,7 +41,6 @@ def open_editor(page: Page, collection: str) -> None:
 
 
 def drop(page: Page, *contents: bytes) -> None:
-    """Drop files on the page."""
     transfer = page.evaluate_handle(
         """contents => {
             const transfer = new DataTransfer();

@@ -11,12 +11,10 @@ from tests.browser.test_languages import give_key
 
 
 def report(site: Site, number: int = 1) -> dict[str, Any]:
-    """Return the report as JSON."""
     return dict(site.http.get(f"/v1/versions/{number}/report").json())
 
 
 def open_report(page: Page, number: int = 1) -> Page:
-    """Return the page, drawn."""
     page.goto(f"/versions/{number}/report")
     expect(page.locator("h1")).to_be_visible()
     return page

@@ -11,7 +11,6 @@ ANSWERED = re.compile("Read as|Detected|not certain")
 
 
 def search(page: Page, text: str, language: str = "auto") -> None:
-    """Search for a text and wait for the results."""
     page.select_option("#language", language)
     page.fill("#text", text)
     page.keyboard.press("Enter")
@@ -20,7 +19,6 @@ def search(page: Page, text: str, language: str = "auto") -> None:
 
 
 def read_first_ids(page: Page, count: int = 5) -> list[str | None]:
-    """Return ids of the first pictures shown."""
     figures = page.locator("#results figure").all()[:count]
     return [figure.get_attribute("data-picture") for figure in figures]
 

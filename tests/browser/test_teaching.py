@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.service.harness import ADMIN_KEY, Service, running
+from tests.service.harness import ADMIN_KEY, Service, share_service
 
 NOUNS = (("c'hi", "dog"), ("c'hazh", "cat"), ("ti", "house"), ("wezenn", "tree"), ("vag", "boat"), ("marc'h", "horse"),
          ("labous", "bird"), ("heol", "sun"))  # fmt: skip
@@ -13,10 +13,7 @@ ADJECTIVES = (("bras", "big"), ("bihan", "little"), ("gwenn", "white"), ("du", "
               ("kozh", "old"), ("nevez", "new"), ("brav", "beautiful"))  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running(tmp_path_factory.mktemp("taught"), open=True) as service:
-        yield service
+service = share_service(open=True)
 
 
 @pytest.fixture

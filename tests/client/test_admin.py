@@ -1,7 +1,6 @@
 """`rollback`, `versions`, `releases`, `keys` against a real server: what was confirmed is what happens."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -9,7 +8,7 @@ import pytest
 
 from client import terminal
 from tests.client.test_commands import run, run_json
-from tests.service.harness import Service, running
+from tests.service.harness import Service, share_service
 
 
 def lose_answers(monkeypatch: pytest.MonkeyPatch, drops: int) -> list[Any]:
@@ -28,22 +27,15 @@ def lose_answers(monkeypatch: pytest.MonkeyPatch, drops: int) -> list[Any]:
     return sent
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    """English and German."""
-    with running(tmp_path / "home") as service:
-        service.learn("de")
-        yield service
+service = share_service(lambda service: service.learn("de"), scope="function")
 
 
 def answer_questions(monkeypatch: pytest.MonkeyPatch, confirm: Callable[[str], bool]) -> None:
-    """Answer the question of a command by `confirm`."""
     monkeypatch.setattr(terminal, "has_person", lambda: True)
     monkeypatch.setattr("typer.confirm", confirm)
 
 
 def list_served(service: Service) -> dict[str, int]:
-    """Return language and version of all that is served."""
     return {item["language"]: item["version"] for item in run_json(service, "languages")["items"]}
 
 

@@ -1,23 +1,22 @@
-"""The client for programs, against a running service: typed operations, pages, events, and requests sent again."""
+"""The client for programs: typed operations, pages, events, requests sent again; and the documented recipes."""
 
 import io
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import make_url
 
 from client import Client, RefusedError
 from tests.client.test_commands import make_rows
-from tests.service.harness import ADMIN_KEY, Service, picture, running
+from tests.house.source import ROOT
+from tests.service.harness import ADMIN_KEY, Service, picture, running, share_service
 
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """English and German."""
-    with running(tmp_path_factory.mktemp("home")) as service:
-        service.learn("de")
-        yield service
+service = share_service(lambda service: service.learn("de"))
+RECIPES = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+BLOCKS: list[str] = re.findall(r"^```python\n(.*?)^```", RECIPES, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -110,3 +109,41 @@ def test_a_refusal_from_before_the_service_has_no_code() -> None:
     with Client("http://pictures.example", transport=transport) as client, pytest.raises(RefusedError) as refused:
         client.get_limits()
     assert (refused.value.code, refused.value.problem) == ("", None)
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Three pictures."""
+    with running(tmp_path_factory.mktemp("home")) as gallery:
+        gallery.learn("cy")
+        for id in "abc":
+            gallery.put(id).raise_for_status()
+        yield gallery
+
+
+def run_recipe(gallery: Service, mark: str, **names: Any) -> dict[str, Any]:
+    """Run the block that holds the mark; return its names."""
+    (block,) = [block for block in BLOCKS if mark in block]
+    names |= {"key": ADMIN_KEY}
+    exec(block.replace("http://127.0.0.1:8321", gallery.url), names)
+    return names
+
+
+def test_openai_s_own_client_gets_a_vector(gallery: Service) -> None:
+    pytest.importorskip("openai")
+    names = run_recipe(gallery, "import OpenAI")
+    answer = gallery.admin.post("/v1/embeddings", json={"input": "afal coch"}).json()
+    assert names["vector"] == pytest.approx(answer["data"][0]["embedding"])
+    names["client"].close()
+
+
+def test_pgvector_finds_what_the_service_finds(gallery: Service, postgresql_url: str) -> None:
+    database = make_url(postgresql_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with Client(gallery.url, ADMIN_KEY) as client:
+        names = run_recipe(gallery, "def list_vectors", client=client)
+        hits = run_recipe(gallery, "import psycopg", database=database, **names)["hits"]
+        asked = client.search_pictures({"text": "afal coch", "language": "cy", "mode": "meaning"})
+    assert [id for id, _ in hits] == [hit["id"] for hit in asked["items"]]
+    assert [score for _, score in hits] == pytest.approx(
+        [hit["score"] for hit in asked["items"]], abs=0.02
+    )  # of the stored copies

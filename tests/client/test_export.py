@@ -2,7 +2,6 @@
 
 import json
 import shlex
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,10 @@ from PIL import Image
 
 from client import Client
 from tests.client.test_commands import run, run_json
-from tests.service.harness import Service, assert_problem, picture, running
+from tests.service.harness import Service, assert_problem, picture, running, share_service
 from tests.store.steps import list_taught_from
 
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running(tmp_path_factory.mktemp("home"), keep_originals=True) as service:
-        yield service
+service = share_service(keep_originals=True)
 
 
 def teach(service: Service, tag: str, dataset: bytes, **more: str) -> str:

@@ -1,18 +1,20 @@
-"""`learn` and `expansions` against a real server: progress, refusals, and the demo's gallery that is still filled."""
+"""`learn` and `expansions` against a real server: progress, refusals, what waits or fails; a demo still filled."""
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from sqlalchemy import update
 
 from client import Client, terminal
 from store.tables import ExpansionRow
 from tests.client.test_commands import make_rows, run, run_json
-from tests.service.harness import Service, learn, running
+from tests.service.harness import Service, learn, share_service, wait_until
 
 NOUNS = {"ar c'hi": "the dog", "ar c'hazh": "the cat", "an ti": "the house", "ar wezenn": "the tree",
          "ar vag": "the boat", "ar marc'h": "the horse", "al labous": "the bird", "an heol": "the sun"}  # fmt: skip
@@ -20,14 +22,8 @@ ADJECTIVES = {"bras": "big", "bihan": "little", "gwenn": "white", "du": "black",
               "nevez": "new", "brav": "beautiful"}  # fmt: skip
 BRETON = [(f"{noun} {kind}", f"the {quality} {thing.removeprefix('the ')}") for noun, thing in NOUNS.items()
           for kind, quality in ADJECTIVES.items()]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """English and German."""
-    with running(tmp_path_factory.mktemp("home")) as service:
-        service.learn("de")
-        yield service
+service = share_service(lambda service: service.learn("de"))
+english = share_service()
 
 
 def test_a_dry_run_tells_in_sentences_what_is_in_the_file_and_teaches_nothing(service: Service, tmp_path: Path) -> None:
@@ -212,3 +208,72 @@ def test_a_person_at_a_terminal_is_asked_for_the_terms_of_a_language_without_any
     assert (terms["owner"], terms["licence"], terms["contact"]) == ("Pro Svizra", "", "ask@example.org")
     run_json(service, "expansions", run_json(service, "expansions")["items"][0]["id"], "--cancel")
     assert "no terms yet" not in run(service, "learn", "rm", str(file), "--replace", input="y\n").stdout
+
+
+@pytest.fixture
+def queued(english: Service, tmp_path: Path) -> Iterator[str]:
+    """The id of an expansion that teaches Welsh; its dataset is `cy.jsonl`."""
+    (tmp_path / "cy.jsonl").write_text(make_rows(80))
+    id = str(run_json(english, "learn", "cy", str(tmp_path / "cy.jsonl"))["id"])
+    yield id
+    english.admin.post(f"/v1/expansions/{id}/cancel")
+
+
+def fail(english: Service, id: str, detail: str, refused_by: str, **more: Any) -> None:
+    """End the expansion at the gate, as a worker ends it; in whatever way, it has gained nothing."""
+    registry = english.context.registry
+    lease = registry.expansions.take_lease(id, "test")
+    assert lease is not None
+    report = {"gain": {"enough": False}, "refused_by": refused_by, **more}
+    registry.expansions.fail(lease, "gate_failed", detail, report)
+
+
+def test_who_teaches_twice_is_told_how_to_watch_the_first(english: Service, queued: str, tmp_path: Path) -> None:
+    again = run(english, "assess", "cy", str(tmp_path / "cy.jsonl"))
+    assert again.exit_code == 2
+    assert f"`pictoglot expansions {queued} --watch` shows its progress." in again.stderr
+    other = run(english, "learn", "br", str(tmp_path / "cy.jsonl")).stdout
+    id = other.split()[1]
+    assert other == f"Expansion {id} is queued.\nWatch it with `pictoglot expansions {id} --watch`.\n"
+    english.admin.post(f"/v1/expansions/{id}/cancel").raise_for_status()
+
+
+@pytest.mark.parametrize("refused_by", ["gain", "floor"])
+def test_why_one_failed_is_told_without_watching_and_with_a_way_out_only_where_there_is_one(
+    english: Service, queued: str, refused_by: str
+) -> None:
+    fail(english, queued, "Welsh is read worse", refused_by)
+    result = run(english, "expansions", queued)
+    assert "gate failed" in result.stdout and "Welsh is read worse." in result.stderr
+    assert ("`pictoglot learn cy FILE --force`" in result.stderr) == (refused_by == "gain")
+    watched = run(english, "expansions", queued, "--watch")
+    assert (watched.exit_code, watched.stderr) == (1, f"cy failed.\n{result.stderr}")
+    assert "`pictoglot expansions ID` says why one of them failed." in run(english, "expansions").stderr
+    assert run_json(english, "expansions", queued)["error"]["code"] == "gate_failed"
+
+
+def test_what_was_to_replace_is_forced_as_that(english: Service, queued: str) -> None:
+    fail(english, queued, "Welsh is read worse", "gain", replaced={"datasets": 1}, dataset={"missing": 2})
+    output = run(english, "expansions", queued).stderr
+    assert "`pictoglot learn cy FILE --replace --without-missing --force`" in output
+
+
+def test_a_watch_says_that_it_waits_for_a_service_that_is_away(
+    english: Service, queued: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr("client.commands.languages.errors", Console(file=terminal, force_terminal=True, width=120))
+
+    def pause(seconds: float, stopping: object = None) -> None:
+        if not seconds:  # before a request
+            return
+        assert seconds >= 0.5, "a service that stops is not asked again at once"
+        wait_until(lambda: "waiting for the service" in terminal.getvalue())  # the bar draws ten times a second
+        english.context.stopping.clear()
+        english.admin.post(f"/v1/expansions/{queued}/cancel").raise_for_status()
+
+    english.context.stopping.set()  # its streams end at once
+    monkeypatch.setattr("client.api.pause", pause)
+    assert run(english, "expansions", queued, "--watch").exit_code == 1
+    last = terminal.getvalue().split("waiting for the service")[-1]
+    assert "cancelled" in last, "what it is at is shown again"

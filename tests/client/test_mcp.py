@@ -14,7 +14,7 @@ import pytest
 
 from client import Client
 from client.commands.mcp import make_server
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, find_free_port
 from tests.service.harness import ADMIN_KEY, Service, running, wait_until
 
 mcp = pytest.importorskip("mcp")
@@ -120,9 +120,7 @@ def test_it_is_served_over_standard_input_and_over_http_on_this_machine(site: Se
 
     parameters = StdioServerParameters(command=COMMAND[0], args=COMMAND[1:], env={**os.environ, **given})
     asyncio.run(use(stdio_client(parameters)))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = find_free_port()
     listening = [*COMMAND, "--listen", f"127.0.0.1:{port}"]
     with subprocess.Popen(listening, env={**os.environ, **given}, stderr=subprocess.PIPE) as process:
         try:

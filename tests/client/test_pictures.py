@@ -1,7 +1,6 @@
 """`pictures` against a real server: what is sent, what is there already, what is refused."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,9 @@ from client.importing.upload import CHUNK
 from tests.client.test_admin import answer_questions
 from tests.client.test_commands import run, run_json
 from tests.patience import bound_time
-from tests.service.harness import Service, picture, running, wait_until
+from tests.service.harness import Service, picture, share_service, wait_until
 
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """An empty gallery; each test deletes what it adds, or uses names of its own."""
-    with running(tmp_path_factory.mktemp("home")) as service:
-        yield service
+service = share_service()  # an empty gallery; each test deletes what it adds, or uses names of its own
 
 
 def test_pictures_are_added_found_shown_and_changed_as_records(service: Service, tmp_path: Path) -> None:

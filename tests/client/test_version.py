@@ -29,7 +29,6 @@ def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str
 
 
 def check_serve(host: str, port: object) -> Result:
-    """Return `pictoglot serve --check` with these settings."""
     return CliRunner().invoke(
         app, ["serve", "--check"], env={"PICTOGLOT_HOST": host, "PICTOGLOT_PORT": str(port), "COLUMNS": "200"}
     )

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 from sqlalchemy import text
 
 from tests.contract.test_routes import NAMES
-from tests.service.harness import Service, assert_problem, picture, running
+from tests.service.harness import Service, assert_problem, picture, running, share_service
 from tests.service.test_languages import make_dataset
 from tests.tiny import write_tiny_base
 
@@ -36,10 +35,7 @@ def list_acts(service: Service, **query: str) -> list[dict[str, Any]]:
     return list(answer.json()["items"])
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running(tmp_path_factory.mktemp("home")) as service:
-        yield service
+service = share_service()
 
 
 def list_calls(service: Service, base: str) -> Iterator[tuple[str, Call, dict[str, str]]]:
@@ -94,7 +90,7 @@ def test_every_route_that_changes_something_is_in_the_log_with_who_and_what(serv
         assert entry["targets"].items() >= targets.items(), name
         walked.add(name)
     changing = {name for name in NAMES if name.partition(" ")[0] not in ("GET", "HEAD")} - READING
-    # These need a move to its end, versions out of reach, and a file: `tests.service.test_base_commands`,
+    # These need a move to its end, versions out of reach, and a file: `tests.service.test_moving`,
     # `tests.service.test_admin` and `tests.worker.test_language_file` look there
     left_out = {"POST /v1/admin/base/undo", "POST /v1/admin/prune", "POST /v1/languages/import"}
     assert changing - walked == left_out

@@ -1,7 +1,6 @@
 """No string, in whatever part of a request, is ever answered with a 5xx."""
 
 import json
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import httpx
@@ -9,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.service.harness import Service, picture, running
+from tests.service.harness import Service, picture, share_service
 
 ANY = st.one_of(
     st.text(max_size=60),
@@ -24,11 +23,7 @@ JSON = st.recursive(
 FEW = settings(max_examples=25)  # `make fuzz` sends thousands
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running(tmp_path_factory.mktemp("home")) as service:
-        service.put("a", en=["a red apple"])
-        yield service
+service = share_service(lambda service: service.put("a", en=["a red apple"]))
 
 
 def send(service: Service, path: str, value: object) -> httpx.Response:

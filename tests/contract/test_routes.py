@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from service.app import create_app
 from service.auth import get_guard
 from service.problems import list_routes
 from tests.patience import PATIENCE
-from tests.service.harness import Service, running
+from tests.service.harness import Service, share_service
 
 OPEN = {
     "/livez",
@@ -28,10 +27,7 @@ GUARDED = [(method, route) for method, route in ROUTES if route.path not in OPEN
 NAMES = [f"{method} {route.path}" for method, route in GUARDED]
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running(tmp_path_factory.mktemp("home")) as service:
-        yield service
+service = share_service()
 
 
 def test_every_route_declares_its_scope() -> None:

@@ -58,7 +58,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
 
 @pytest.fixture
 def deployment(prepared: Prepared, tmp_path: Path) -> Iterator[Deployment]:
-    """A copy of it, with no process yet."""
     own = prepared.new(tmp_path / "home")
     own.copy_of(prepared.home)
     yield own

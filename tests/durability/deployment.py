@@ -8,12 +8,11 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +20,7 @@ from typing import Any, Literal
 import httpx
 
 from tests.launcher import Launcher, Program
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, find_free_port
 from tests.service.harness import picture
 
 Part = Literal["service", "worker"]
@@ -45,9 +44,7 @@ class Deployment:
 
     def __post_init__(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
-        with closing(socket.socket()) as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        self.url = f"http://127.0.0.1:{find_free_port()}"
         self.connect()
 
     def send(self, id: str, motif: int) -> tuple[str, bytes]:
@@ -113,7 +110,6 @@ class Deployment:
                 os.killpg(process.pid, signal.SIGSTOP)
 
     def kill(self) -> None:
-        """End everything at once."""
         for part in [*self.processes]:
             self.stop(part, signal.SIGKILL)
 
@@ -192,7 +188,6 @@ class Deployment:
         return self.client.get(f"/v1/expansions/{expansion}").json().get("state") in _ENDED
 
     def wait_for_end(self, expansion: str) -> dict[str, Any]:
-        """Return an expansion when it has ended, however."""
         until = time.monotonic() + PATIENCE
         while True:
             item: dict[str, Any] = self.client.get(f"/v1/expansions/{expansion}").json()
@@ -202,7 +197,6 @@ class Deployment:
             time.sleep(0.05)
 
     def list_all(self, path: str) -> Iterator[dict[str, Any]]:
-        """Yield all items of a listing."""
         cursor: str | None = ""
         while cursor is not None:
             page = self.client.get(path, params={"limit": 100, **({"cursor": cursor} if cursor else {})})
@@ -216,7 +210,6 @@ class Deployment:
         return self.client.put(f"/v1/pictures/{id}", files={"picture": self.send(id, motif)}, data=captions)
 
     def learn(self, tag: str, dataset: bytes, **settings: object) -> httpx.Response:
-        """Send a dataset to learn a language from."""
         asked = {"epochs": 1, "vocabulary": 300, **settings}
         fields = {"language": tag, "force": "true", "confirmed": "true", "settings": json.dumps(asked)}
         return self.client.post("/v1/languages", data=fields, files={"dataset": ("x.jsonl", dataset)})

@@ -39,7 +39,6 @@ class Node:
     size = 0
 
     def attributes(self) -> dict[str, int]:
-        """Return the attributes as `stat` has them."""
         times = dict.fromkeys(("st_atime", "st_mtime", "st_ctime"), self.changed)
         links = self.links if self.kind == stat.S_IFREG else 2
         facts = {"st_mode": self.kind | self.mode, "st_size": self.size, "st_nlink": links, "st_ino": self.number}
@@ -257,7 +256,6 @@ class Forgetful(mfusepy.Operations):  # type: ignore[misc]
 
 
 def load(folder: Path) -> Folder:
-    """Return all that is in a folder, which is durable."""
     node = Folder(stat.S_IMODE(folder.stat().st_mode))
     for path in folder.iterdir():
         facts = path.stat()

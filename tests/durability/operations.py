@@ -23,7 +23,6 @@ class Refused(Exception):
 
 
 def require_accepted(answer: httpx.Response) -> httpx.Response:
-    """Return an answer that refuses nothing."""
     if not answer.is_success:
         raise Refused(answer.text)
     return answer
@@ -57,7 +56,6 @@ class Asked:
         return answer
 
     def put(self, id: str, motif: int, text: str) -> httpx.Response:
-        """Put a picture, and note it."""
         return self.note_answer(f"picture {id}", text, lambda: self.deployment.put(id, motif, text))
 
 
@@ -156,7 +154,6 @@ def _submit(asked: Asked) -> Wanted:
 
 
 def _cancel_all(asked: Asked) -> None:
-    """Cancel every queued expansion."""
     for expansion in asked.deployment.list_all("/v1/expansions"):
         if expansion["state"] == "queued":
             require_accepted(asked.client.post(f"/v1/expansions/{expansion['id']}/cancel"))

@@ -87,7 +87,6 @@ class BlockDisk:
                 self._cut.replace(self._image)
 
     def close(self) -> None:
-        """Unmount everything."""
         self.unmount()
         _unmount_when_free(self._outer)
 

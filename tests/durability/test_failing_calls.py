@@ -52,7 +52,6 @@ def fail_all(disturbing: Disturbing, operations: tuple[Operation, ...]) -> None:
 
 
 def fail_some(disturbing: Disturbing, sample: int) -> None:
-    """Fail so many calls of some operations."""
     draw = random.Random(_SEED)
     fired = 0
     while fired < sample:

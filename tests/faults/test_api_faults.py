@@ -2,40 +2,23 @@
 
 import json
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from store.registry import open_registry
 from tests.patience import PATIENCE
-from tests.service.harness import ADMIN_KEY, learn, picture, wait_until
-from tests.service.processes import Program, answers, weightless
+from tests.service.harness import learn, picture
+from tests.service.processes import start_service
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
-
-
-@contextmanager
-def started(home: Path, **more: str) -> Iterator[tuple[Program, httpx.Client]]:
-    """A ready service and a client of it; the process is killed after the block."""
-    server = weightless(home, ADMIN_KEY=ADMIN_KEY, FREE_BYTES="0", **more)
-    try:
-        address = server.stdout.readline().split()[-1]
-        with httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}, timeout=PATIENCE) as client:
-            wait_until(lambda: answers(client, "/readyz") == 200, seconds=60)
-            yield server, client
-    finally:
-        server.kill()
-        server.communicate()
 
 
 # The first swap is at the start.
 @pytest.mark.row("I8")
 @pytest.mark.parametrize("point", ["swap.opened:2", "swap.published:2"])
 def test_a_kill_within_a_swap_leaves_one_whole_release(tmp_path: Path, point: str) -> None:
-    with started(tmp_path, FAULT_POINT=point) as (server, client):
+    with start_service(tmp_path, FAULT_POINT=point) as (server, client):
         for number in range(5):
             files = {"picture": ("x", picture(number))}
             captions = {"captions": json.dumps({"en": [f"motif {number}"]})}
@@ -45,7 +28,7 @@ def test_a_kill_within_a_swap_leaves_one_whole_release(tmp_path: Path, point: st
         registry.close()
         assert server.wait(PATIENCE) == -signal.SIGKILL
 
-    with started(tmp_path) as (server, client):
+    with start_service(tmp_path) as (server, client):
         ready = client.get("/readyz").json()
         assert (ready["release"], ready["degraded"]) == (2, [])
         body = client.post("/v1/search/pictures", json={"text": "afal", "language": "cy"}).json()

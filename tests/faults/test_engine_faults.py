@@ -13,11 +13,10 @@ import pytest
 
 from index.set_states import count_unsealed
 from store.registry import open_registry
-from tests.faults.test_api_faults import started
 from tests.launcher import PARENT, Program
 from tests.patience import PATIENCE
 from tests.service.harness import picture, wait_until
-from tests.service.processes import clean_environment
+from tests.service.processes import clean_environment, start_service
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
@@ -55,8 +54,8 @@ def everything_sealed(database: str) -> bool:
 def test_whoever_is_killed_nothing_acknowledged_is_lost(tmp_path: Path, postgresql_url: str) -> None:
     shared = {"DATABASE_URL": postgresql_url, "INDEX": "pgvector"}
     settings = {"HOME": str(tmp_path), **shared, "LEASE_SECONDS": "3"}  # a killed one has the duty for so long
-    with started(tmp_path, **shared) as (_, there):
-        with started(tmp_path, **shared) as (here_process, here):
+    with start_service(tmp_path, **shared) as (_, there):
+        with start_service(tmp_path, **shared) as (here_process, here):
             for number in range(6):
                 put(here, number)
             wait_until(lambda: len(pictures_found(there)) == 6)  # the other service's writes arrive a little later
@@ -75,5 +74,5 @@ def test_whoever_is_killed_nothing_acknowledged_is_lost(tmp_path: Path, postgres
             before = found(there)
         wait_until(lambda: indexed(settings) == 0 and everything_sealed(postgresql_url))
         assert found(there) == before
-    with started(tmp_path, **shared) as (_, again):
+    with start_service(tmp_path, **shared) as (_, again):
         assert found(again) == before

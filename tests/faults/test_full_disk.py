@@ -8,11 +8,10 @@ import httpx
 import pytest
 
 from store.errors import StorageFull
-from tests.faults.test_api_faults import started
 from tests.faults.test_engine_faults import indexed
 from tests.patience import PATIENCE
 from tests.service.harness import assert_problem, picture, running, wait_until
-from tests.service.processes import answers
+from tests.service.processes import answers, start_service
 from tests.service.test_languages import make_dataset
 from tests.worker.harness import FINISHED, Site, assert_once, pairs
 
@@ -47,7 +46,7 @@ def test_an_api_on_a_full_disk_refuses_searches_and_starts_again(small_disk: Pat
     """Registry, uploads, pictures and segments are on it."""
     home = small_disk / "home"
     indexer = {"HOME": str(home), "LEASE_SECONDS": "3"}
-    with started(home) as (server, client):
+    with start_service(home) as (server, client):
         assert [put(client, number) for number in range(3)] == [201] * 3
         assert indexed(indexer) == 0
         fill(small_disk)
@@ -61,7 +60,7 @@ def test_an_api_on_a_full_disk_refuses_searches_and_starts_again(small_disk: Pat
         assert files(home) == before and server.poll() is None
         server.send_signal(ended)
         assert server.wait(PATIENCE) in (0, -ended)
-    with started(home) as (server, client):  # the disk is still full
+    with start_service(home) as (server, client):  # the disk is still full
         assert put(client, 3) == 507 and files(home) == before
         assert client.post("/v1/search/pictures", json={"text": "a"}).status_code == 200
         (small_disk / "ballast").unlink()

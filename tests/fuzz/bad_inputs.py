@@ -20,8 +20,8 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.faults.test_api_faults import started
 from tests.fuzz.test_requests import CODES, DATASETS, ORIGINALS, ROUTES
+from tests.service.processes import start_service
 
 MOST_MEMORY = 3 << 29  # bytes above the idle service
 _THREADS = 4
@@ -150,7 +150,7 @@ class Outcome:
 def flood(home: Path, count: int, seed: int) -> Outcome:
     """Send that many inputs, drawn from the seed, to a service under `home`."""
     outcome, ended = Outcome(), Event()
-    with started(home, RATE_PER_MINUTE="10000000") as (server, client):
+    with start_service(home, RATE_PER_MINUTE="10000000") as (server, client):
         api = psutil.Process(server.pid)
         for make in (picture, dataset, text):  # what an idle service has open
             make(Random(0), client)

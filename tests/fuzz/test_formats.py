@@ -4,7 +4,6 @@ Counts follow the profile: 5,000 files under `make fuzz`.
 """
 
 import random
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from tests.fuzz.test_requests import CODES
 from tests.model.pictures.test_formats import READ, alpha, claiming, heic, rgb16
 from tests.model.pictures.test_pictures import GREY16, drawing, saved
-from tests.service.harness import Service, running
+from tests.service.harness import Service, share_service
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.timeout(7_200)]
 
@@ -39,10 +38,7 @@ MEMORY = 1 << 30  # address space of a child
 SLACK = 64 << 20  # what a child has mapped besides, before the limit is set
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running(tmp_path_factory.mktemp("home"), picture_pixels=400_000_000) as service:
-        yield service
+service = share_service(picture_pixels=400_000_000)
 
 
 def measure_address_space(pid: int) -> int:

@@ -21,9 +21,9 @@ from PIL import Image
 
 from model.base import BUNDLED
 from tests.house.source import PACKAGES, ROOT, list_tracked
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, find_free_port
 from tests.service.harness import ADMIN_KEY, picture, running, wait_until
-from tests.service.processes import answers, find_free_port
+from tests.service.processes import answers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

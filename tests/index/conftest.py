@@ -26,12 +26,10 @@ PICTURES = Identity("pictures", "f" * 64, DIMENSION)
 
 
 def make_match(key: object, value: object) -> dict[str, Any]:
-    """Build the condition that a key has a value."""
     return {"key": key, "match": {"value": value}}
 
 
 def make_criteria(*conditions: Mapping[str, Any]) -> Criteria:
-    """Make criteria for the pictures that meet all of these conditions."""
     return Criteria(parse_filter({"must": [*conditions]}))
 
 
@@ -63,7 +61,6 @@ def open_empty(request: pytest.FixtureRequest, index: str, home: Path) -> Iterat
 
 @pytest.fixture
 def empty(request: pytest.FixtureRequest, index: str, tmp_path: Path) -> Iterator[World]:
-    """An empty gallery, for each engine in turn."""
     yield from open_empty(request, index, tmp_path)
 
 
@@ -75,7 +72,6 @@ def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
 
 
 def unit(rows: int, seed: int = 0, dimension: int = DIMENSION) -> Vectors:
-    """Draw random unit vectors (rows, dimension)."""
     vectors = np.random.default_rng(seed).standard_normal((rows, dimension)).astype(np.float32)
     return np.ascontiguousarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
@@ -105,7 +101,6 @@ def names(rows: int, first: int = 0) -> list[Entry]:
 
 
 def numbered(*keys: int) -> Keys:
-    """Make an array of keys."""
     return np.array(keys, dtype=np.int64)
 
 

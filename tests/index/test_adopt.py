@@ -157,7 +157,6 @@ def give_back_sealing_duty(world: World) -> None:
 
 
 def free(world: World) -> bool:
-    """Whether nobody has the duty."""
     taken = world.registry.duties.take(SEALING, "a test", 600)
     world.registry.duties.give_back(SEALING, "a test")
     return taken

@@ -61,7 +61,6 @@ def test_damage_in_a_segment_that_is_only_purged_is_made_again(world: World, cap
 
 
 def list_pictures(world: World) -> set[str]:
-    """List the pictures of the living rows in what is sealed of the pictures."""
     parts = world.sets.open_sealed(world.pictures(), world.state())[0].parts
     assert all(isinstance(part, Segment) and part.count == len(part.keys) for part in parts)
     return {part.read_entry(row).picture for part in parts if isinstance(part, Segment) for row in range(part.count)}

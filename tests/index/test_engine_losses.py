@@ -62,7 +62,6 @@ def empty_table(world: World) -> None:
 
 
 def halve_table(world: World) -> None:
-    """Remove some rows."""
     (first, *_) = world.state().segments
     engine = open_another_client(world)
     engine.remove(world.pictures(), (), [int(first.id.partition("-")[2]) << 20])

@@ -27,7 +27,6 @@ def world(empty: World) -> World:
 
 
 def add(world: World, vectors: Vectors, first: int = 0) -> None:
-    """Put pictures with these vectors."""
     pictures = [
         NewPicture(f"p{number:03d}", digest(number), 9, 9, None, vector) for number, vector in enumerate(vectors, first)
     ]

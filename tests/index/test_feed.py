@@ -22,7 +22,6 @@ PRUNE = "from index import set_states; set_states._BATCH = 2; set_states.prune_f
 
 
 def read_feed(world: World) -> dict[str, int]:
-    """Read the whole feed."""
     return world.gallery.list_changes(0)
 
 

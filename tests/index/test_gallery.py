@@ -23,7 +23,6 @@ FIRST = EncoderId(0, "tower")
 
 
 def read_captions(world: World, id: str) -> dict[str, list[str]]:
-    """Return the captions of a picture by language."""
     return world.gallery.group_captions([id])[id]
 
 

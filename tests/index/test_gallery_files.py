@@ -123,7 +123,6 @@ def test_a_full_disk_refuses_a_picture_before_anything_has_changed(
 
 @pytest.fixture
 def shared(tmp_path: Path, store: str) -> Iterator[World]:
-    """A world with an object store."""
     world = World(tmp_path / "here", store=store)
     yield world
     world.close()
@@ -258,5 +257,4 @@ def test_a_move_into_a_store_leaves_out_what_is_damaged(tmp_path: Path, store: s
 
 
 def locate_file(world: World, suffix: str) -> Path:
-    """Return the path of a file of `drawn(1)`."""
     return world.home / "pictures" / digest(1)[:2] / f"{digest(1)}{suffix}"

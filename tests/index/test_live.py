@@ -1,6 +1,9 @@
-"""Snapshots: what is served changes at once and as a whole, and no put or delete is lost."""
+"""Snapshots: what is served changes at once and as a whole; which version encodes a query."""
 
 import time
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from threading import Event
 from typing import Any
@@ -10,8 +13,11 @@ import pytest
 from index import ivf
 from index.records import Patch
 from index.segment import Segment
-from store.errors import LanguageNotFound, PageTooDeep, PictureNotFound
-from tests.doubles import make_picture_vector, make_text_vector
+from index.snapshot import Snapshot
+from model.lexicon import Detector
+from store.errors import LanguageNotFound, LanguageTagInvalid, PageTooDeep, PictureNotFound
+from store.releases import Release
+from tests.doubles import make_picture_vector, make_text_vector, make_view
 from tests.index.world import (
     World,
     draw,
@@ -23,8 +29,14 @@ from tests.index.world import (
     run_beside,
 )
 from tests.patience import PATIENCE
+from tests.tiny import make_detector
 
 DUTCH = ["een rode appel op de tafel", "twee honden spelen in de sneeuw", "de bus rijdt door de stad"]
+CAPTIONS = {
+    "en": ["a red apple on the table", "two dogs are playing in the snow", "the bus drives through the city"],
+    "cy": ["afal coch ar y bwrdd", "mae dau gi yn chwarae yn yr eira", "mae'r bws yn gyrru drwy'r ddinas"],
+}
+DETECTOR = make_detector(CAPTIONS)
 
 
 def test_a_page_goes_on_behind_the_last_one_whatever_was_put_or_deleted(world: World) -> None:
@@ -167,3 +179,41 @@ def test_a_gallery_is_encoded_again_a_few_pictures_at_a_time(world: World, monke
     monkeypatch.setattr(world.encoder, "image_fingerprint", "another tower")
     assert world.serve().current.picture_set.count == 40
     assert sum(sizes) == 40 and max(sizes) <= 16
+
+
+def snapshot(languages: Collection[str], detector: Detector = DETECTOR) -> Snapshot:
+    """Make a release of these languages with no pictures or captions."""
+    views = {tag: make_view(version, tag) for version, tag in enumerate(languages)}
+    release = Release(1, 0, {tag: view.version for tag, view in views.items()}, datetime.now(UTC), "", "", {})
+    return Snapshot(release, views, make_view(9), {}, detector)
+
+
+def route(requested: str, text: str, languages: Collection[str], detector: Detector = DETECTOR) -> Any:
+    return snapshot(languages, detector).route(requested, text)
+
+
+def test_a_base_of_many_languages_reads_a_language_that_was_not_taught() -> None:
+    many = replace(snapshot(CAPTIONS), built_in=("en", "de"))
+    assert (many.require_readable("en-GB"), many.route("en-GB", "a cat").used) == (
+        "en-GB",
+        "en",
+    )  # captions of a kind stay its own
+    choice = many.route("FR", "une pomme rouge")
+    assert (choice.used, choice.source, choice.view.version) == ("fr", "requested", 0)
+    assert choice.warnings == ("language_not_taught",)
+    assert many.route("cy", "afal coch").warnings == ()
+    assert many.route("auto", "తెలుగు").warnings == (), "the shared table may well read it"
+    assert many.require_readable("fr") == "fr"
+    with pytest.raises(LanguageTagInvalid):
+        many.route("french", "une pomme rouge")
+
+
+@pytest.mark.parametrize("text", ["12345", "తెలుగు", "zzz", "xylophon quizzed"])
+def test_where_no_language_is_claimed_there_is_no_confidence_in_one(text: str) -> None:
+    choice = route("auto", text, CAPTIONS)
+    assert (choice.source, choice.confidence) == ("shared", 0.0)
+
+
+def test_a_tie_gives_a_warning() -> None:
+    twins = make_detector({"en": CAPTIONS["en"], "sco": CAPTIONS["en"]})
+    assert route("auto", "the dogs", ["en", "sco"], twins).warnings == ("detection_tie",)

@@ -32,7 +32,6 @@ pytestmark = pytest.mark.row("F4")
 
 
 def run_scrub(world: World, **options: Any) -> list[Damage]:
-    """Return what a scrub finds."""
     return [*Scrub(world.sets, **options).run().damaged]
 
 

@@ -54,7 +54,6 @@ Picture = Mapping[str, Any]
 
 
 def list_values(picture: Picture, key: str) -> list[Any]:
-    """List the values of a key, in plain Python."""
     if key in ("id", "collection", "created_at", "shown_at"):
         return [picture[key]]
     if key == "tags":

@@ -23,7 +23,6 @@ STORED = f"pictures/ab/{'ab' * 32}.jpg"
 
 
 def write(world: World, text: str) -> PartRecord:
-    """Write a segment of one picture."""
     return segment.write(
         world.root, world.pictures(), VectorRows(np.array([1]), [Entry(text)], make_text_vector(0, text)[None])
     )

@@ -1,8 +1,11 @@
-"""Vectors sets: exact answers, scores that depend on two vectors alone, whatever is sealed, merged, dead or allowed."""
+"""Vectors sets and their tail: exact answers, scores of two vectors alone, whatever is sealed, merged or dead."""
 
+import sys
 import tracemalloc
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 from index import segment
 from index.segment import Segment
 from index.segment_files import StoredRows
-from index.vectors import Candidates, Entry, MemoryTail, VectorRows, VectorSet, compute_scores, find_best
+from index.vectors import Candidates, Entry, Hit, MemoryTail, VectorRows, VectorSet, compute_scores, find_best
 from store.data_root import DataRoot
 from tests.doubles import Vectors
 from tests.index.conftest import (
@@ -31,6 +34,9 @@ from tests.index.conftest import (
     unit,
 )  # fmt: skip
 
+Content = Mapping[str, VectorRows]  # what a tail should have, by picture
+NOTHING: Content = {}
+
 
 def set_of(*parts: Segment, tail: MemoryTail | None = None) -> VectorSet:
     return VectorSet(PICTURES, 1, 0, parts, tail or MemoryTail.make_empty(DIMENSION))
@@ -45,7 +51,6 @@ def seal(root: DataRoot, vector_set: VectorSet) -> VectorSet:
 
 
 def merge(root: DataRoot, vector_set: VectorSet) -> VectorSet:
-    """Merge all segments to one."""
     parts = [part for part in vector_set.parts if isinstance(part, Segment)]
     if not parts:
         return vector_set
@@ -103,8 +108,14 @@ def test_candidates_in_a_slightly_wrong_order_lose_no_hit(noise: float) -> None:
 
 
 Change = Callable[[DataRoot, VectorSet], VectorSet]
+
+
 LAST_BIT = np.nextafter(stored(2, seed=15).astype(np.float16), np.float16(2)).astype(np.float32)
+
+
 POOL = np.concatenate([stored(2, seed=15), LAST_BIT, stored(2, seed=16)])  # two pairs that are nearly equal
+
+
 PUT = st.tuples(st.sampled_from("abcdef"), st.lists(st.integers(0, len(POOL) - 1), max_size=3))
 
 
@@ -168,3 +179,106 @@ def test_a_deep_search_keeps_its_candidates_as_halves_and_scores_some_at_a_time(
     assert peak < 3 * part.vectors.nbytes  # 6 MB of halves; as float32 and in double precision together it was 50
     expected = sorted(zip(-compute_scores(query, vectors), names(6_000), strict=True))[:5_000]
     assert [hit.entry for hit in hits] == [entry for _, entry in expected]
+
+
+def find_expected(content: Content, query: Vectors, k: int) -> list[Hit]:
+    entries = [entry for each in content.values() for entry in each.entries]
+    vectors = np.concatenate([gone().vectors, *(each.vectors for each in content.values())])
+    return brute_force(query, vectors, entries, k)
+
+
+def check(view: MemoryTail, content: Content, query: Vectors) -> None:
+    rows = [row for each in content.values() for row in zip(each.keys, each.entries, each.vectors, strict=True)]
+    assert find_best(view, query, 10_000) == find_expected(content, query, 10_000)
+    assert view.count == len(rows)
+    for picture, each in content.items():
+        found = view.read_rows(picture)
+        assert (found.keys.tolist(), [*found.entries]) == (each.keys.tolist(), [*each.entries])
+        assert found.vectors.tobytes() == each.vectors.tobytes()
+    held = view.read_all_rows()
+    sealed = [*zip(held.keys.tolist(), held.entries, (vector.tobytes() for vector in held.vectors), strict=True)]
+    assert sorted(sealed) == sorted((key, entry, vector.tobytes()) for key, entry, vector in rows)
+
+
+PICTURE, COUNT = st.sampled_from("abcd"), st.integers(0, 140)
+
+
+FORKS = st.lists(st.tuples(st.integers(0, 20), st.dictionaries(PICTURE, COUNT, min_size=1)), max_size=12)
+
+
+@given(FORKS)
+def test_every_view_of_a_tree_of_changes_keeps_its_own_content(changes: list[tuple[int, dict[str, int]]]) -> None:
+    """Changes start at any earlier view: several may follow the same one, on both sides of a growth of the log."""
+    query, key = unit(1, seed=99)[0], 0
+    views: list[tuple[MemoryTail, Content]] = [(MemoryTail.make_empty(DIMENSION), NOTHING)]
+    for start, counts in changes:
+        view, content = views[start % len(views)]
+        blocks = {}
+        for picture, count in counts.items():
+            blocks[picture] = captioned(picture, stored(count, seed=key), key)
+            key += count + 1
+        views.append((view.replace_rows(blocks), {**content, **blocks}))
+    for view, content in views:
+        check(view, content, query)
+
+
+def test_a_change_that_fails_leaves_no_trace(query: Vectors) -> None:
+    """Neither in the view nor in what is changed next."""
+    content = {name: captioned(name, stored(2, seed=ord(name)), ord(name)) for name in "abc"}
+    view = MemoryTail.make_empty(DIMENSION).replace_rows(content)
+    wrong = VectorRows(numbered(7), (Entry("x"),), unit(1, dimension=DIMENSION + 1))
+    with pytest.raises(ValueError):
+        view.replace_rows({"a": gone(), "b": captioned("b", stored(1), 500), "x": wrong})
+    check(view, content, query)
+    after = {**content, "d": captioned("d", stored(1), 600)}
+    check(view.replace_rows({"d": after["d"]}), after, query)
+
+
+def test_what_died_in_a_tail_is_given_back() -> None:
+    """10,000 changes of one picture need as much memory as 1,000 do."""
+
+    def measure_kept(changes: int) -> int:
+        tracemalloc.start()
+        view, vectors = MemoryTail.make_empty(DIMENSION), stored(1)
+        for number in range(changes):
+            view = view.replace_rows({"a": captioned("a", vectors, number)})
+        size = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert view.count == 1
+        return size
+
+    assert measure_kept(10_000) < 1.5 * measure_kept(1_000)
+
+
+@pytest.fixture
+def many_switches() -> Iterator[None]:
+    """Threads take turns all the time."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_two_threads_that_change_one_view_both_get_their_own(many_switches: None, query: Vectors) -> None:
+    content: Content = {"a": captioned("a", stored(3), 0)}
+    changes: list[Content] = [
+        {
+            **{
+                f"{thread}-{number}": captioned(f"{thread}-{number}", stored(2, seed=number), 2 * number)
+                for number in range(60)
+            },
+            "a": gone(),
+        }
+        for thread in range(3)
+    ]
+    for _ in range(30):
+        view, barrier = MemoryTail.make_empty(DIMENSION).replace_rows(content), Barrier(3)
+
+        def change(mine: Content, view: MemoryTail = view, barrier: Barrier = barrier) -> MemoryTail:
+            barrier.wait()
+            return view.replace_rows(mine)
+
+        with ThreadPoolExecutor(3) as threads:
+            results = [*threads.map(change, changes)]
+        for changed, mine in zip(results, changes, strict=True):
+            check(changed, mine, query)

@@ -93,7 +93,6 @@ class WordWorld:
 def search_slowly(
     query: str, documents: Mapping[str, Sequence[Sequence[str]]], without: str | None = None
 ) -> list[WordHit]:
-    """Search: slow and obvious."""
     kept = {id: [{*index_terms(texts)[0].split()} for texts in each] for id, each in documents.items()}
     terms, unwanted = extract_query_terms(query), {*extract_query_terms(without or "")}
     kept = {id: each for id, each in kept.items() if not unwanted or not unwanted <= set().union(*each)}

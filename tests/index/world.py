@@ -150,7 +150,6 @@ class World:
         return sealed
 
     def pictures(self) -> Identity:
-        """Return the identity of the set of pictures."""
         return Identity("pictures", self.encoder.image_fingerprint, self.encoder.dimension)
 
     def captions(self, language: str, version: int) -> Identity:
@@ -162,7 +161,6 @@ class World:
         return self.sets.read_state(identity or self.pictures())
 
     def open_set(self, source: Any) -> VectorSet:
-        """Open what is sealed of a set."""
         return add_lost_rows(source, *self.sets.open_sealed(source.identity, self.state(source.identity)))
 
     def encode(self, language: str, version: int, **options: Any) -> SealedState:
@@ -186,7 +184,6 @@ class World:
         return self.root.locate(folder)
 
     def list_segments(self, kind: str = "*") -> list[Path]:
-        """List the folders of all segments, or of those of pictures or captions."""
         return sorted((self.home / "segments").glob(f"{kind}-*"))
 
     def age(self, hours: float = 1.1) -> None:
@@ -280,8 +277,6 @@ def fail_with(error: BaseException) -> Callable[..., Any]:
 
 
 class Clock:
-    """A clock that only the test moves."""
-
     now = 0.0
 
     def __call__(self) -> float:
@@ -301,13 +296,11 @@ def find_pictures(live: LiveIndex, seed: int, limit: int = 10) -> list[str]:
 
 
 def make_picture(id: str, seed: int, captions: Mapping[str, Sequence[str]] | None = None) -> NewPicture:
-    """Make `draw(seed)` under an id, encoded."""
     vector = make_picture_vector(draw(seed).rgb)
     return NewPicture(id, digest(seed), 32, 32, captions, vector, draw(seed))
 
 
 def put_picture(live: LiveIndex, id: str, seed: int, captions: Mapping[str, Sequence[str]] | None = None) -> PutResult:
-    """Put `draw(seed)` under an id."""
     (put,) = insist(lambda: live.put_pictures([make_picture(id, seed, captions)]))
     return put
 

@@ -17,7 +17,6 @@ _MEMORY = "/dev/shm"  # where the disk is waited for, an hour becomes a day
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    """A stage on each database."""
     with tempfile.TemporaryDirectory(dir=_MEMORY if Path(_MEMORY).is_dir() else None) as folder:
         if request.param == "sqlite":
             with Stage(Path(folder)).open() as stage, watch():

@@ -43,7 +43,6 @@ def run_program(calls: Sequence[Call], world: World) -> Callable[[], list[object
 
 
 def play(stage: Stage, acts: Sequence[Sequence[Call]], choices: Sequence[int]) -> tuple[Sequence[Step], list[Any]]:
-    """Run once from the beginning."""
     stage.restore()
     programs = [run_program(calls, world) for calls, world in zip(acts, stage.worlds, strict=False)]
     run = Run(stage.home, [world.registry.engine for world in stage.worlds], programs, choices)

@@ -50,8 +50,6 @@ def write_xlsx(rows: Sequence[Sequence[Any]], place: str = "") -> bytes:
 
 
 def write_ods(rows: Sequence[Sequence[Any]]) -> bytes:
-    """Write a sheet with these rows."""
-
     def write(cell: Any) -> str:
         if isinstance(cell, float):
             return f'<table:table-cell office:value-type="float" office:value="{cell}"/>'

@@ -312,7 +312,6 @@ def test_a_gathered_step_is_the_full_tables_step(encoder: Encoder, clip: float) 
 def one_step(
     encoder: Encoder, table: nn.Parameter, scale: Tensor, sequences: Sequences, target: Tensor, clip: float
 ) -> Tensor:
-    """Moves the table, and returns what the gradient was."""
     optimizer = objectives.ScaledAdamW(table, scale, [], decay=SETTINGS.weight_decay)
     gradient = gradient_of(encoder, table, sequences, target)
     optimizer.step(RATE, clip)

@@ -8,10 +8,10 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -53,7 +53,6 @@ class Service:
         return self.context.settings.home
 
     def put(self, id: str, data: bytes | None = None, **captions: list[str]) -> httpx.Response:
-        """Put a picture with captions by language."""
         return self.admin.put(
             f"/v1/pictures/{id}",
             files={"picture": ("x", data or picture(sum(id.encode())))},
@@ -141,8 +140,22 @@ def running(home: Path, encoder: Any = None, reopen: Any = None, **settings: Any
         assert not thread.is_alive()
 
 
+def share_service(
+    fill: Callable[[Service], object] | None = None, scope: Literal["module", "function"] = "module", **settings: Any
+) -> Any:
+    """Return a fixture: a service with these settings, which is filled once."""
+
+    @pytest.fixture(scope=scope)
+    def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+        with running(tmp_path_factory.mktemp("home"), **settings) as service:
+            if fill:
+                fill(service)
+            yield service
+
+    return service
+
+
 def wait_until(reached: Any, seconds: float = PATIENCE) -> None:
-    """Poll until `reached()` is true."""
     until = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < until, f"not reached within {seconds} seconds"
@@ -196,7 +209,6 @@ def fingerprint(service: Service, serving: bool = True) -> str:
 
 @contextmanager
 def assert_state_unchanged(service: Service, serving: bool = True) -> Iterator[None]:
-    """Assert that the block changes nothing."""
     before = fingerprint(service, serving)
     yield
     assert fingerprint(service, serving) == before

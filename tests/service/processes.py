@@ -2,9 +2,9 @@
 
 import os
 import shutil
-import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +12,7 @@ import httpx
 
 from tests.forked import CONTEXT, Forked, run_source
 from tests.patience import PATIENCE
+from tests.service.harness import ADMIN_KEY, wait_until
 
 _SERVE = (
     "import sys; import service.__main__ as serve; from service import app; from tests import doubles; {constants};"
@@ -62,6 +63,20 @@ def weightless(
     return _start(_SERVE.format(encoder=encoder, constants=constants), home, **{**own, **variables})
 
 
+@contextmanager
+def start_service(home: object, **more: str) -> Iterator[tuple[Program, httpx.Client]]:
+    """Yield a ready service and a client of its administrator; the process is killed after the block."""
+    server = weightless(home, ADMIN_KEY=ADMIN_KEY, FREE_BYTES="0", **more)
+    try:
+        address = server.stdout.readline().split()[-1]
+        with httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}, timeout=PATIENCE) as client:
+            wait_until(lambda: answers(client, "/readyz") == 200)
+            yield server, client
+    finally:
+        server.kill()
+        server.communicate()
+
+
 def run_module(name: str, home: object, **variables: str) -> tuple[int | None, str, str]:
     """Return the exit status of `python -m NAME`, which ends at once, and what it writes."""
     with _start(_MODULE.format(module=name), home, **variables) as program:
@@ -71,12 +86,6 @@ def run_module(name: str, home: object, **variables: str) -> tuple[int | None, s
             program.kill()
         output, errors = program.communicate()
     return program.returncode, output, errors
-
-
-def find_free_port() -> int:
-    """Find a port that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def answers(client: httpx.Client, path: str) -> int:

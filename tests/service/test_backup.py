@@ -22,7 +22,7 @@ from store.errors import BackupFailed, RegistryUnavailable
 from store.files import format_json, write_manifest
 from store.registry import NEWEST, open_registry
 from tests.registries import make_registry
-from tests.service.harness import ADMIN_KEY, Service, picture, running
+from tests.service.harness import ADMIN_KEY, Service, picture, running, share_service
 from tests.service.processes import _SERVE
 from tests.service.test_backup_moments import read_state
 from tests.service.test_languages import teach
@@ -31,7 +31,6 @@ from worker.supervisor import Supervisor
 
 
 def run(service: Service, *words: str, **settings: str) -> Result:
-    """Run a command with the settings of a service."""
     own = service.context.settings
     variables = {
         "HOME": str(own.home),
@@ -55,12 +54,7 @@ def fill(service: Service) -> None:
     service.context.live.refresh()
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One to which nothing is written."""
-    with running(tmp_path_factory.mktemp("home"), keep_originals=True) as service:
-        fill(service)
-        yield service
+service = share_service(fill, keep_originals=True)  # one to which nothing is written
 
 
 @pytest.fixture(scope="module")

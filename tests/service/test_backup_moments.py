@@ -22,7 +22,6 @@ Moment = tuple[dict[str, int], int]
 
 
 def read_state(service: Service) -> State:
-    """Read every picture with its files."""
     items = service.admin.get("/v1/pictures", params={"limit": 100}).raise_for_status().json()["items"]
     kinds = ("content", "thumbnail", "original")
     return {
@@ -97,7 +96,6 @@ class Load(threading.Thread):
             self.states.append((pictures, taught))
 
     def read(self, restored: Service) -> Moment:
-        """Read the state of what was restored."""
         pictures = {id: self.numbers[files[2]] for id, (files, _) in read_state(restored).items()}
         return pictures, restored.context.registry.releases.get_serving().languages.get("cy", 0)
 

@@ -13,9 +13,9 @@ import pytest
 
 from model.dataset.child import MEMORY, DatasetChecker, Submission
 from store.errors import DatasetInvalid, RegistryUnavailable
-from tests.faults.test_api_faults import started
 from tests.model.spreadsheets import write_xlsx
 from tests.service.harness import assert_problem
+from tests.service.processes import start_service
 
 pytestmark = pytest.mark.row("F9")
 SLACK = 48 << 20  # bytes that the service may take beside what it had
@@ -59,7 +59,7 @@ def find_children(api: psutil.Process, module: str = "model.dataset.child") -> l
 
 @pytest.mark.timeout(600)
 def test_no_dataset_fills_the_memory_of_the_service(tmp_path: Path) -> None:
-    with started(tmp_path, RATE_PER_MINUTE="10000000") as (server, client):
+    with start_service(tmp_path, RATE_PER_MINUTE="10000000") as (server, client):
         api = psutil.Process(server.pid)
         assert teach(client, ROWS).status_code == 200
         (child,) = find_children(api)
@@ -109,7 +109,6 @@ def checker() -> Iterator[DatasetChecker]:
 
 
 def count_usable(checker: DatasetChecker, folder: Path) -> object:
-    """Count the usable rows of a small dataset."""
     (folder / "small").write_bytes(ROWS)
     return checker.check(Submission(folder / "small", "cy", [], ["en"]), list, list).report["usable"]
 
@@ -138,7 +137,7 @@ def test_captions_as_large_as_those_of_coco_are_accepted(tmp_path: Path) -> None
     ]
     data = json.dumps({"info": {}, "images": images, "annotations": annotations}).encode()
     del images, annotations
-    with started(tmp_path, RATE_PER_MINUTE="10000000") as (server, client):
+    with start_service(tmp_path, RATE_PER_MINUTE="10000000") as (server, client):
         client.timeout = httpx.Timeout(1_800)
         api = psutil.Process(server.pid)
         assert teach(client, ROWS).status_code == 200

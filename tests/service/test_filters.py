@@ -42,7 +42,6 @@ def search_ids(service: Service, **more: Any) -> list[str]:
 
 
 def list_ids(service: Service, **query: Any) -> list[str]:
-    """List the ids, two on a page."""
     ids, cursor = list[str](), None
     while True:
         given = {"limit": 2, **query, **({"cursor": cursor} if cursor else {})}

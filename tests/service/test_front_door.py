@@ -23,7 +23,7 @@ from service import connections
 from tests.doubles import StalledEncoder
 from tests.patience import PATIENCE
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, running, wait_until
-from tests.service.processes import Program, answers, weightless
+from tests.service.processes import Program, start_service
 from tests.service.test_http import SEARCH, make_head
 
 pytestmark = pytest.mark.row("F1")
@@ -241,15 +241,8 @@ def answer_on(connection: socket.socket, *parts: bytes) -> httpx.Response:
 def cramped(tmp_path: Path) -> Iterator[tuple[Program, httpx.Client]]:
     """A service of its own with 512 descriptors, of which it begins with 128, and a client that has searched in it."""
     few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (128, 512))"
-    process = weightless(tmp_path, constants=few, ADMIN_KEY=ADMIN_KEY, FREE_BYTES="0", LOG_LEVEL="warning")
-    try:
-        address = process.stdout.readline().split()[-1]
-        with httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}, timeout=PATIENCE) as client:
-            wait_until(lambda: answers(client, "/readyz") == 200)
-            yield process, client
-    finally:
-        process.kill()
-        process.communicate()
+    with start_service(tmp_path, constants=few, LOG_LEVEL="warning") as started:
+        yield started
 
 
 def test_more_open_heads_than_descriptors_keep_nobody_out_and_cost_no_log(

@@ -5,7 +5,6 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from tests.service.harness import (
     assert_state_unchanged,
     picture,
     running,
+    share_service,
     wait_until,
 )
 
@@ -37,7 +37,6 @@ def post(service: Service, body: bytes, content_type: str | None = "application/
 
 
 def make_head(path: str, kind: str, length: int) -> bytes:
-    """Make the head of a POST with the admin key."""
     fields = [f"POST {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {ADMIN_KEY}"]
     return "\r\n".join([*fields, f"Content-Type: {kind}", f"Content-Length: {length}", "", ""]).encode()
 
@@ -161,11 +160,7 @@ def test_a_content_length_that_is_too_small_makes_two_bad_requests(service: Serv
     assert b"HTTP/1.1 200" not in answers
 
 
-@pytest.fixture(scope="module")
-def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service with short deadlines."""
-    with running(tmp_path_factory.mktemp("home"), body_seconds=0.5, dataset_seconds=1.0) as service:
-        yield service
+hasty = share_service(body_seconds=0.5, dataset_seconds=1.0)
 
 
 @pytest.mark.row("H8")

@@ -70,8 +70,6 @@ def guess(number: int) -> str:
 
 
 class Clock:
-    """Moves the clock of the keyring."""
-
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ahead = 0.0
         monotonic = time.monotonic

@@ -1,7 +1,6 @@
 """What is known of languages, over HTTP and on the command line: tags by names, terms, special letters."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +8,10 @@ import pytest
 
 from store.errors import InsufficientScope
 from tests.client.test_commands import run, run_json
-from tests.service.harness import Service, assert_problem, assert_state_unchanged, running
+from tests.service.harness import Service, assert_problem, assert_state_unchanged, share_service
 from tests.service.test_languages import teach
 
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running(tmp_path_factory.mktemp("home")) as service:
-        service.learn("br")
-        yield service
+service = share_service(lambda service: service.learn("br"))
 
 
 def suggest(service: Service, query: str) -> list[dict[str, Any]]:

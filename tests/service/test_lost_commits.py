@@ -39,7 +39,6 @@ def proxied(site: Proxied) -> Iterator[Proxied]:
 
 
 def has_dataset(service: Service, expansion: str) -> bool:
-    """Whether the dataset of an expansion is whole."""
     path = service.home / "expansions" / expansion / "dataset"
     return path.exists() and path.read_bytes() == make_dataset()
 

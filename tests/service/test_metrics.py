@@ -39,7 +39,6 @@ def scrape(service: Service) -> list[Sample]:
 
 
 def read_values(service: Service, name: str, label: str = "") -> Any:
-    """Read the value of a metric, or its values by a label."""
     found = {sample.labels.get(label, ""): sample.value for sample in scrape(service) if sample.name == name}
     return found if label else found[""]
 
@@ -156,7 +155,6 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def count_parts(service: Service) -> dict[str, int]:
-    """Count the searches that had each part."""
     found = re.findall(r'part_seconds_count\{part="([a-z]+)"\} ([0-9]+)', service.http.get("/metrics").text)
     return {part: int(count) for part, count in found}
 

@@ -1,6 +1,5 @@
 """The bytes as they were sent: kept when the setting says so, given as a file to save, gone with the picture."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,16 +8,13 @@ from pillow_heif import register_heif_opener
 from index.janitor import sweep
 from service.commands.doctor import Checkup
 from store.objects import ObjectStore
-from tests.service.harness import Service, assert_problem, picture, running
+from tests.service.harness import Service, assert_problem, picture, running, share_service
 
 register_heif_opener(thumbnails=False)
 FORMATS = ("jpeg", "png", "webp", "avif", "tiff", "heic")
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running(tmp_path_factory.mktemp("home"), keep_originals=True) as service:
-        yield service
+service = share_service(keep_originals=True)
 
 
 def list_originals(home: Path) -> list[Path]:

@@ -2,7 +2,6 @@
 
 import io
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -11,15 +10,19 @@ from PIL import Image
 
 from service.batching import AdmissionLimit
 from store.errors import Unavailable
-from tests.service.harness import Service, assert_problem, assert_state_unchanged, motif, picture, running
+from tests.service.harness import (
+    Service,
+    assert_problem,
+    assert_state_unchanged,
+    motif,
+    picture,
+    share_service,
+)
 
 TAKEN = {"a": "2019-07-31T23:59:59Z", "b": "2019-08-01", "c": "1969-12-31", "d": None}
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running(tmp_path_factory.mktemp("home")) as service:
-        yield service
+service = share_service()
 
 
 @pytest.fixture(scope="module")

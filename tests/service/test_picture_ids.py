@@ -2,14 +2,20 @@
 
 import json
 import logging
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import httpx
 import pytest
 
 from tests.client.test_commands import run, run_json
-from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running, wait_until
+from tests.service.harness import (
+    Service,
+    assert_problem,
+    assert_state_unchanged,
+    picture,
+    share_service,
+    wait_until,
+)
 
 IDS = (
     "a/b c.jpg",
@@ -31,10 +37,7 @@ REFUSED = (
 )
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running(tmp_path_factory.mktemp("home")) as service:
-        yield service
+service = share_service()
 
 
 def make_path(id: str, rest: str = "") -> str:

@@ -2,29 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running
+from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, share_service
 
 METADATA = {"place": "Chur", "year": 1950, "scanned": True, "taken_at": "1950-06-01", "people": ["Anna", "Bo"]}
 
 
-@pytest.fixture
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running(tmp_path_factory.mktemp("home")) as service:
-        yield service
+service = share_service(scope="function")
 
 
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """For tests in which nothing may change."""
-    with running(tmp_path_factory.mktemp("kept")) as service:
-        put(service, "a", metadata={"b": 1})
-        yield service
+kept = share_service(lambda service: put(service, "a", metadata={"b": 1}))
 
 
 def put(service: Service, id: str, seed: int = 0, **fields: Any) -> httpx.Response:

@@ -1,4 +1,4 @@
-"""`up`, `serve`, `doctor`: real processes with the bundled base; they start, are restarted, and all end."""
+"""`up`, `serve`, `doctor`: real processes, with OpenVINO and without; they start, are restarted, and all end."""
 
 import json
 import os
@@ -23,12 +23,15 @@ from service.commands.doctor import Checkup
 from service.settings import Settings
 from store.registry import open_registry
 from tests.index.world import World, put
-from tests.patience import PATIENCE
-from tests.service.harness import wait_until
-from tests.service.processes import clean_environment, find_free_port, run_module
+from tests.patience import PATIENCE, find_free_port
+from tests.service.harness import picture, wait_until
+from tests.service.processes import clean_environment, run_module
+from tests.tiny import write_tiny_base
+from tests.worker.harness import pairs
 
 WITH_OPENVINO = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
 COMMAND = (sys.executable, "-c", "from client.commands import main; main()")
+KEY = "an-admin-key-of-this-test-0123456789"
 
 
 def make_environment(home: Path, **settings: object) -> dict[str, str]:
@@ -49,8 +52,6 @@ def invoke(home: Path, *arguments: str, **settings: object) -> Result:
 
 
 class Up:
-    """A running `pictoglot up`, or `demo up`."""
-
     def __init__(self, home: Path, *command: str, **settings: object) -> None:
         self.output, self.log = home / "output.txt", home / "log.txt"
         given = make_environment(home, **settings)
@@ -58,7 +59,6 @@ class Up:
             self.process = subprocess.Popen([*COMMAND, *(command or ("up",))], env=given, stdout=output, stderr=log)
 
     def read(self) -> str:
-        """Return all that it and its children have written."""
         return self.output.read_text() + self.log.read_text()
 
     def said(self, wanted: str, seconds: float = PATIENCE) -> str:
@@ -310,3 +310,50 @@ def test_the_doctor_looks_for_the_broker_where_celery_does() -> None:
 
 def test_the_doctor_finds_no_service_at_an_invalid_address() -> None:
     assert check("service") == "note: no service answers at http://[::1:8321"
+
+
+@pytest.fixture
+def absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every process that is started from here, `openvino` is not installed, by all that Python can tell."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text("import sys\n\nsys.modules['openvino'] = None\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(hidden), os.environ["PYTHONPATH"]]))
+
+
+@pytest.mark.usefixtures("absent")
+@pytest.mark.parametrize("command", ["up", "serve", "worker", "doctor"])
+def test_a_setting_that_asks_for_it_ends_every_process_with_one_sentence(tmp_path: Path, command: str) -> None:
+    done = run(tmp_path, command, BACKEND="openvino")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr == "PICTOGLOT_BACKEND: OpenVINO needs the extra openvino.\n"
+    assert not (tmp_path / "registry.db").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("absent")
+def test_pictures_are_found_and_a_language_is_learned_on_torch_and_the_doctor_says_what_is_missing(
+    tmp_path: Path,
+) -> None:
+    home, settings = tmp_path / "home", {"BASE": write_tiny_base(tmp_path), "ADMIN_KEY": KEY, "PORT": find_free_port()}
+    home.mkdir()
+    with start_up(home, **settings, MIN_RECALL=0) as running:
+        headers = {"Authorization": f"Bearer {KEY}"}
+        with httpx.Client(base_url=running.said("Address"), headers=headers, timeout=PATIENCE) as admin:
+            put = admin.put("/v1/pictures/p1", files={"picture": ("x", picture(1))})
+            assert put.status_code == 201, put.text
+            body = "".join(json.dumps(row) + "\n" for row in pairs("cy")).encode()
+            form = {"language": "cy", "settings": '{"epochs": 4}', "force": "true"}
+            learn = admin.post("/v1/languages", data=form, files={"dataset": ("cy.jsonl", body)})
+            assert learn.status_code == 202, learn.text
+            place = f"/v1/expansions/{learn.json()['expansion']['id']}"
+            wait_until(lambda: admin.get(place).json()["state"] not in ("queued", "running"), 180)
+            assert admin.get(place).json()["state"] == "succeeded", admin.get(place).text
+            wait_until(lambda: "cy" in admin.get("/readyz").text)
+            found = admin.post("/v1/search/pictures", json={"text": "afal der", "language": "cy"}).json()
+            assert [hit["id"] for hit in found["items"]] == ["p1"], found
+            assert admin.get("/readyz").json()["encoding"] == "torch in float32"
+    findings = json.loads(run(home, "doctor", "--json", **settings).stdout)["findings"]
+    assert [finding["what"] for finding in findings if finding["outcome"] == "bad"] == []
+    about = [finding["detail"] for finding in findings if "openvino" in json.dumps(finding)]
+    assert about == ["made with torch in float32; the extra `openvino` is several times faster on a CPU"]

@@ -14,7 +14,6 @@ NewHome = Callable[[str], DataRoot]
 
 @pytest.fixture
 def empty(database_url: str) -> Iterator[Registry]:
-    """A registry with empty tables."""
     if (file := database_url.removeprefix("sqlite:///")) != database_url:
         make_registry(Path(file))
     registry = open_registry(database_url)

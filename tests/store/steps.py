@@ -27,7 +27,6 @@ def submit(
     actor: str = "tester",
     replay: Sequence[str] = (),
 ) -> Expansion:
-    """Queue one expansion."""
     expansion, _ = registry.expansions.submit(
         kind="learn" if kind == "learn" else "rebuild",
         language=language,
@@ -49,7 +48,6 @@ def begin(registry: Registry, language: str, *, kind: str = "learn", replay: Seq
 
 
 def write(registry: Registry, lease: Lease, language: str, parent: int, **more: Any) -> Version:
-    """Register a version of the leased expansion."""
     made: dict[str, Any] = {
         "folder": f"versions/{lease.expansion}",
         "manifest_sha256": "m" * 64,
@@ -62,7 +60,6 @@ def write(registry: Registry, lease: Lease, language: str, parent: int, **more: 
 
 
 def promote(registry: Registry, lease: Lease, version: Version, *, shared: bool = True) -> Release:
-    """Release a version of the leased expansion."""
     return registry.releases.promote(
         expansion=lease.expansion, version=version.number, move_shared=shared, fence=lease.fence
     )
@@ -149,7 +146,6 @@ def serve_base(
 
 
 def move_encoding(registry: Registry, encoding: Encoding) -> Release:
-    """Move to another encoding, with what serves."""
     lease, before = begin_move(registry), registry.releases.get_serving()
     release = serve_base(registry, lease, before.base, before.languages, before.number, encoding)
     assert release is not None

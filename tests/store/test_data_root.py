@@ -50,7 +50,6 @@ def read_files(root: DataRoot) -> dict[str, bytes]:
 
 
 def find_key(store: ObjectStore, ending: bytes) -> str:
-    """Return the key in the store of the object with this content."""
     (found,) = (name for name in store.list_keys("versions") if store.get(name) == ending)
     return found
 

@@ -4,7 +4,6 @@ import hashlib
 import multiprocessing
 import os
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from store.errors import BaseMismatch, ExpansionInProgress, RegistryOutdated, Re
 from store.registry import NEWEST, Registry, open_registry
 from store.tables import RegistryRow
 from tests.house.source import ROOT
-from tests.patience import PATIENCE, bound_time, insist
+from tests.patience import PATIENCE, bound_time, find_free_port, insist
 from tests.registries import publish_release
 from tests.store.steps import submit
 
@@ -201,11 +200,8 @@ def test_a_full_disk_is_storage_full_and_keeps_existing_rows(tmp_path: Path) -> 
 
 
 def test_a_server_that_is_not_there_is_unavailable() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     with check_refusal(2.0):
-        open_registry(f"postgresql://nobody@127.0.0.1:{port}/none")
+        open_registry(f"postgresql://nobody@127.0.0.1:{find_free_port()}/none")
 
 
 @pytest.mark.parametrize("url", ["", "registry.db", "mysql://x/y", "nothing://x", "sqlite://"])

@@ -17,7 +17,6 @@ from tests.store.steps import begin, learn, promote, teach, write
 
 
 def prune(registry: Registry, keep: int = LEAST) -> list[int]:
-    """Prune, and return the numbers of the versions pruned by this."""
     planned = registry.retention.plan(keep)
     done = registry.retention.prune(keep)
     assert planned.datasets == done.datasets and planned.needed == done.needed

@@ -77,5 +77,4 @@ class Api:
         return found
 
     def close(self) -> None:
-        """Close its connections."""
         self._client.close()

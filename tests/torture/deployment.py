@@ -18,9 +18,10 @@ import httpx
 import psutil
 
 from tests.launcher import HELPER, Launcher, Program, is_program
+from tests.patience import find_free_port
 from tests.redis_server import RedisServer
 from tests.torture.client import ADMIN_KEY, Api
-from tests.torture.servers import PATIENCE, Database, ObjectStore, free_port
+from tests.torture.servers import PATIENCE, Database, ObjectStore
 
 APIS, WORKERS = ("api1", "api2"), ("worker1", "worker2")
 LEASE = 3.0  # seconds
@@ -65,7 +66,6 @@ class Member:
             )  # fmt: skip
 
     def is_running(self) -> bool:
-        """Whether it has not ended."""
         return self.process is not None and self.process.poll() is None
 
     def set_clock(self, offset: str) -> None:
@@ -85,7 +85,6 @@ class Member:
                 self.process.send_signal(sent)
 
     def list_children(self) -> list[psutil.Process]:
-        """Return the processes that it started."""
         with suppress(psutil.Error):
             assert self.process is not None
             found = psutil.Process(self.process.pid).children(recursive=True)
@@ -126,7 +125,6 @@ class Deployment:
         return self._faketime is not None
 
     def get_port(self, name: str) -> int:
-        """Return the port of an API process."""
         return int(self.members[name].environment["PICTOGLOT_PORT"])
 
     def build_environment(self, **more: str) -> dict[str, str]:
@@ -147,7 +145,8 @@ class Deployment:
 
     def _make_member(self, name: str) -> Member:
         home = self.folder / "home2" if self.store is not None and name.endswith("2") else self.home
-        environment = self.build_environment(HOME=str(home), **({"PORT": str(free_port())} if name in APIS else {}))
+        port = {"PORT": str(find_free_port())} if name in APIS else {}
+        environment = self.build_environment(HOME=str(home), **port)
         clock = self.folder / f"{name}.clock"
         environment |= self._build_clock(clock)
         command = [sys.executable, "-m", "service" if name in APIS else "tests.eager_worker"]

@@ -45,7 +45,6 @@ SEARCHES = ("text", "picture", "like", "words")
 
 
 def draw(seed: int, number: int) -> Step:
-    """Return the step with this number of the history of a seed."""
     chance = random.Random(f"{seed}/{number}")
     kind = _choose(chance, STEPS_DRAWN)
     step: Step = {"step": kind, "api": chance.randrange(2)}

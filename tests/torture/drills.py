@@ -69,7 +69,6 @@ def read_results(results: Path, database: str) -> list[dict[str, Any]]:
 
 
 def append(results: Path, line: dict[str, Any]) -> None:
-    """Write a line at the end of the results."""
     with results.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 

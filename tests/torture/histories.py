@@ -23,8 +23,6 @@ from tests.torture.steps import Runner
 
 @dataclass
 class Report:
-    """How a history went."""
-
     database: str
     seed: int
     steps: list[Step] = field(default_factory=list)

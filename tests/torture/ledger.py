@@ -67,7 +67,6 @@ class Ledger:
         self._lock = RLock()
 
     def note(self, **entry: Any) -> None:
-        """Append a line to the file."""
         if self._file is None:
             return
         line = json.dumps({"at": round(time(), 3), **entry}, ensure_ascii=False)
@@ -151,7 +150,6 @@ def name_kind(states: Iterable[State], seen: State) -> str:
 
 
 def describe(states: Iterable[State]) -> str:
-    """Return the states for a person."""
     return " or ".join(sorted(str(state) if state else "absent" for state in states))
 
 

@@ -45,7 +45,6 @@ class Looker:
             self._stored[content] = self._uploaded[content].astype(np.float16).astype(float)
 
     def get(self, api: Api, id: str) -> None:
-        """Compare one picture with its record."""
         begun = time.monotonic()
         answer = api.ask("GET", f"/v1/pictures/{quote_id(id)}")
         if answer.status == 404:
@@ -183,7 +182,6 @@ class Looker:
 
 
 def choose_word(operation: Step) -> str:
-    """Return the word that a search by words asks for."""
     return f"{CAPTION}{operation['content'] % 6}"
 
 

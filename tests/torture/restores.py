@@ -13,12 +13,13 @@ from uuid import uuid4
 import httpx
 
 from tests.launcher import Program
+from tests.patience import find_free_port
 from tests.postgresql_server import find_programs
 from tests.torture.client import Api
 from tests.torture.deployment import Deployment
 from tests.torture.ledger import State, Violation, describe, name_kind
 from tests.torture.looks import Looker
-from tests.torture.servers import PATIENCE, free_port
+from tests.torture.servers import PATIENCE
 from tests.torture.writes import quote_id
 
 
@@ -28,7 +29,7 @@ class Copy:
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self.folder = deployment.folder / f"copy-{uuid4().hex}"
-        self._restored = {"HOME": str(self.folder / "home"), "STORE": "", "PORT": str(free_port())}
+        self._restored = {"HOME": str(self.folder / "home"), "STORE": "", "PORT": str(find_free_port())}
 
     def make(self) -> None:
         """Back up, beside the backups before."""
@@ -90,7 +91,6 @@ class Copy:
         raise Violation("damaged", f"a restored copy says {said}, and ends with {serving.poll()}")
 
     def remove(self) -> None:
-        """Remove it again."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -91,11 +91,3 @@ class StoreProxy:
         """Take no more connections, and end those that are there."""
         self._ended.set()
         self._listening.close()
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port

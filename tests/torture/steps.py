@@ -64,7 +64,6 @@ class Runner:
         raise Violation("stuck", f"no API is ready after {PATIENCE} s: {self.deployment.log_tail()}")
 
     def do(self, step: Step) -> None:
-        """Take one step."""
         self.nemesis.tend()
         self.ledger.note(**step)
         self.counts["steps"] += 1

@@ -117,7 +117,6 @@ class Writer:
 
 
 def freeze(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return changes as a record has them."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
 
 
@@ -138,5 +137,4 @@ def record_of(item: Mapping[str, Any], content: int) -> Record:
 
 
 def quote_id(id: str) -> str:
-    """Return an id as one part of a path."""
     return id.replace("%", "%25").replace("/", "%2F").replace(" ", "%20")

@@ -164,7 +164,6 @@ class Site:
         return process
 
     def environment(self, **more: str) -> dict[str, str]:
-        """This site's settings."""
         own = {
             "HOME": str(self.home),
             "BASE": self.base,
@@ -206,12 +205,10 @@ class Site:
         return result
 
     def wait(self, expansion: str, until: Callable[[Expansion], bool], seconds: float = PATIENCE) -> Expansion:
-        """Return the expansion as soon as `until` holds."""
         get = self.registry.expansions.get
         return self.wait_until(lambda: current if until(current := get(expansion)) else None, seconds)
 
     def finish(self, expansion: str, seconds: float = PATIENCE) -> Expansion:
-        """The expansion when it has ended, however."""
         return self.wait(expansion, lambda e: e.state in FINISHED, seconds)
 
     def training(self, expansion: str) -> Expansion:
@@ -253,7 +250,6 @@ class Site:
         return {name: files.hash_file(folder / name) for name in names}
 
     def log(self) -> str:
-        """What the workers said."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     def kill(self, process: subprocess.Popen[bytes] | Forked, sent: signal.Signals = signal.SIGKILL) -> None:
@@ -277,7 +273,6 @@ class Site:
                 session.execute(statement)
 
     def close(self) -> None:
-        """No process of this site is left."""
         for process in self.processes:
             if process.poll() is None:
                 self.kill(process)
@@ -325,7 +320,6 @@ def teach(site: Site, *languages: str, picture: bool = False) -> Expansion:
 
 
 def report_of(site: Site, expansion: str) -> dict[str, Any]:
-    """Return the report with which an expansion has ended."""
     report = site.registry.expansions.get(expansion).report
     assert report is not None
     return report

@@ -42,7 +42,6 @@ def serving(site: Site) -> Encoder:
 
 
 def submit_move(registry: Registry, base: str, **more: Any) -> str:
-    """What the service does when a move is asked for."""
     expansion, _ = registry.expansions.submit(
         kind="base", language="mul", settings={"base": base, **more}, actor="test"
     )

@@ -137,7 +137,6 @@ def set_value(value: float) -> Callable[[Path], None]:
 
 
 def shuffle_rows(parts: Path) -> None:
-    """Give the rows to other tokens."""
     for name in (PARTS[0], f"proof-{PARTS[0]}"):
         tensors = load_file(parts / name)
         order = torch.randperm(len(tensors["ids"]), generator=torch.Generator().manual_seed(0))
@@ -252,7 +251,6 @@ def test_who_may_and_what_is_not_there(exported: dict[str, Path], first: Service
 
 
 def refuse(target: Service, data: bytes, code: str, status: int = 422) -> dict[str, Any]:
-    """Return the refusal of a file."""
     return assert_problem(target.admin.post("/v1/languages/import", files={"file": data}), status, code)
 
 

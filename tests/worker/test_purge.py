@@ -1,22 +1,30 @@
-"""Deleted for good: after `PICTOGLOT_PURGE_DAYS` no file has anything of a deleted picture, whatever was killed."""
+"""Deleted for good: no file has anything of a deleted picture, whatever was killed; the daily scrub in a child."""
 
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from index.gallery import NewPicture
+from index.scrub_report import ScrubReport, list_unmended, load_report, name_duty, save_report
 from index.set_states import NOTHING_SEALED
 from index.sets import VectorSets
 from index.vectors import Identity
+from store.data_root import DataRoot
 from store.leases import PURGING
-from tests.patience import PATIENCE
-from tests.worker.harness import PICTURES, Site
+from tests.bitrot import flip
+from tests.launcher import PARENT
+from tests.patience import PATIENCE, insist
+from tests.worker.harness import PICTURES, Site, pairs
 from tests.worker.test_indexer import CHILD
+from worker import upkeep
 from worker.settings import WorkerSettings
-from worker.upkeep import IndexingChore
+from worker.upkeep import IndexingChore, ScrubbingChore
 
 GONE, CONTENT = "somebody/who wants to be forgotten", f"{PICTURES:064x}"
 SEARCH = """
@@ -28,6 +36,8 @@ for path in Path(sys.argv[1]).rglob("*"):
         print(path.name)
 """
 NOW = {"PICTOGLOT_PURGE_DAYS": "0", "PICTOGLOT_LEASE_SECONDS": "3"}
+SCRUB = ("worker.upkeep", "scrub")
+DAY = 86_400.0
 
 
 def pictures(site: Site) -> Identity:
@@ -123,3 +133,54 @@ def test_a_killed_purge_loses_nothing_and_the_next_one_ends(deleted: Site, point
     assert set(found(deleted)) - {GONE} == set(expected(deleted))
     deleted.wait_until(lambda: index(deleted, **NOW) == 0 and not traces(deleted, 1))
     assert found(deleted) == expected(deleted)
+
+
+@pytest.mark.row("F4")
+def test_a_child_reads_everything_once_unless_another_process_does(site: Site) -> None:
+    root, expansion = DataRoot(site.home), site.submit(pairs("cy"))
+    flip(site.home / "expansions" / expansion / "dataset", 99)
+    duty = name_duty(root)
+    assert insist(lambda: site.registry.duties.take(duty, "another", 600))
+    assert site.process(*SCRUB, PARENT).wait(PATIENCE) == 0 and load_report(root) is None, site.log()[-4_000:]
+    insist(lambda: site.registry.duties.give_back(duty, "another"))
+    assert site.process(*SCRUB, PARENT).wait(PATIENCE) == 0, site.log()[-4_000:]
+    report = load_report(root)
+    assert report is not None and report.unmended_count > 100, "it has no file of any picture"
+    datasets = [each.name for each in list_unmended(root) if each.kind == "dataset"]
+    assert datasets == [f"dataset of expansion {expansion} of cy"] and datasets[0] in site.log()
+    assert insist(lambda: site.registry.duties.take(duty, "another", 600)), "the duty was given back"
+
+
+@pytest.mark.row("F4")
+def test_a_child_whose_parent_is_gone_reads_nothing(site: Site) -> None:
+    assert site.process(*SCRUB, "1").wait(PATIENCE) == -signal.SIGKILL and load_report(DataRoot(site.home)) is None
+
+
+@pytest.mark.row("F4")
+def test_it_is_due_when_nobody_has_read_everything_for_a_day(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report of a clock that was ahead counts as none."""
+    clock, root = SimpleNamespace(now=1_000.0), DataRoot(site.home)
+    monkeypatch.setattr(upkeep, "time", SimpleNamespace(monotonic=lambda: clock.now, time=time.time))
+    chore = ScrubbingChore(WorkerSettings(home=site.home, base=site.base))
+
+    def is_due(seconds: float = 601.0) -> bool:
+        clock.now += seconds
+        return chore.is_due(site.registry, None)
+
+    assert not is_due(0), "a worker that has just started has other things to do"
+    assert is_due() and not is_due(1)
+    for age, due in ((60.0, False), (DAY - 60, False), (DAY + 60, True), (-600.0, True)):
+        save_report(root, ScrubReport(0.0, time.time() - age, 0, 0))
+        assert is_due() is due, age
+
+
+@pytest.mark.row("F4")
+def test_a_worker_starts_it_once_a_day(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PICTOGLOT_HOME", str(site.home))
+    monkeypatch.setattr(upkeep, "_SCRUB_LOOK_SECONDS", 0.0)
+    chore = ScrubbingChore(WorkerSettings(home=site.home, base=site.base), first=0.0)
+    chore.tick(site.registry)
+    assert chore.is_running
+    site.wait_until(lambda: not chore.is_running)
+    chore.tick(site.registry)
+    assert not chore.is_running and load_report(DataRoot(site.home)) is not None

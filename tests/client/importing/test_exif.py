@@ -26,7 +26,6 @@ BOMB = '<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]><x:xmpmeta xmlns:x="a
 
 
 def make_exif(**more: Any) -> Image.Exif:
-    """Return EXIF as a camera writes it."""
     block = Image.Exif()
     block[0x010E] = more.get("description", "A bridge over the river")
     block[0x0110], block[0x013B] = "Camera X", "Ana"

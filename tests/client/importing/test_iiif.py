@@ -58,7 +58,6 @@ def site() -> Iterator[Site]:
 
 
 def make_canvas(url: str, number: int, body: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """Return a canvas with one painted picture."""
     annotation = {"type": "Annotation", "motivation": "painting", "body": body}
     return {
         "id": f"{url}/book/canvas/{number}",

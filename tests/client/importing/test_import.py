@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,9 @@ from client.importing import upload
 from client.importing.journal import open_state
 from tests.client.importing.test_exif import make_exif
 from tests.client.test_commands import run, run_json
-from tests.service.harness import ADMIN_KEY, Service, picture, running
+from tests.service.harness import ADMIN_KEY, Service, picture, running, share_service
 
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """An empty gallery; each test uses names of its own."""
-    with running(tmp_path_factory.mktemp("home")) as service:
-        yield service
+service = share_service()  # an empty gallery; each test uses names of its own
 
 
 @pytest.fixture
@@ -41,7 +35,6 @@ def list_ids(folder: Path) -> list[str]:
 
 
 def list_present(service: Service, names: list[str]) -> list[str]:
-    """Return those of these pictures that are in the gallery."""
     wanted = {"must": [{"key": "id", "match": {"any": names}}]}
     items = service.admin.get("/v1/pictures", params={"filter": json.dumps(wanted), "limit": 100}).json()["items"]
     return sorted(item["id"] for item in items)

@@ -1,6 +1,8 @@
-"""`import --watch` with real files: added, changed, written slowly, moved in and removed, until a signal ends it."""
+"""`import --watch` and `--delete`: files added, changed, written slowly, moved, removed, or away; ended or killed."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,17 +23,20 @@ from client.importing import command as watch
 from client.importing.command import SETTLED, WatchedFolder
 from client.importing.files import Folder
 from client.importing.journal import open_state
-from client.importing.upload import Importer
+from client.importing.upload import AT_ONCE, CHUNK, Importer
+from tests.client.importing.test_import import list_present
+from tests.client.test_commands import run, run_json
 from tests.doubles import WeightlessEncoder
 from tests.patience import PATIENCE
-from tests.service.harness import ADMIN_KEY, Service, picture, running, wait_until
+from tests.service.harness import ADMIN_KEY, Service, picture, running, share_service, wait_until
 from tests.service.processes import clean_environment
 
 IMPORT = [sys.executable, "-c", "from client.commands import main; main()", "import"]
+PICTURES = 300
+service = share_service()  # an empty gallery; each test uses names of its own
 
 
 def start_import(service: Service, *arguments: str) -> "subprocess.Popen[str]":
-    """Return `pictoglot import` as a process."""
     own = {"PICTOGLOT_URL": service.url, "PICTOGLOT_KEY": ADMIN_KEY}
     return subprocess.Popen(
         [*IMPORT, *arguments], env=clean_environment() | own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -99,8 +104,6 @@ def write_slowly(file: Path, whole: bytes, written: list[float]) -> None:
 
 
 class Slow(WeightlessEncoder):
-    """Takes its time with pictures."""
-
     def __init__(self) -> None:
         self.began = threading.Event()
 
@@ -159,3 +162,94 @@ def test_a_watch_waits_for_a_service_that_has_no_room_or_is_away(
         watched._importer.client = service.admin
         watched.look([])
         assert read_address(service, "a") is not None and "Watching" in capsys.readouterr().out
+
+
+class Counting(WeightlessEncoder):
+    """Remembers how many pictures it has encoded."""
+
+    def __init__(self) -> None:
+        self.encoded_count = 0
+
+    def encode_pictures(self, images: Any, batch: int = 64) -> Any:
+        self.encoded_count += len(images)
+        return super().encode_pictures(images, batch)
+
+
+@pytest.mark.faults
+def test_a_killed_import_is_whole_after_the_next_one(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    for number in range(PICTURES):
+        file = folder / f"{number % 5}" / f"{number:03d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(picture(number, side=32))
+    with running(tmp_path / "home", encoder := Counting()) as service:
+        killed = start_import(service, str(folder))
+        wait_until(lambda: encoder.encoded_count > PICTURES // 4)
+        killed.kill()
+        killed.communicate()
+        wait_until(lambda: is_idle(service))
+        before = len(service.context.gallery.list_ids())
+        assert 0 < before < PICTURES, "it was killed while it was at work"
+        said, complained = start_import(service, str(folder), "--json").communicate(timeout=PATIENCE)
+        assert complained == ""
+        done = json.loads(said)
+        assert (len(done["added"]), done["there"], done["refused"]) == (PICTURES - before, before, [])
+        expected = [f"{number % 5}/{number:03d}" for number in range(PICTURES)]
+        assert service.context.gallery.list_ids() == sorted(expected)
+        assert encoder.encoded_count <= PICTURES + AT_ONCE * CHUNK
+        again, _ = start_import(service, str(folder)).communicate(timeout=PATIENCE)
+        assert f"{PICTURES} were there before" in again
+
+
+def is_idle(service: Service) -> bool:
+    """Whether nothing is under way, and the gallery does not grow any more."""
+    before, pictures = service.context.gallery.read_last_change(), service.context.picture_queue
+    time.sleep(0.5)
+    under_way = pictures.batches.requests + pictures.uploads.requests
+    return under_way == 0 and service.context.gallery.read_last_change() == before
+
+
+def test_files_of_a_manifest_that_are_away_and_torn_rows_delete_nothing(service: Service, tmp_path: Path) -> None:
+    disk, table = tmp_path / "disk", tmp_path / "list.csv"
+    disk.mkdir()
+    for number in range(3):
+        (disk / f"{number}.png").write_bytes(picture(number))
+    table.write_text("file,id\n0.png,m-0\n1.png,m-1\n2.png,m-2\n")
+    names = ["m-0", "m-1", "m-2"]
+    given = ("import", str(table), "--root", str(disk), "--delete")
+    run_json(service, *given)
+    (disk / "1.png").rename(disk / "x")
+    done = run(service, *given)
+    assert done.exit_code == 1 and list_present(service, names) == names
+    assert "Not everything could be seen: line 3. What was there before is not deleted." in done.stderr
+    shutil.rmtree(disk)
+    disk.mkdir()
+    away = run(service, *given)
+    assert (away.exit_code, list_present(service, names)) == (2, names)
+    assert "line 2: 0.png cannot be read" in away.stderr and "nothing is deleted" in away.stderr
+    (disk / "0.png").write_bytes(picture(0))
+    table.write_text("file,id\n0.png,m-0\n")
+    assert run_json(service, *given)["deleted"] == 2 and list_present(service, names) == ["m-0"]
+
+
+def test_what_is_below_a_disk_that_is_away_is_not_deleted(service: Service, tmp_path: Path) -> None:
+    """A link to it that leads nowhere, and a folder that it was mounted on; an empty folder in which nothing was."""
+    folder, disk = tmp_path / "photos", tmp_path / "disk"
+    for place in (folder / "mounted", folder / "never", disk):
+        place.mkdir(parents=True)
+    for file in (folder / "here.png", folder / "gone.png", folder / "mounted" / "a.png", disk / "b.png"):
+        file.write_bytes(picture(7))
+    (folder / "linked").symlink_to(disk)
+    names = ["gone", "here", "linked/b", "mounted/a"]
+    run_json(service, "import", str(folder), "--delete")
+    assert list_present(service, names) == names
+    disk.rename(tmp_path / "away")
+    for gone in ("mounted/a.png", "gone.png"):
+        (folder / gone).unlink()
+    done = run(service, "import", str(folder), "--delete")
+    assert done.exit_code == 1 and list_present(service, names) == names[1:]
+    assert "linked: The link leads nowhere." in done.stderr
+    assert "linked, mounted. What was there before is not deleted." in done.stderr
+    (folder / "linked").unlink()
+    (folder / "mounted").rmdir()
+    assert run_json(service, "import", str(folder), "--delete")["deleted"] == 2
