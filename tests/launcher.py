@@ -128,6 +128,11 @@ class _OfWorker(subprocess.Popen[Any]):
         super()._execute_child(command, *given)  # type: ignore[misc]
 
 
+def find_free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 def is_program(process: psutil.Process, module: str) -> bool:
     """Whether a process runs this module, however it was started; raises psutil.Error when it has ended."""
     return module in process.cmdline() or process.name() == module

@@ -1,10 +1,9 @@
 """How tests wait: measured in time that the machine gave them, and again where the product promises a refusal.
 
-A machine that stands still for some seconds, or that others keep busy, fails no test. Beside that: a free port.
+A machine that stands still for some seconds, or that others keep busy, fails no test.
 """
 
 import fcntl
-import socket
 import sys
 import termios
 from collections.abc import Callable, Iterator
@@ -53,11 +52,6 @@ def insist(act: Callable[[], T]) -> T:
         except RegistryUnavailable:
             if monotonic() > until:
                 raise
-
-
-def find_free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def count_unread(pid: int) -> int:

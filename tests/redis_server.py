@@ -9,7 +9,7 @@ from pathlib import Path
 
 import redis
 
-from tests.patience import find_free_port
+from tests.launcher import find_free_port
 
 
 class RedisServer:

@@ -9,7 +9,8 @@ from uuid import uuid4
 
 import httpx
 
-from tests.patience import PATIENCE, find_free_port
+from tests.launcher import find_free_port
+from tests.patience import PATIENCE
 
 
 class S3Server:

@@ -1,13 +1,17 @@
 """One site and one Chromium for all browser tests; no page may use another server or break its policy."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from demo.shots import CHROMIUM, CHROMIUM_ARGUMENTS
 from tests.browser.site import Site, choose_outlines
+from tests.service.harness import ADMIN_KEY
 
+KEYED = f"if (location.host) sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')"  # for pages of `running`
 expect.set_options(timeout=60_000)
 
 
@@ -44,19 +48,30 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+@contextmanager
+def open_context(chromium: Browser, url: str, *scripts: str, **more: Any) -> Iterator[BrowserContext]:
+    """A browser session whose pages have no error; `scripts` run before each page's own."""
+    context = chromium.new_context(base_url=url, **{"viewport": {"width": 1280, "height": 860}, **more})
+    for script in scripts:
+        context.add_init_script(script)
+    broken: list[str] = []
+    context.on("weberror", lambda error: broken.append(str(error.error)))
+    yield context
+    context.close()
+    assert broken == []
+
+
 @pytest.fixture
 def context(chromium: Browser, site: Site) -> Iterator[BrowserContext]:
     """A fresh browser session; fails the test when the page used another server, or had an error."""
-    context = chromium.new_context(base_url=site.url, viewport={"width": 1280, "height": 860})
     requested: list[str] = []
-    broken: list[str] = []
-    context.on("request", lambda request: requested.append(request.url))
-    context.on("weberror", lambda error: broken.append(str(error.error)))
-    context.on("console", lambda said: broken.append(said.text) if "Content Security Policy" in said.text else None)
-    yield context
-    context.close()
+    said: list[str] = []
+    with open_context(chromium, site.url) as context:
+        context.on("request", lambda request: requested.append(request.url))
+        context.on("console", lambda message: said.append(message.text))
+        yield context
     assert [url for url in requested if not url.startswith((site.url, f"blob:{site.url}"))] == []
-    assert broken == []
+    assert [text for text in said if "Content Security Policy" in text] == []
 
 
 @pytest.fixture

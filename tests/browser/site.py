@@ -14,8 +14,8 @@ import httpx
 
 from demo import dataset
 from demo.gallery import Outline, draw_pictures, list_outlines
-from tests.launcher import Program
-from tests.patience import PATIENCE, find_free_port
+from tests.launcher import Program, find_free_port
+from tests.patience import PATIENCE
 
 ADMIN_KEY = "admin-key-of-the-browser-tests"
 ENDED = ("succeeded", "failed", "cancelled")

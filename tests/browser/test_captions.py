@@ -3,6 +3,7 @@
 import json
 import re
 
+import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.site import ADMIN_KEY, Site
@@ -81,16 +82,6 @@ def test_a_tag_is_offered_for_a_name(page: Page) -> None:
     first = page.locator("#caption-tag-names option").first
     expect(first).to_have_attribute("value", "br")
     expect(first).to_contain_text("brezhoneg · Breton")
-
-
-def test_a_refused_caption_stays_in_its_field(page: Page) -> None:
-    open_captions(page, "gd", "Anna")
-    problem = {"code": "registry_unavailable", "status": 503, "title": "Registry unavailable", "request_id": "r1"}
-    page.route("**/captions", lambda route: route.fulfill(status=503, body=json.dumps(problem)))
-    page.keyboard.type("rud")
-    page.keyboard.press("Enter")
-    expect(page.locator("#caption-trouble")).to_contain_text("nothing can be changed now")
-    expect(page.locator("#caption-text")).to_have_value("rud")
 
 
 def test_what_is_typed_does_not_go_with_a_late_answer(page: Page) -> None:
@@ -278,11 +269,18 @@ def test_what_is_typed_for_the_next_word_stays_when_the_last_answer_is_kept(page
     expect(page.locator("#word-answer")).to_have_value("an focal eile")
 
 
-def test_a_refused_answer_stays_in_its_field(page: Page) -> None:
-    open_words(page, "gd")
+@pytest.mark.parametrize(
+    ("part", "trouble", "field"),
+    [("captions", "#caption-trouble", "#caption-text"), ("words", "#word-trouble", "#word-answer")],
+)
+def test_what_is_refused_stays_in_its_field(page: Page, part: str, trouble: str, field: str) -> None:
+    if part == "words":
+        open_words(page, "gd")
+    else:
+        open_captions(page, "gd", "Anna")
     problem = {"code": "registry_unavailable", "status": 503, "title": "Registry unavailable", "request_id": "r1"}
-    page.route("**/words", lambda route: route.fulfill(status=503, body=json.dumps(problem)))
+    page.route(f"**/{part}", lambda route: route.fulfill(status=503, body=json.dumps(problem)))
     page.keyboard.type("facal")
     page.keyboard.press("Enter")
-    expect(page.locator("#word-trouble")).to_contain_text("nothing can be changed now")
-    expect(page.locator("#word-answer")).to_have_value("facal")
+    expect(page.locator(trouble)).to_contain_text("nothing can be changed now")
+    expect(page.locator(field)).to_have_value("facal")

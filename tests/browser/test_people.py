@@ -11,7 +11,8 @@ import pytest
 from oidc_provider_mock import User, run_server_in_thread
 from playwright.sync_api import Browser, BrowserContext, Page, Response, Route, expect
 
-from tests.patience import find_free_port
+from tests.browser.conftest import KEYED, open_context
+from tests.launcher import find_free_port
 from tests.service.harness import ADMIN_KEY, Service, picture, running, wait_until
 
 GROUPS = {"keepers": {"scope": "admin"}, "readers": {"scope": "search"}}
@@ -46,12 +47,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.fixture
 def browser(chromium: Browser, service: Service) -> Iterator[BrowserContext]:
     """A browser of its own, on a page without errors."""
-    context = chromium.new_context(base_url=service.url, viewport={"width": 1280, "height": 860})
-    broken: list[str] = []
-    context.on("weberror", lambda error: broken.append(str(error.error)))
-    yield context
-    context.close()
-    assert broken == []
+    with open_context(chromium, service.url) as context:
+        yield context
 
 
 def sign_in(browser: BrowserContext, sub: str, address: str = "/") -> Page:
@@ -253,19 +250,17 @@ def test_changes_and_releases_are_told_in_the_language_of_the_page(chromium: Bro
         route.fulfill(json=listing)
 
     service.learn("gd")
-    context = chromium.new_context(base_url=service.url, locale="de-AT")
-    context.add_init_script(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
-    page = context.new_page()
-    page.route("**/v1/admin/releases?*", gain)
-    page.goto("/#releases")
-    expect(page.locator("#releases-body li").first).to_contain_text("+1,5 ± 0,4 Punkte gegenüber Version 0")
-    expect(page.locator("#releases-body [lang=en]:not(bdi)")).to_have_count(0)
-    page.goto("/#audit")
-    expect(page.locator("#audit-body .targets", has_text="Stand").first).to_contain_text("in Gebrauch nehmen")
-    expect(page.locator("#audit-body [lang=en]")).to_have_count(0)
-    page.goto("/#audit?target=picture-0")
-    expect(page.locator("#audit-body .targets", has_text="picture-0").first).to_contain_text("angelegt")
-    context.close()
+    with open_context(chromium, service.url, KEYED, locale="de-AT") as context:
+        page = context.new_page()
+        page.route("**/v1/admin/releases?*", gain)
+        page.goto("/#releases")
+        expect(page.locator("#releases-body li").first).to_contain_text("+1,5 ± 0,4 Punkte gegenüber Version 0")
+        expect(page.locator("#releases-body [lang=en]:not(bdi)")).to_have_count(0)
+        page.goto("/#audit")
+        expect(page.locator("#audit-body .targets", has_text="Stand").first).to_contain_text("in Gebrauch nehmen")
+        expect(page.locator("#audit-body [lang=en]")).to_have_count(0)
+        page.goto("/#audit?target=picture-0")
+        expect(page.locator("#audit-body .targets", has_text="picture-0").first).to_contain_text("angelegt")
 
 
 def test_administrators_see_how_the_service_is(browser: BrowserContext) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.service.harness import ADMIN_KEY, Service, share_service
+from tests.browser.conftest import KEYED, open_context
+from tests.service.harness import Service, share_service
 
 NOUNS = (("c'hi", "dog"), ("c'hazh", "cat"), ("ti", "house"), ("wezenn", "tree"), ("vag", "boat"), ("marc'h", "horse"),
          ("labous", "bird"), ("heol", "sun"))  # fmt: skip
@@ -18,12 +19,10 @@ service = share_service(open=True)
 
 @pytest.fixture
 def page(chromium: Browser, service: Service) -> Iterator[Page]:
-    context = chromium.new_context(base_url=service.url, viewport={"width": 1280, "height": 860})
-    context.add_init_script(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
-    page = context.new_page()
-    page.goto("/#teach?language=br")
-    yield page
-    context.close()
+    with open_context(chromium, service.url, KEYED) as context:
+        page = context.new_page()
+        page.goto("/#teach?language=br")
+        yield page
 
 
 def test_what_is_typed_waits_and_swapped_columns_are_turned_by_one_press(page: Page, service: Service) -> None:
@@ -78,22 +77,20 @@ def test_doubts_are_in_the_language_of_the_page(chromium: Browser, service: Serv
         "cy": ([(english, english) for _, english in rows], "Was Walisisch sein sollte, sieht nach Englisch aus."),
         "ru": (rows, "Spalten vertauscht"),
     }
-    context = chromium.new_context(base_url=service.url, locale="de-AT")
-    context.add_init_script(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
-    page = context.new_page()
-    for tag, (pairs, said) in files.items():
-        page.goto(f"/#teach?language={tag}")
-        table = "caption,english\n" + "".join(f"{caption},{english}\n" for caption, english in pairs)
-        page.click("#teach-ways >> text=Datei")
-        page.set_input_files("#teach-file", {"name": "x.csv", "mimeType": "text/csv", "buffer": table.encode()})
-        page.click("#teach-form button[type=submit]")
-        expect(page.locator(".sorry:visible p").first).to_contain_text(said)
-        expect(page.locator("#teach-swap")).to_have_count(int(tag != "cy"))
-        expect(page.locator(".sorry [lang=en]:visible")).to_have_count(0)
-    whole = {b"\xff\xfea\0": "Die Buchstaben dieser Datei", b"a,b\n": "ihre erste Zeile nennt sie"}
-    for content, said in whole.items():
-        page.set_input_files("#teach-file", {"name": "x", "mimeType": "", "buffer": content})
-        page.click("#teach-form button[type=submit]")
-        expect(page.locator("#teach-trouble p").first).to_contain_text(said)
-        expect(page.locator(".sorry [lang=en]:visible")).to_have_count(0)
-    context.close()
+    with open_context(chromium, service.url, KEYED, locale="de-AT") as context:
+        page = context.new_page()
+        for tag, (pairs, said) in files.items():
+            page.goto(f"/#teach?language={tag}")
+            table = "caption,english\n" + "".join(f"{caption},{english}\n" for caption, english in pairs)
+            page.click("#teach-ways >> text=Datei")
+            page.set_input_files("#teach-file", {"name": "x.csv", "mimeType": "text/csv", "buffer": table.encode()})
+            page.click("#teach-form button[type=submit]")
+            expect(page.locator(".sorry:visible p").first).to_contain_text(said)
+            expect(page.locator("#teach-swap")).to_have_count(int(tag != "cy"))
+            expect(page.locator(".sorry [lang=en]:visible")).to_have_count(0)
+        whole = {b"\xff\xfea\0": "Die Buchstaben dieser Datei", b"a,b\n": "ihre erste Zeile nennt sie"}
+        for content, said in whole.items():
+            page.set_input_files("#teach-file", {"name": "x", "mimeType": "", "buffer": content})
+            page.click("#teach-form button[type=submit]")
+            expect(page.locator("#teach-trouble p").first).to_contain_text(said)
+            expect(page.locator(".sorry [lang=en]:visible")).to_have_count(0)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser.conftest import open_context
 from tests.browser.test_accessibility import find_faults
 from tests.service.harness import Service, running
 
@@ -28,15 +29,11 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @contextmanager
 def open_page(chromium: Browser, service: Service, locale: str) -> Iterator[Page]:
     """Open the page in a browser that asks for a language; it may have no error."""
-    context = chromium.new_context(base_url=service.url, locale=locale, viewport={"width": 1280, "height": 860})
-    broken: list[str] = []
-    context.on("weberror", lambda error: broken.append(str(error.error)))
-    page = context.new_page()
-    page.goto("/")
-    expect(page.locator("#results figure")).to_have_count(3)
-    yield page
-    context.close()
-    assert broken == []
+    with open_context(chromium, service.url, locale=locale) as context:
+        page = context.new_page()
+        page.goto("/")
+        expect(page.locator("#results figure")).to_have_count(3)
+        yield page
 
 
 @pytest.mark.parametrize(
@@ -80,19 +77,15 @@ def test_another_language_is_chosen_by_hand_and_kept(chromium: Browser, service:
 def test_without_texts_storage_or_a_readable_address_the_page_is_there_in_english(
     chromium: Browser, service: Service
 ) -> None:
-    context = chromium.new_context(base_url=service.url, locale="de-AT")
-    broken: list[str] = []
-    context.on("weberror", lambda error: broken.append(str(error.error)))
-    for place in ("localStorage", "sessionStorage"):
-        context.add_init_script(f"Object.defineProperty(window, '{place}', {{ get() {{ throw new Error('no') }} }})")
-    context.route("**/static/texts-de.json", lambda route: route.abort())
-    page = context.new_page()
-    page.goto("/#picture/%E0")
-    expect(page.locator("#results figure")).to_have_count(3)
-    expect(page.locator("html")).to_have_attribute("lang", "en")
-    expect(page.locator("nav a").first).to_be_visible()
-    context.close()
-    assert broken == []
+    places = ("localStorage", "sessionStorage")
+    gone = [f"Object.defineProperty(window, '{place}', {{ get() {{ throw new Error('no') }} }})" for place in places]
+    with open_context(chromium, service.url, *gone, locale="de-AT") as context:
+        context.route("**/static/texts-de.json", lambda route: route.abort())
+        page = context.new_page()
+        page.goto("/#picture/%E0")
+        expect(page.locator("#results figure")).to_have_count(3)
+        expect(page.locator("html")).to_have_attribute("lang", "en")
+        expect(page.locator("nav a").first).to_be_visible()
 
 
 def test_a_page_whose_scripts_never_come_is_seen_after_a_while(chromium: Browser, service: Service) -> None:

@@ -1,5 +1,6 @@
-"""`learn` and `expansions` against a real server: progress, refusals, what waits or fails; a demo still filled."""
+"""`learn`, `words` and `expansions` against a real server: progress, refusals, what waits; a demo still filled."""
 
+import csv
 import hashlib
 import io
 import json
@@ -14,7 +15,7 @@ from sqlalchemy import update
 from client import Client, terminal
 from store.tables import ExpansionRow
 from tests.client.test_commands import make_rows, run, run_json
-from tests.service.harness import Service, learn, share_service, wait_until
+from tests.service.harness import Service, learn, running, share_service, wait_until
 
 NOUNS = {"ar c'hi": "the dog", "ar c'hazh": "the cat", "an ti": "the house", "ar wezenn": "the tree",
          "ar vag": "the boat", "ar marc'h": "the horse", "al labous": "the bird", "an heol": "the sun"}  # fmt: skip
@@ -277,3 +278,57 @@ def test_a_watch_says_that_it_waits_for_a_service_that_is_away(
     assert run(english, "expansions", queued, "--watch").exit_code == 1
     last = terminal.getvalue().split("waiting for the service")[-1]
     assert "cancelled" in last, "what it is at is shown again"
+
+
+@pytest.fixture(scope="module")
+def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(tmp_path_factory.mktemp("home")) as asking:
+        for number in range(100):
+            asking.put(f"p{number}").raise_for_status()
+        yield asking
+
+
+def test_words_are_listed_with_their_pictures(asking: Service) -> None:
+    asked = run_json(asking, "words", "cy", "--count", "5")
+    head, *lines = run(asking, "words", "cy", "--count", "5").stdout.splitlines()
+    assert head.split("\t") == ["word", "pictures"]
+    assert lines == [f"{each['english']}\t{', '.join(each['pictures'])}" for each in asked["items"]]
+    assert run(asking, "words", "cy").stderr.splitlines() == ["0.0 % of the pictures have a word already."]
+
+
+def test_a_table_that_is_filled_in_in_part_teaches(asking: Service, tmp_path: Path) -> None:
+    sheet = tmp_path / "ask.csv"
+    said = run(asking, "words", "cy", "--count", "60", "--out", str(sheet)).stdout
+    assert said.strip() == f"60 words to fill in: {sheet}. Then: `pictoglot learn cy {sheet}`"
+    with sheet.open(encoding="utf-8-sig", newline="") as stream:
+        head, *rows = csv.reader(stream)
+    assert head == ["english", "caption", "pictures"] and all(row[0] and not row[1] and row[2] for row in rows)
+    for number, row in enumerate(rows[:40]):
+        row[1] = f"gair {number}"
+    for number, row in enumerate(rows[:30]):
+        row[1] += f", enw {number}; "
+    with sheet.open("w", encoding="utf-8", newline="") as stream:  # as a spreadsheet of another country saves it
+        csv.writer(stream, delimiter=";").writerows([head, *rows])
+    report = run_json(asking, "learn", "cy", str(sheet), "--dry-run")["report"]
+    assert report["format"] == "sheet"
+    assert (report["rows"], report["usable"], report["unanswered"], report["faults"]) == (70, 70, 20, {})
+    assert report["with_picture"] == 0 and report["with_english"] == 70
+    shown = run(asking, "learn", "cy", str(sheet), "--dry-run").stdout
+    assert "20 words are not answered yet and left out." in shown.splitlines()
+
+
+def test_a_table_without_an_answer_is_too_small(asking: Service, tmp_path: Path) -> None:
+    sheet = tmp_path / "ask.csv"
+    run(asking, "words", "cy", "--count", "60", "--out", str(sheet))
+    refused = run(asking, "learn", "cy", str(sheet))
+    assert refused.exit_code == 2 and "dataset_too_small" in refused.stderr
+
+
+def test_what_was_answered_is_taught_by_one_command(asking: Service) -> None:
+    words = [{"english": f"thing {n}", "captions": [f"peth {n}"]} for n in range(70)]
+    asking.admin.post("/v1/languages/br/words", json={"words": words[:60]}).raise_for_status()
+    assert "60 answers are kept; 4 more and it can be taught." in run(asking, "words", "br").stderr
+    assert "dataset_too_small" in run(asking, "words", "br", "--teach").stderr
+    asking.admin.post("/v1/languages/br/words", json={"words": words}).raise_for_status()
+    assert "70 answers are kept; `pictoglot words br --teach` teaches them." in run(asking, "words", "br").stderr
+    assert run_json(asking, "words", "br", "--teach")["language"] == "br"

@@ -14,7 +14,8 @@ import pytest
 
 from client import Client
 from client.commands.mcp import make_server
-from tests.patience import PATIENCE, find_free_port
+from tests.launcher import find_free_port
+from tests.patience import PATIENCE
 from tests.service.harness import ADMIN_KEY, Service, running, wait_until
 
 mcp = pytest.importorskip("mcp")

@@ -19,8 +19,8 @@ from typing import Any, Literal
 
 import httpx
 
-from tests.launcher import Launcher, Program
-from tests.patience import PATIENCE, find_free_port
+from tests.launcher import Launcher, Program, find_free_port
+from tests.patience import PATIENCE
 from tests.service.harness import picture
 
 Part = Literal["service", "worker"]

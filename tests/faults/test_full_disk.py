@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from store.errors import StorageFull
-from tests.faults.test_engine_faults import indexed
+from tests.faults.test_api_faults import indexed
 from tests.patience import PATIENCE
 from tests.service.harness import assert_problem, picture, running, wait_until
 from tests.service.processes import answers, start_service

@@ -21,7 +21,8 @@ from PIL import Image
 
 from model.base import BUNDLED
 from tests.house.source import PACKAGES, ROOT, list_tracked
-from tests.patience import PATIENCE, find_free_port
+from tests.launcher import find_free_port
+from tests.patience import PATIENCE
 from tests.service.harness import ADMIN_KEY, picture, running, wait_until
 from tests.service.processes import answers
 

@@ -31,7 +31,6 @@ from tests.index.world import (
 from tests.patience import PATIENCE
 from tests.tiny import make_detector
 
-DUTCH = ["een rode appel op de tafel", "twee honden spelen in de sneeuw", "de bus rijdt door de stad"]
 CAPTIONS = {
     "en": ["a red apple on the table", "two dogs are playing in the snow", "the bus drives through the city"],
     "cy": ["afal coch ar y bwrdd", "mae dau gi yn chwarae yn yr eira", "mae'r bws yn gyrru drwy'r ddinas"],

@@ -92,7 +92,7 @@ def stop_decoder(service: Service) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-def test_uploads_under_way_take_no_thread_from_searches(tmp_path: Path) -> None:
+def test_uploads_under_way_take_no_thread_and_no_decoder_from_searches(tmp_path: Path) -> None:
     with (
         running(tmp_path, **PATIENT) as service,
         stop_decoder(service),
@@ -103,6 +103,7 @@ def test_uploads_under_way_take_no_thread_from_searches(tmp_path: Path) -> None:
         for number in range(5):
             assert service.search(f"red apple {number}").status_code == 200
             assert service.admin.get("/v1/pictures/first").status_code == 200
+        assert service.search_by_picture().status_code == 200
         assert not any(upload.done() for upload in uploads)
         (pid,) = service.context.picture_queue.uploads.decoder.pids
         os.kill(pid, signal.SIGCONT)
@@ -146,16 +147,6 @@ def test_an_upload_whose_client_leaves_is_dropped(tmp_path: Path) -> None:
         assert service.put("last").status_code == 201
         listed = service.admin.get("/v1/pictures").json()["items"]
         assert [item["id"] for item in listed] == ["first", "last"]
-
-
-def test_a_search_by_picture_does_not_wait_for_uploads(tmp_path: Path) -> None:
-    with running(tmp_path, **PATIENT) as service, stop_decoder(service), ThreadPoolExecutor(8) as clients:
-        uploads = [clients.submit(service.put, f"p{number}") for number in range(8)]
-        wait_until(lambda: service.context.picture_queue.uploads.requests == 8)
-        assert service.search_by_picture().status_code == 200
-        assert not any(upload.done() for upload in uploads)
-        os.kill(service.context.picture_queue.uploads.decoder.pids[0], signal.SIGCONT)
-        assert {upload.result().status_code for upload in uploads} == {201}
 
 
 class Blocked(WeightlessEncoder):

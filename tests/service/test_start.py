@@ -214,30 +214,30 @@ def test_vectors_elsewhere_than_the_setting_says_end_the_start_until_they_are_mo
         _, said = service.communicate(timeout=PATIENCE)
     assert (service.returncode, said) == (78, refusal)
     there = Settings(home=tmp_path, index="pgvector", database_url=postgresql_url)
-    assert check_index(there) == ("bad", said.strip())
+    assert check("index", there) == ("bad", said.strip())
     command, environment = [sys.executable, *REINDEX], clean_environment() | names
     moved = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert (moved.returncode, moved.stdout) == (
         0, "2 vector sets are made anew in pgvector when a service or worker starts.\n",
     )  # fmt: skip
-    assert check_index(there)[0] == "ok"
+    assert check("index", there)[0] == "ok"
 
 
-def check_index(settings: Settings) -> tuple[str, str]:
-    finding = Checkup(settings).check("index")
+def check(what: str, settings: Settings) -> tuple[str, str]:
+    finding = Checkup(settings).check(what)
     assert finding is not None
     return finding.outcome, finding.detail
 
 
 def test_the_doctor_has_a_line_about_the_engine(tmp_path: Path, postgresql_url: str, without_pgvector: str) -> None:
-    assert check_index(Settings(home=tmp_path)) == ("ok", "faiss: files under the data root")
-    outcome, detail = check_index(Settings(home=tmp_path, index="pgvector", database_url=without_pgvector))
+    assert check("index", Settings(home=tmp_path)) == ("ok", "faiss: files under the data root")
+    outcome, detail = check("index", Settings(home=tmp_path, index="pgvector", database_url=without_pgvector))
     assert outcome == "note" and "CREATE EXTENSION" in detail
     file = str(tmp_path / "milvus.db")
     there = Settings(home=tmp_path, index=f"milvus+{server_manager_instance.start_and_get_uri(file)}")
-    assert check_index(there)[0] == "ok"
+    assert check("index", there)[0] == "ok"
     server_manager_instance.release_server(file)
-    assert check_index(there)[0] == "bad"
+    assert check("index", there)[0] == "bad"
 
 
 def submit(registry: Registry, language: str) -> str:
@@ -275,18 +275,12 @@ def test_a_worker_that_is_needed_and_missing_is_told(tmp_path: Path) -> None:
         assert re.search(r", for 12\d s: is `pictoglot worker` running\?$", dead.detail)
 
 
-def check_database(settings: Settings) -> tuple[str, str]:
-    finding = Checkup(settings).check("database")
-    assert finding is not None
-    return finding.outcome, finding.detail
-
-
 def test_why_a_database_cannot_be_read_or_is_refused_is_told(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, database_url=make_registry(tmp_path / "registry.db"))
-    assert check_database(settings) == ("ok", "sqlite answers")
+    assert check("database", settings) == ("ok", "sqlite answers")
     folder = Settings(home=tmp_path, database_url=f"sqlite:///{tmp_path}")
-    assert "does not answer: unable to open database file" in check_database(folder)[1]
+    assert "does not answer: unable to open database file" in check("database", folder)[1]
     with closing(open_registry(settings.database)) as registry, registry.begin() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '0007'"))
-    outcome, detail = check_database(settings)
+    outcome, detail = check("database", settings)
     assert outcome == "bad" and "(r0007)" in detail and "`pictoglot export`" in detail

@@ -23,7 +23,8 @@ from service.commands.doctor import Checkup
 from service.settings import Settings
 from store.registry import open_registry
 from tests.index.world import World, put
-from tests.patience import PATIENCE, find_free_port
+from tests.launcher import find_free_port
+from tests.patience import PATIENCE
 from tests.service.harness import picture, wait_until
 from tests.service.processes import clean_environment, run_module
 from tests.tiny import write_tiny_base
@@ -196,8 +197,6 @@ def test_the_demo_fills_its_gallery_and_after_a_fill_that_was_killed_the_next_st
 def test_what_cannot_be_is_one_sentence_before_anything_starts(tmp_path: Path) -> None:
     wrong = invoke(tmp_path, "up", NONSENSE=1)
     assert (wrong.exit_code, wrong.output) == (78, "PICTOGLOT_NONSENSE is not a setting of pictoglot.\n")
-    wrong = invoke(tmp_path, "up", PROT=1)
-    assert wrong.output == "PICTOGLOT_PROT is not a setting of pictoglot. Did you mean PICTOGLOT_PORT?\n"
     wrong = invoke(tmp_path, "up", BACKEND="onnx")
     assert wrong.exit_code == 78 and wrong.output.startswith("PICTOGLOT_BACKEND:")
     with socket.socket() as other:

@@ -20,7 +20,8 @@ from store.errors import BaseMismatch, ExpansionInProgress, RegistryOutdated, Re
 from store.registry import NEWEST, Registry, open_registry
 from store.tables import RegistryRow
 from tests.house.source import ROOT
-from tests.patience import PATIENCE, bound_time, find_free_port, insist
+from tests.launcher import find_free_port
+from tests.patience import PATIENCE, bound_time, insist
 from tests.registries import publish_release
 from tests.store.steps import submit
 

@@ -17,8 +17,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.launcher import HELPER, Launcher, Program, is_program
-from tests.patience import find_free_port
+from tests.launcher import HELPER, Launcher, Program, find_free_port, is_program
 from tests.redis_server import RedisServer
 from tests.torture.client import ADMIN_KEY, Api
 from tests.torture.servers import PATIENCE, Database, ObjectStore

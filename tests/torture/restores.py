@@ -12,8 +12,7 @@ from uuid import uuid4
 
 import httpx
 
-from tests.launcher import Program
-from tests.patience import find_free_port
+from tests.launcher import Program, find_free_port
 from tests.postgresql_server import find_programs
 from tests.torture.client import Api
 from tests.torture.deployment import Deployment

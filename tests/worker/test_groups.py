@@ -60,10 +60,14 @@ def work(service: Service, asked: dict[str, Any], ends: str = "succeeded", **mor
 
 def teach(service: Service, language: str) -> None:
     """A toy language from captions of the pictures, as a person would post it."""
-    rows = [{**row, "picture": f"p{number % PICTURES}"} for number, row in enumerate(pairs(language))]
+    send(service, language, [{**row, "picture": f"p{number % PICTURES}"} for number, row in enumerate(pairs(language))])
+
+
+def send(service: Service, language: str, rows: list[dict[str, Any]], **more: str) -> None:
+    """Send a dataset, and do the worker's part."""
     lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
     settings = {"epochs": 4, "vocabulary": 300}
-    form = {"language": language, "force": "true", "confirmed": "true", "settings": json.dumps(settings)}
+    form = {"language": language, "force": "true", "confirmed": "true", "settings": json.dumps(settings), **more}
     answer = service.admin.post("/v1/languages", data=form, files={"dataset": ("x.jsonl", lines)})
     assert answer.status_code == 202, answer.text
     work(service, answer.json())

@@ -30,7 +30,7 @@ from tests.patience import bound_time
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, wait_until
 from tests.tiny import write_tiny_base
 from tests.worker.harness import pairs
-from tests.worker.test_groups import serving, work
+from tests.worker.test_groups import send, serving, work
 
 PARTS = ("rows.safetensors", "ngrams.json.gz", "lexicon.json.gz")
 KEPT = (*PARTS, "tokenizer.json", *(f"proof-{name}" for name in PARTS))
@@ -40,12 +40,7 @@ Site = Callable[[str], Any]
 
 def teach(service: Service, language: str, **more: str) -> None:
     """Teach a toy language beside English, as a person would post it."""
-    lines = "".join(json.dumps(row) + "\n" for row in pairs(language)).encode()
-    settings = {"epochs": 4, "vocabulary": 300}
-    form = {"language": language, "force": "true", "confirmed": "true", "settings": json.dumps(settings), **more}
-    answer = service.admin.post("/v1/languages", data=form, files={"dataset": ("x.jsonl", lines)})
-    assert answer.status_code == 202, answer.text
-    work(service, answer.json())
+    send(service, language, pairs(language), **more)
 
 
 def bring(service: Service, file: Path, *more: str, **settings: Any) -> dict[str, Any]:

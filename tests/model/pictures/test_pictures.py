@@ -155,7 +155,6 @@ def test_a_file_cut_anywhere_is_corrupt(kind: str, decoder: Decoder) -> None:
             decoder.decode(data[: len(data) * percent // 100])
 
 
-ICC = saved(Image.new("RGB", (16, 16)), "PNG")
 GREY16 = Image.fromarray(np.linspace(0, 65_535, 64 * 64).reshape(64, 64).astype(np.uint16))
 MODES = {
     "cmyk": saved(drawing().convert("CMYK"), "JPEG"),
