@@ -127,25 +127,18 @@ def test_terms_are_shown_where_the_language_acts(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "code"),
+    "body",
     [
-        ([], "invalid_request"),
-        ({"owner": 1}, "invalid_request"),
-        ({"owner": "a\nb"}, "invalid_request"),
-        ({"owner": "a" * 301}, "invalid_request"),
-        ({"statement": "\x00"}, "invalid_request"),
-        ({"color": "red"}, "invalid_request"),
-        ({"tk_labels": [3]}, "invalid_request"),
-        ({"tk_labels": [{"name": ""}]}, "invalid_request"),
-        ({"tk_labels": [{"name": "x", "label_page": "javascript:alert(1)"}]}, "invalid_request"),
-        ({"labels": [{"kind": "tk", "name": "x"}] * 65}, "invalid_request"),
+        *([], {"owner": 1}, {"owner": "a\nb"}, {"owner": "a" * 301}, {"statement": "\x00"}, {"color": "red"}),
+        *({"tk_labels": [label]} for label in (3, {"name": ""}, {"name": "x", "label_page": "javascript:alert(1)"})),
+        {"labels": [{"kind": "tk", "name": "x"}] * 65},
     ],
 )
-def test_bad_terms_are_refused(service: Service, body: Any, code: str) -> None:
+def test_bad_terms_are_refused(service: Service, body: Any) -> None:
     with assert_state_unchanged(service):
-        assert_problem(service.admin.put("/v1/languages/cy/terms", json=body), 422, code)
+        assert_problem(service.admin.put("/v1/languages/cy/terms", json=body), 422, "invalid_request")
         assert_problem(service.admin.put("/v1/languages/xx/terms", json={}), 422, "language_tag_invalid")
-        assert_problem(teach(service, terms=json.dumps(body)), 422, code)
+        assert_problem(teach(service, terms=json.dumps(body)), 422, "invalid_request")
         assert_problem(teach(service, terms="{}", assess="true"), 422, "invalid_request")
 
 

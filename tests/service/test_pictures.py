@@ -124,33 +124,28 @@ def test_there_is_no_way_to_make_the_server_fetch(service: Service, field: str) 
         assert_problem(post(service, picture(), **{field: "http://127.0.0.1:1/x.png"}), 422, "invalid_request")
 
 
-def test_an_error_in_the_json_of_captions_names_the_field(service: Service) -> None:
+WRONG_CAPTIONS = {
+    "language_tag_invalid": ('{"xx": ["?"]}', '{"de": ["ok"], "und": ["?"]}'),
+    "malformed_json": ("a red car", "{"),
+    "invalid_request": ("[]", '{"en": "a"}', '{"en": [1]}', '{"en": ["a"], "en": ["b"]}', "null"),
+}
+
+
+@pytest.mark.parametrize(("code", "text"), [(code, text) for code in WRONG_CAPTIONS for text in WRONG_CAPTIONS[code]])
+def test_captions_that_cannot_be_read_are_refused_and_json_that_is_none_with_its_field(
+    service: Service, code: str, text: str
+) -> None:
     with assert_state_unchanged(service):
-        body = assert_problem(post(service, picture(81), captions="a red car"), 400, "malformed_json")
-    assert body["errors"] == [{"location": "body.captions", "code": "json"}]
-    assert "captions" in body["detail"]
-
-
-@pytest.mark.parametrize("captions", ['{"xx": ["?"]}', '{"de": ["ok"], "und": ["?"]}'])
-def test_a_caption_in_no_language_is_refused(service: Service, captions: str) -> None:
-    with assert_state_unchanged(service):
-        assert_problem(post(service, picture(80), captions=captions), 422, "language_tag_invalid")
-
-
-@pytest.mark.parametrize("captions", ["[]", '{"en": "a"}', '{"en": [1]}', "{", '{"en": ["a"], "en": ["b"]}', "null"])
-def test_malformed_captions_are_refused(service: Service, captions: str) -> None:
-    with assert_state_unchanged(service):
-        answer = post(service, picture(81), captions=captions)
-        assert answer.json()["code"] in {"invalid_request", "malformed_json"}
+        body = assert_problem(post(service, picture(81), captions=text), 400 if code == "malformed_json" else 422, code)
+    if code == "malformed_json":
+        assert body["errors"] == [{"location": "body.captions", "code": "json"}] and "captions" in body["detail"]
 
 
 @pytest.mark.parametrize(
     ("path", "field"),
     [
-        ("/v1/pictures", "metadata"),
-        ("/v1/pictures", "captions"),
-        ("/v1/pictures/batch", "records"),
-        ("/v1/search/pictures", "filter"),
+        *(("/v1/pictures", field) for field in ("metadata", "captions")),
+        *(("/v1/pictures/batch", "records"), ("/v1/search/pictures", "filter")),
     ],
 )
 def test_a_field_of_a_form_is_left_out_not_null(service: Service, path: str, field: str) -> None:
