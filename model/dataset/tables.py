@@ -167,7 +167,7 @@ MAX_LINE = 1_000_000  # bytes; the longest caption is 1,000 code points, the lon
 MAX_BYTES = 1 << 30  # of a file after decompression
 MAX_RATIO = 100  # decompressed / compressed; text compresses 3 to 20 times
 GZIP, BYTE_ORDER_MARK = b"\x1f\x8b", b"\xef\xbb\xbf"
-NO_ROW = "the file holds no row; write one pair in each line, below a first line such as: caption;english"
+NO_ROW = "the file holds no row; write a text and its English in each line"
 NOT_UTF8 = "the file is not UTF-8; spreadsheets save such a table as “CSV UTF-8”"
 
 
