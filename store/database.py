@@ -1,7 +1,7 @@
 """One database, SQLite or PostgreSQL: `read` sees one consistent state, `begin` makes the caller the only writer.
 
 Writers take turns on both: `BEGIN IMMEDIATE` in SQLite, one advisory lock in PostgreSQL. Writes are short and few, so
-numbering rows by `max + 1`, and a feed that others follow, are correct without retries. Of the tables it knows that feed.
+numbering rows by `max + 1`, and a feed that others follow, are correct without retries. Knows no other table.
 """
 
 import json
