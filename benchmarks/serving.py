@@ -75,7 +75,8 @@ def main(
                 url, key, bodies, seconds * rounds
             ),  # last: they stay in the gallery
         }
-        report = as_json(blocks, parts, tower, load, gallery=len(list_outlines()), distinct=len(bodies))
+        report = {"base": base.partition("@")[0]}
+        report |= as_json(blocks, parts, tower, load, gallery=len(list_outlines()), distinct=len(bodies))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     show(report)
@@ -234,17 +235,18 @@ def show(report: dict[str, Any]) -> None:
 def compare(report: dict[str, Any], before: dict[str, Any]) -> None:
     """Print what each figure is over that of before, and which became worse.
 
-    Those of another processor say nothing of this one: there, only the ratios of both are compared.
+    Those of another processor, or base, say nothing of this one: there, only the ratios of both are compared.
     """
     title = f"{before['software']['commit']} before, {report['software']['commit'] or 'this tree'} now"
     table, worse = Table("figure", "before", "now", "now / before", title=title), list[str]()
     pairs = [(name, before["ratios"].get(name), now, "throughput" in name) for name, now in report["ratios"].items()]
-    if before["machine"]["processor"] == report["machine"]["processor"]:
+    old_machine, machine = ((each.get("base", "bundled"), each["machine"]["processor"]) for each in (before, report))
+    if old_machine == machine:
         for name, block in report["blocks"].items():
             old = before["blocks"].get(name, {})
             pairs += [(f"{name}: {key}", old.get(key), block[key], key == "per_second") for key in _COMPARED]
     else:
-        _console.print(f"Before was measured on {before['machine']['processor']}: absolute figures are not compared.")
+        _console.print(f"Before was measured on {' and '.join(old_machine)}: absolute figures are not compared.")
     for name, old, now, more_is_better in pairs:
         if old and now:
             table.add_row(name, str(old), str(now), f"{now / old:.2f}")
