@@ -123,6 +123,7 @@ def running(home: Path, encoder: Any = None, reopen: Any = None, **settings: Any
     if not chosen.database_url:
         make_registry(home / "registry.db")
     context = build(chosen, encoder or WeightlessEncoder(), reopen)
+    context.lanes.optional_words.seconds = PATIENCE
     keep_processes(context)
     app = create_app(context)
     bound = bind(chosen)

@@ -68,6 +68,7 @@ def test_one_trace_leads_from_a_request_to_the_phases_of_what_it_queued(tmp_path
             get = service.context.registry.expansions.get
             wait_until(lambda: get(id).state not in ("queued", "running"))
             assert get(id).state == "succeeded", get(id)
+            wait_until(lambda: receiver.find("learn", expansion=id))  # its process sends it when it ends
         finally:
             worker.send_signal(signal.SIGTERM)
             assert worker.wait(PATIENCE) == 0
