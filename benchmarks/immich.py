@@ -50,12 +50,13 @@ def main(
     texts: Annotated[int, typer.Option(min=10, help="Single texts, each asked both ways")] = 1_000,
     minutes: Annotated[float, typer.Option(min=0.1, help="Of mixed requests")] = 5.0,
     clients: Annotated[int, typer.Option(min=1, max=64)] = 4,
+    base: Annotated[str, typer.Option(help="As PICTOGLOT_BASE")] = "bundled",
     out: Annotated[Path, typer.Option(help="Where the JSON goes")] = Path("runs/immich.json"),
 ) -> None:
     """Measure, print, write."""
     key = secrets.token_urlsafe(32)
     with ExitStack() as running:
-        url = running.enter_context(run_service(key, CACHE_SIZE="0", RATE_PER_MINUTE="10000000"))
+        url = running.enter_context(run_service(key, CACHE_SIZE="0", RATE_PER_MINUTE="10000000", BASE=base))
         stub = Stub()
         running.callback(stub.kill)
         adapter = running.enter_context(run_adapter(url, key, stub.url))
