@@ -144,7 +144,7 @@ def test_what_is_not_answered_in_time_is_refused(tmp_path: Path, monkeypatch: py
         assert service.search("text 0", language="en").status_code == 200  # its vector is in the cache
         encoder.stall()
         try:
-            searches = [{"text": f"text {number}", "language": "en"} for number in range(100)]
+            searches = [{"text": f"text {number}", "language": "en", "mode": "meaning"} for number in range(100)]
             items = send(service, *searches).json()["items"]
         finally:
             encoder.cue.set()
