@@ -51,7 +51,8 @@ class PromptTrainer(SuiteTrainer):
     def __init__(self, *inputs: Any, **more: Any) -> None:
         super().__init__(*inputs, **more)
         self.tower = Prompted(self.encoder.base, self.blocks(self.encoder.base), self.half)
-        random = torch.Generator().manual_seed(self.settings.seed + len(self.left.tensors))
+        # no two seeds draw the same, though each language draws anew
+        random = torch.Generator().manual_seed(1_000 * self.settings.seed + len(self.left.tensors))
         fresh = self.fresh(self.left, self.tower.width, self.encoder.dimension, random)
         self.trained = {name: nn.Parameter(value.clone()) for name, value in fresh.items()}
 
