@@ -4,7 +4,7 @@ import json
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -143,6 +143,7 @@ def report_(
     base: Base = "photos",
     root: Root = None,
     settings: Settings = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many, from that of --set on: the figures are means")] = 1,
     out: Annotated[Path, typer.Option(help="The figures; text and plots go beside")] = OUT,
     work: Path = WORK,
 ) -> None:
@@ -151,9 +152,10 @@ def report_(
     with _report_refusals():
         learning, shown = read_settings(settings or []), _read_stamps(root, work, outside=False)
         named = choose_languages(languages, [stamp for stamp in shown if stamp.is_photograph])
-        bench = Bench(row.open_encoder(base, work), shown, work, learning)
-        head = {"base": base, **_describe_case(bench.encoder)} | ({"set": settings} if settings else {})
-        say(report.write(bench, head, named, half, out))
+        encoder, each = row.open_encoder(base, work), range(learning.seed, learning.seed + seeds)
+        benches = [Bench(encoder, shown, work, replace(learning, seed=seed)) for seed in each]
+        head = {"base": base, **_describe_case(encoder), "seeds": [*each]} | ({"set": settings} if settings else {})
+        say(report.write(benches, head, named, half, out))
 
 
 @app.command("words")

@@ -33,7 +33,7 @@ from store.errors import InvalidInput
 from worker.prepare import compute_teacher_features
 
 GALLERIES = ("photographs", "all")
-Asked = dict[str, list[int]]  # by picture, the rank of that, from 0, in each of the galleries
+Asked = dict[str, list[int]]  # by picture, the rank of that, from 0, in each of the galleries, seed after seed
 _VERSION = "version"  # folder of what was learned, in that of a training
 
 

@@ -4,7 +4,6 @@ A picture is the unit of every sample: what is asked of it, in whatever language
 """
 
 import math
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +49,7 @@ def measure_recall(asked: Asked, gallery: str = "photographs", k: int = TEN) -> 
     """Return R@K; None where nothing was asked."""
     if not asked:
         return None
-    found = _find_ranks(asked, gallery, k)
+    found = _find_hits(asked, gallery, k)
     mean = float(np.mean([*found.values()]))
     return Figure(100 * mean, {name: (hit - mean) / len(found) for name, hit in found.items()})
 
@@ -63,10 +62,12 @@ def share(asked: Asked, english: Asked, gallery: str = "photographs", k: int = T
 def pool(asked: Iterable[Asked], english: Asked, gallery: str = "photographs", k: int = TEN) -> Figure | None:
     """Return several languages' share of English together: a ratio of two sums, with the error of such an estimator
     (Cochran, Sampling Techniques, 1977)."""
-    ours, theirs = Counter[str](), Counter[str]()
+    ours, theirs = dict[str, float](), dict[str, float]()
     for each in asked:
-        ours.update(_find_ranks(each, gallery, k))
-        theirs.update(_find_ranks({name: english[name] for name in each}, gallery, k))
+        for name, hits in _find_hits(each, gallery, k).items():
+            ours[name] = ours.get(name, 0.0) + hits
+        for name, hits in _find_hits({name: english[name] for name in each}, gallery, k).items():
+            theirs[name] = theirs.get(name, 0.0) + hits
     total = sum(theirs.values())
     if not total:
         return None
@@ -92,9 +93,10 @@ def compare_recalls(
     """Return R@K of the same captions before and after, of all languages together, and the gain with its error."""
     place = GALLERIES.index(gallery)
     asked = [
-        (name, one[name][place], found[place])
+        (name, *ranks)
         for one, other in zip(before, after, strict=True)
         for name, found in other.items()
+        for ranks in zip(one[name][place :: len(GALLERIES)], found[place :: len(GALLERIES)], strict=True)
     ]
     if not asked:
         return {}
@@ -164,9 +166,10 @@ def _compare(result: Result, how: str, half: Half) -> Figure | None:
     return compute_mean(measure_recall(of_half(asked, half)) for asked in result["asked"][how].values())
 
 
-def _find_ranks(asked: Asked, gallery: str, k: int) -> dict[str, int]:
-    place = GALLERIES.index(gallery)
-    return {name: int(found[place] < k) for name, found in asked.items()}
+def _find_hits(asked: Asked, gallery: str, k: int) -> dict[str, float]:
+    """Return whether each picture is among the first k, in the mean of the seeds."""
+    ranks = {name: found[GALLERIES.index(gallery) :: len(GALLERIES)] for name, found in asked.items()}
+    return {name: sum(rank < k for rank in found) / len(found) for name, found in ranks.items()}
 
 
 def _to_json(figure: Figure | None) -> dict[str, float] | None:

@@ -23,8 +23,10 @@ LARGE = 2_500  # pairs of a dictionary
 Done = Sequence[tuple[Case, rows.Result]]
 
 
-def write(bench: Bench, head: Mapping[str, Any], languages: Sequence[str], half: Half, out: Path) -> str:
+def write(benches: Sequence[Bench], head: Mapping[str, Any], languages: Sequence[str], half: Half, out: Path) -> str:
     """Write figures into `out`, beside those that `english` wrote of the same base, and tables and plots beside it.
+
+    Of several benches, one a seed, the figures are means of the cases that all have, and each one's are beside them.
 
     Returns the tables; raises `Refused` where nothing was measured, or `out` has figures of another base.
     """
@@ -34,18 +36,21 @@ def write(bench: Bench, head: Mapping[str, Any], languages: Sequence[str], half:
     other = next((key for key in head if before.get(key, head[key]) != head[key]), None)
     if other is not None:
         raise Refused(f"--out: {out} has figures of another {other}; name another file")
-    found = {**before, **head, **conclude(bench, languages, half)}
+    found = {**before, **head, **conclude(benches, languages, half)}
+    if len(benches) > 1:
+        alone = [{**before, **conclude([bench], languages, half)} for bench in benches]
+        found["by seed"] = [{name: measured for name, _, measured, _ in tables.list_figures(one)} for one in alone]
     files.write_bytes(out, (json.dumps(found, indent=1) + "\n").encode())
     plots.draw(found, out.with_suffix(""))
     return page.place(out.with_suffix(".md"), "Stamps", tables.list_tables(found))
 
 
-def conclude(bench: Bench, languages: Sequence[str], half: Half) -> dict[str, Any]:
+def conclude(benches: Sequence[Bench], languages: Sequence[str], half: Half) -> dict[str, Any]:
     """Return the figures of every row, of the cases that were measured; `of` says how many there are to measure."""
+    bench = benches[0]
     wanted = list_cases(bench.photographs, ROWS, languages)
     by_row: dict[Row, Done] = {
-        row: [(case, result) for case in wanted if case.row == row and (result := rows.read(bench, case))]
-        for row in ROWS
+        row: [(case, result) for case in wanted if case.row == row and (result := _read(benches, case))] for row in ROWS
     }
     if not by_row["english"]:
         raise Refused(f"{bench.folder}: nothing was measured with this base; `run` comes first")
@@ -66,6 +71,22 @@ def conclude(bench: Bench, languages: Sequence[str], half: Half) -> dict[str, An
         "words_asked": {"of": counts["asked"], **_report_asked(by_row["asked"], english, half)},
         "adapter": {"of": counts["adapter"], "kinds": _report_adapter(by_row, half)},
     }
+
+
+def _read(benches: Sequence[Bench], case: Case) -> rows.Result | None:
+    """Return what was measured of a case: the ranks of all seeds, anything else of the first."""
+    results = [rows.read(bench, case) for bench in benches]
+    there = [result for result in results if result is not None]
+    if len(there) < len(benches):
+        return None
+    return {**there[0], "asked": _join([result["asked"] for result in there])}
+
+
+def _join(parts: Sequence[Any]) -> Any:
+    """Put the lists one after another that stand at the same place of several trees."""
+    if isinstance(parts[0], dict):
+        return {name: _join([part[name] for part in parts]) for name in parts[0]}
+    return [rank for part in parts for rank in part]
 
 
 def _report_seen(done: Done, english: Asked, half: Half) -> dict[str, Any]:

@@ -12,10 +12,7 @@ Figure = tuple[str, str, str, bool]  # what, what was to be reached, what was me
 def list_tables(found: dict[str, Any]) -> Iterator[str]:
     """Yield every table that there is something for."""
     yield _format_head(found)
-    yield _build_table(
-        ["figure", "to reach", "measured", ""],
-        [[*said, "yes" if holds else "**no**"] for *said, holds in list_figures(found)],
-    )
+    yield _build_figures(found)
     yield _build_few(found)
     yield _build_held_out(found, "held_out", "Held out: captions that were not taught")
     yield _build_held_out(found, "dictionary", "The same captions, with names of emoji as more pairs")
@@ -27,6 +24,16 @@ def list_tables(found: dict[str, Any]) -> Iterator[str]:
     yield _build_pivot(found)
     yield _build_adapter(found)
     yield _build_seen(found)
+
+
+def _build_figures(found: dict[str, Any]) -> str:
+    by_seed = found.get("by seed", [])
+    columns = ["figure", "to reach", "measured", *(["each seed"] if by_seed else []), ""]
+    rows = []
+    for name, least, measured, holds in list_figures(found):
+        each = [", ".join(one.get(name, "–").partition(" ")[0] for one in by_seed)] if by_seed else []
+        rows.append([name, least, measured, *each, "yes" if holds else "**no**"])
+    return _build_table(columns, rows)
 
 
 def list_figures(found: dict[str, Any]) -> Iterator[Figure]:

@@ -111,6 +111,17 @@ def test_a_run_goes_on_where_it_was_stopped_and_is_reported(
         *(f"stamps-{kind}.png" for kind in ("languages", "held-out", "freedict"))
     }
 
+    # a second seed: what both have measured is told as their mean
+    assert command("run", *quick, "--rows", "seen", "--set", "seed=1").exit_code == 0
+    both, recalls = tmp_path / "both.json", list[float]()
+    for words in (("--seeds", "2"), ("--set", "seed=0"), ("--set", "seed=1")):
+        assert command("report", *quick, *words, "--out", both).exit_code == 0
+        recalls.append(json.loads(both.read_text())["seen"]["mean"]["all"]["R@10"]["value"])
+        both.rename(tmp_path / f"{'-'.join(words)}.json")
+    assert recalls[0] == pytest.approx(sum(recalls[1:]) / 2, abs=0.1)
+    found = json.loads((tmp_path / "--seeds-2.json").read_text())
+    assert len(found["by seed"]) == 2 and not found["freedict"]["languages"] and found["seeds"] == [0, 1]
+
 
 def test_a_caption_is_translated_by_the_longest_words_that_are_known() -> None:
     said = {"kočka": "cat", "kočka domácí": "house cat", "rudá": "red"}
