@@ -2,7 +2,9 @@
 
 import io
 import re
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,7 +14,7 @@ from sqlalchemy import make_url
 from client import Client, RefusedError
 from tests.client.test_commands import make_rows
 from tests.house.source import ROOT
-from tests.service.harness import ADMIN_KEY, Service, picture, running, share_service
+from tests.service.harness import ADMIN_KEY, Service, picture, running, share_service, wait_until
 
 service = share_service(lambda service: service.learn("de"))
 RECIPES = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
@@ -125,8 +127,31 @@ def run_recipe(gallery: Service, mark: str, **names: Any) -> dict[str, Any]:
     """Run the block that holds the mark; return its names."""
     (block,) = [block for block in BLOCKS if mark in block]
     names |= {"key": ADMIN_KEY}
-    exec(block.replace("http://127.0.0.1:8321", gallery.url), names)
+    there = block.replace("http://127.0.0.1:8321", gallery.url)
+    exec(there.replace("pictoglot_client", "client"), names)  # as the folder is called here
     return names
+
+
+def test_the_client_does_what_the_first_recipe_says(
+    gallery: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photo.jpg").write_bytes(picture(7, format="JPEG"))
+    Path("words.csv").write_text("caption,english\n" + "".join(f"aval {n},apple {n}\n" for n in range(80)))
+
+    def cancel() -> None:  # in the place of a worker, for which the recipe would wait
+        with Client(gallery.url, ADMIN_KEY) as other:
+            queued = wait_until(lambda: [each for each in other.iterate_expansions() if each["language"] == "br"])
+            other.cancel_expansion(queued[0]["id"])
+
+    canceller = threading.Thread(target=cancel)
+    canceller.start()
+    run_recipe(gallery, "teach_language")
+    canceller.join()
+    said = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("orchard ") for line in said) and said[-1] == "picture_not_found"
+    assert gallery.admin.get("/v1/pictures/orchard").json()["captions"] == {"cy": ["afal coch"]}
+    gallery.admin.delete("/v1/pictures/orchard").raise_for_status()
 
 
 def test_openai_s_own_client_gets_a_vector(gallery: Service) -> None:

@@ -156,11 +156,12 @@ def share_service(
     return service
 
 
-def wait_until(reached: Any, seconds: float = PATIENCE) -> None:
+def wait_until(reached: Any, seconds: float = PATIENCE) -> Any:
     until = time.monotonic() + seconds
-    while not reached():
+    while not (found := reached()):
         assert time.monotonic() < until, f"not reached within {seconds} seconds"
         time.sleep(0.01)
+    return found
 
 
 @contextmanager
