@@ -22,11 +22,6 @@ class Ledger:
         elif not 400 <= status < 500:
             self.possible[key] = [*self.possible.get(key, [None]), value]
 
-    def get_only(self, key: str) -> object:
-        """Return the value of a key that has one only."""
-        (value,) = self.possible.get(key, [None])
-        return value
-
     def compare(self, found: Mapping[str, object]) -> list[str]:
         """Return what differs in a sentence each; from now on each key has the value that was found."""
         problems = []
