@@ -1,9 +1,9 @@
 """`python -m benchmarks.scrolling`: frames that Chromium drops while the page scrolls through many pictures.
 
-Starts the real service, puts made-up photographs of five shapes and many months, and turns the wheel from the first to
-the last at a person's pace, once so that they come, and once more back up. Prints what Chromium's own trace says.
-With `--put`, only so many are put, and listed as often as it takes: the page fetches and shows each under an address of
-its own.
+Starts the real service, puts made-up photographs of five shapes and many months, and turns the wheel through the last
+thousand at a person's pace, once so that they come, and once back up; to those before it jumps. Prints what Chromium's
+own trace says. With `--put`, only so many are put, and listed as often as it takes: the page fetches and shows each
+under an address of its own.
 """
 
 import io
@@ -30,6 +30,11 @@ _console = Console()
 _SHAPES = ((640, 427), (427, 640), (512, 512), (640, 360), (640, 480))
 _BATCH = 100
 _STEP, _PAUSE = 120, 25  # px a turn of the wheel, and ms between two: 4,800 px a second
+_TRACED = 1_000  # pictures: of ten thousand, a trace would have 1 GB, and both ways would take a quarter of an hour
+_JUMP = """count => {
+    scrollTo(0, document.documentElement.scrollHeight);
+    return document.querySelectorAll("#results figure").length >= count;
+}"""
 _LISTING = re.compile(r"/v1/pictures\?")
 _CATEGORIES = ["cc", "benchmark", "viz"]
 _SEEN, _DROPPED = ("STATE_PRESENTED_ALL", "STATE_PRESENTED_PARTIAL"), "STATE_DROPPED"
@@ -51,12 +56,14 @@ def main(
             page.route(_LISTING, lambda route: repeat_listing(route, pictures // put))
         page.goto("/")
         page.locator("#results figure").first.wait_for()
+        page.wait_for_function(_JUMP, arg=pictures - _TRACED, polling=50, timeout=600_000)
         page.mouse.move(width / 2, height / 2)
+        turns = pictures * 20
         for name, step in (("down, pictures coming", _STEP), ("back up", -_STEP)):
             with tempfile.TemporaryDirectory() as folder:
                 trace = Path(folder) / "trace.json"
                 browser.start_tracing(page=page, path=trace, categories=_CATEGORIES)
-                turns = scroll(page, step, pictures)
+                turns = scroll(page, step, turns)
                 browser.stop_tracing()
                 frames = count_frames(json.loads(trace.read_bytes())["traceEvents"])
             total = frames["seen"] + frames["dropped"]
@@ -115,10 +122,10 @@ def draw_picture(random: Random, number: int) -> bytes:
     return content.getvalue()
 
 
-def scroll(page: Any, step: int, pictures: int) -> int:
-    """Turn the wheel until nothing moves any more; return how often."""
+def scroll(page: Any, step: int, most: int) -> int:
+    """Turn the wheel until nothing moves any more, at `most` so often; return how often."""
     turns, still, before = 0, 0, -1
-    while still < 20 and turns < pictures * 20:
+    while still < 20 and turns < most:
         page.mouse.wheel(0, step)
         page.wait_for_timeout(_PAUSE)
         turns += 1

@@ -1168,6 +1168,8 @@ class ServiceStatus(TypedDict):
     """Of each vector set; empty without a key that may see all."""
     degraded: list[str]
     """Codes, or with a key that may see all also sentences."""
+    faults: list[str]
+    """The code of each thing that is wrong, as metrics count them."""
     space: Space
     queues: Queues
     backup: BackupNote | None

@@ -1127,6 +1127,8 @@ export interface ServiceStatus {
   generations: Record<string, string>;
   /** Codes, or with a key that may see all also sentences. */
   degraded: Array<string>;
+  /** The code of each thing that is wrong, as metrics count them. */
+  faults: Array<string>;
   space: Space;
   queues: Queues;
   /** The newest one, as far as this machine knows. */

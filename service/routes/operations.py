@@ -119,6 +119,7 @@ def get_status(context: AppContext) -> schemas.ServiceStatus:
     counts = {} if RegistryUnavailable.code in health.codes else context.registry.expansions.count_by_state()
     return schemas.ServiceStatus(
         **_describe_serving(context, health, whole=True).model_dump(),
+        faults=[*dict.fromkeys(fault.code for fault in health.faults)],
         space=schemas.Space(free=disk.free, total=disk.total, reserve=settings.free_bytes),
         queues=schemas.Queues(
             texts=context.text_queue.depth,

@@ -308,6 +308,7 @@ class BackupNote(Response):
 
 
 class ServiceStatus(Serving):
+    faults: list[str] = Field(description="The code of each thing that is wrong, as metrics count them.")
     space: Space
     queues: Queues
     backup: BackupNote | None = Field(description="The newest one, as far as this machine knows.")

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import KEYED, open_context
+from tests.model.spreadsheets import write_xlsx
 from tests.service.harness import Service, share_service
 
 NOUNS = (("c'hi", "dog"), ("c'hazh", "cat"), ("ti", "house"), ("wezenn", "tree"), ("vag", "boat"), ("marc'h", "horse"),
@@ -44,9 +45,14 @@ def test_what_is_typed_waits_and_swapped_columns_are_turned_by_one_press(page: P
     rows = [(f"ar {noun} {kind}", f"the {quality} {thing}") for noun, thing in NOUNS for kind, quality in ADJECTIVES]
     page.click("#teach-ways >> text=A file")
     bare = "".join(f"{breton},{english}\n" for breton, english in rows).encode()
-    for answer, first in {"Sentences": "ar c'hi bras | the big dog", "Words": ""}.items():
+    book = write_xlsx(rows)
+    for name, content, answer, first in (
+        ("bare.csv", bare, "Sentences", "ar c'hi bras | the big dog"),
+        ("bare.csv", bare, "Words", ""),
+        ("bare.xlsx", book, "Words", ""),
+    ):
         page.set_checked("#teach-dictionary", False)
-        page.set_input_files("#teach-file", {"name": "bare.csv", "mimeType": "text/csv", "buffer": bare})
+        page.set_input_files("#teach-file", {"name": name, "mimeType": "text/csv", "buffer": content})
         page.click("text=Check the rows")
         page.click(f"#teach-trouble button:has-text('{answer}')")
         expect(page.locator("#teach-report .pairs li").first).to_contain_text(first)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import open_context
+from tests.browser.conftest import KEYED, open_context
 from tests.browser.test_accessibility import find_faults
 from tests.service.harness import Service, running
 
@@ -72,6 +72,24 @@ def test_another_language_is_chosen_by_hand_and_kept(chromium: Browser, service:
         expect(page.locator("html")).to_have_attribute("lang", "hi")
         page.click("#menu-button")
         expect(page.locator("#unchecked")).to_contain_text("मातृभाषी")
+
+
+def test_what_is_wrong_with_the_server_is_told_in_the_language_of_the_page(chromium: Browser, tmp_path: Path) -> None:
+    full = "Die Festplatte des Servers ist voll. Suchen gehen noch; hinzufügen lässt sich jetzt nichts."
+    with running(tmp_path, open=True, free_bytes=1 << 60) as service:
+        service.context.registry.encodings.record_first("torch", "float32", "bfloat16 is too coarse")
+        with open_context(chromium, service.url, KEYED, locale="de-AT") as context:
+            page = context.new_page()
+            page.goto("/#administration")
+            expect(page.locator("#banner")).to_have_text(full)
+            told = page.locator("#state-body .wrong-list li")
+            expect(told).to_have_count(3)
+            assert told.all_inner_texts()[:2] == [
+                "Die Vektoren werden auf andere Weise berechnet als verlangt.",
+                full,
+            ]
+            expect(told.last).to_have_attribute("lang", "en")  # the server's own sentence
+            expect(told.last).to_contain_text("too coarse")
 
 
 def test_without_texts_storage_or_a_readable_address_the_page_is_there_in_english(

@@ -49,6 +49,13 @@ def test_each_refusal_that_a_person_can_meet_has_a_text() -> None:
     assert codes - said == OTHERS
 
 
+def test_each_fault_of_the_service_has_a_text() -> None:
+    said = set(re.findall(r"^  (\w+): t\(", (PAGES / "administration.js").read_text(encoding="utf-8"), re.MULTILINE))
+    guide = (PAGES.parents[2] / "docs" / "operate.md").read_text(encoding="utf-8")
+    (row,) = (line for line in guide.splitlines() if line.startswith("| `pictoglot_degraded`"))
+    assert said == set(re.findall(r"`(\w+)`", row)) - {"pictoglot_degraded", "code"}
+
+
 def test_each_outcome_in_the_list_of_changes_has_a_text() -> None:
     said = (PAGES / "audit.js").read_text(encoding="utf-8")
     house = [file for name in ("store", "index") for file in (PAGES.parents[2] / name).rglob("*.py")]

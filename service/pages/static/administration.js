@@ -5,6 +5,26 @@ import { bytes, fill, make, sentence, time, whole } from "/static/dom.js";
 import { sorry, waiting } from "/static/parts.js";
 import { t } from "/static/text.js";
 
+// What is wrong, by its code: what everybody notices, and what only an administrator looks after.
+const NOTICED = {
+  draining: t("The server is being stopped."),
+  encoder_stopped: t("A part of the server has stopped. Whoever keeps it has to start it again."),
+  registry_unavailable: t("The server's database does not answer. Searches still work; nothing can be changed now."),
+  writes_refused: t("The server's database takes no changes now. Searches still work."),
+  storage_full: t("The server's disk is full. Searches still work; nothing can be added now."),
+};
+const OTHERS = {
+  index_unavailable: t("The server is still loading its index. Try again in a moment."),
+  broker_unavailable: t("The broker does not answer, so languages are taught a little later."),
+  encoding: t("Vectors are computed in another way than was asked for."),
+  unsealed: t("Changes of the gallery wait for a worker. Is one running?"),
+  snapshot: t("The newest release, or a part of it, cannot be served."),
+  damaged: t("Stored files are damaged. `pictoglot verify` names them."),
+};
+
+/** What everybody notices of what is wrong, in sentences. */
+export const noticed = (codes) => codes.map((code) => NOTICED[code]).filter(Boolean).join(" ");
+
 const OLD = 2 * 86_400_000; // ms after which a backup is no longer of yesterday
 
 /** Draw the state into `body`. */
@@ -20,8 +40,12 @@ export async function drawState(body) {
 
 const tile = (name, ...content) => make("div", {}, make("dt", {}, name), make("dd", {}, content));
 
-function health({ degraded }) {
-  const wrong = degraded.map((each) => make("li", { lang: "en" }, sentence(each.replaceAll("_", " "))));
+/** What is wrong, and the server's own sentences, in English, that say more of it. */
+function health({ faults, degraded }) {
+  const wrong = [
+    ...faults.map((code) => make("li", {}, { ...NOTICED, ...OTHERS }[code] ?? code)),
+    ...degraded.filter((each) => !faults.includes(each)).map((each) => make("li", { class: "fine", lang: "en" }, sentence(each))),
+  ];
   return tile(t("State"), wrong.length ? make("ul", { class: "wrong-list" }, wrong) : t("Nothing is wrong."));
 }
 

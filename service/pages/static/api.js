@@ -68,7 +68,7 @@ const SENTENCES = {
   storage_unavailable: t("The server cannot use its files now. Try again later."),
   store_unavailable: t("The server cannot use its files now. Try again later."),
   internal_error: t("Something went wrong on the server. Whoever keeps it finds the reason in its log."),
-  storage_full: t("The server's disk is full."),
+  storage_full: t("The server's disk is full. Searches still work; nothing can be added now."),
   cursor_expired: t("A new release was published. Search again."),
   alias_moved: t("A new release was published in the meantime, so nothing was changed. Look again before you decide."),
   expansion_in_progress: t("This language is being taught now. Wait until it ends, or cancel it first."),

@@ -13,6 +13,9 @@ const pair = ([caption, english = ""]) => ({ caption, english });
 /** Whether this is a table as text, whose rows `entries` and `pairs` read. */
 export const isText = (file) => !/\.(xlsx|xls|ods|gz|parquet|json|jsonl)$/i.test(file.name);
 
+/** Whether the service reads this table itself. */
+export const isSpreadsheet = (file) => /\.(xlsx|xls|ods)$/i.test(file.name);
+
 /** A table without names above its columns, as JSON lines: a caption, and what it means. */
 export const pairs = (file) => entries(file, pair);
 

@@ -1,7 +1,7 @@
 // Starts the page and shows the part that the address names. Draws no part itself.
 
 import * as add from "/static/add.js";
-import { drawState } from "/static/administration.js";
+import { drawState, noticed } from "/static/administration.js";
 import { Problem } from "/static/api.js";
 import { spoken } from "/static/answers.js";
 import * as audit from "/static/audit.js";
@@ -95,8 +95,8 @@ async function ready() {
   const banner = byId("banner");
   for (;;) {
     const state = await readiness();
-    banner.hidden = state.ok && !state.degraded.length;
-    banner.textContent = state.ok ? t("The server has problems: {problems}.", { problems: state.degraded.join(", ").replaceAll("_", " ") }) : state.sentence;
+    banner.hidden = !state.sentence;
+    banner.textContent = state.sentence;
     if (state.ok) return;
     await new Promise((resolve) => setTimeout(resolve, RETRY));
   }
@@ -104,11 +104,11 @@ async function ready() {
 
 async function readiness() {
   try {
-    const response = await fetch("/readyz");
-    const body = await response.json().catch(() => ({}));
-    return { ok: response.ok, degraded: body.degraded ?? [], sentence: t("The server is starting: it loads its model and its index …") };
+    const response = await fetch("/readyz", { credentials: "omit" }); // with codes alone, whoever asks
+    const { degraded = [] } = await response.json().catch(() => ({}));
+    return { ok: response.ok, sentence: noticed(degraded) || (response.ok ? "" : t("The server is starting: it loads its model and its index …")) };
   } catch {
-    return { ok: false, degraded: [], sentence: t("The server cannot be reached. Trying again …") };
+    return { ok: false, sentence: t("The server cannot be reached. Trying again …") };
   }
 }
 

@@ -1,7 +1,7 @@
 // Teaching one language in three ways: lines that are typed, words that the pictures need, a file. Rows are shown and asked about before they teach.
 
 import { ask, faultWords, freshKey, listed } from "/static/api.js";
-import { choice, entries, isText, pairs as pairsOf } from "/static/dictionary.js";
+import { choice, entries, isSpreadsheet, isText, pairs as pairsOf } from "/static/dictionary.js";
 import { byId, fill, make, percent, whole } from "/static/dom.js";
 import { follow, isRunning, shown } from "/static/expansions.js";
 import { known, named, onLanguages, teachAddress } from "/static/languages.js";
@@ -160,7 +160,7 @@ function refused(problem, fields) {
   if (!doubts && [400, 413, 415, 422].includes(problem.status)) wrong(sorry(problem));
   else fill(byId("teach-trouble"), doubts ? null : sorry(problem));
   if (problem.code === "dataset_language_mismatch" && !fields.swap) byId("teach-trouble").append(make("div", { class: "actions" }, turn(fields)));
-  if (problem.problem?.kind === "wrong_columns" && way === "file" && isText(field().files[0])) byId("teach-trouble").append(...whatItHolds(fields));
+  if (problem.problem?.kind === "wrong_columns" && way === "file") byId("teach-trouble").append(...whatItHolds(fields));
 }
 
 /** The one question about a table whose first row names no columns: what its rows are. */
@@ -171,7 +171,8 @@ function whatItHolds(fields) {
     bare = dictionary ? null : file;
     submit(fields, t("Looking at the rows"));
   } }, words);
-  return [make("p", {}, t("Or has it no such row? Then say what the rows are:")), make("div", { class: "actions" }, answer(t("Words: it is a dictionary"), true), answer(t("Sentences, such as captions"), false))];
+  const [words, sentences] = [answer(t("Words: it is a dictionary"), true), isText(file) ? answer(t("Sentences, such as captions"), false) : null]; // of a spreadsheet the service reads words without such a row
+  return isText(file) || isSpreadsheet(file) ? [make("p", {}, t("Or has it no such row? Then say what the rows are:")), make("div", { class: "actions" }, words, sentences)] : [];
 }
 
 function busy(is) {
