@@ -2,12 +2,16 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
+from tests.browser.conftest import KEYED, open_context
 from tests.browser.site import ADMIN_KEY, Site
 from tests.browser.test_accessibility import find_faults
+from tests.client.test_export import teach
+from tests.service.harness import running
 
 OWNER = {"owner": "Ti ar Brezhoneg", "licence": "CC-BY-4.0", "statement": "Ask us first."}
 TELEPHONE = {"width": 390, "height": 844}
@@ -178,18 +182,35 @@ def test_terms_are_sent_with_a_file(page: Page, site: Site) -> None:
     site.http.post(f"/v1/expansions/{newest['id']}/cancel")
 
 
-def test_a_withdrawal_shows_what_goes_and_what_remains_before_it_asks(page: Page, site: Site) -> None:
-    page.evaluate(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
-    page.goto("/#languages")
-    page.locator("#languages-body summary", has_text="Details Arabic").click()
-    page.get_by_role("button", name="Withdraw Arabic").click()
-    dialog = page.locator("dialog.withdraw")
-    expect(dialog).to_contain_text("1 version, 1 dataset,")
-    expect(dialog.locator("li").filter(has_text="Backups that were made before")).to_have_count(1)
-    assert find_faults(page) == []
-    dialog.get_by_role("button", name="Cancel").click()
-    expect(dialog).to_have_count(0)
-    assert "ar" in site.list_languages()
+def test_a_withdrawal_shows_what_goes_and_what_remains_and_gives_a_certificate(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    with running(tmp_path, open=True) as service, open_context(chromium, service.url, KEYED) as context:
+        teach(service, "cy", b"llun")
+        page = context.new_page()
+        page.goto("/#languages")
+        page.locator("#languages-body summary", has_text="Details Welsh").click()
+        page.get_by_role("button", name="Withdraw Welsh").click()
+        dialog = page.locator("dialog.withdraw")
+        expect(dialog).to_contain_text("1 version, 1 dataset,")
+        expect(dialog.locator("li").filter(has_text="Backups that were made before")).to_have_count(1)
+        assert find_faults(page) == []
+        dialog.get_by_role("button", name="Cancel").click()
+        expect(dialog).to_have_count(0)
+        expect(page.get_by_role("button", name="Withdraw Welsh")).to_be_focused()
+        page.get_by_role("button", name="Withdraw Welsh").press("Enter")
+        dialog.get_by_label("Reason").fill("ours")
+        dialog.get_by_role("button", name="Withdraw Welsh").click()
+        expect(page.get_by_role("heading", name="Welsh is withdrawn")).to_be_visible()
+        with page.expect_download() as saved:
+            page.get_by_text("Save the certificate").click()
+        certificate = json.loads(saved.value.path().read_text())
+        assert certificate == service.admin.get("/v1/admin/languages/cy/withdrawal").json()
+        page.locator("dialog .actions button").click()
+        expect(page.locator("#main")).to_be_focused()
+        expect(page.locator("#languages-body [data-language=cy]")).to_have_count(0)
+        page.goto("/#releases")
+        expect(page.locator("li.serving .what")).to_contain_text("Welsh is withdrawn")
 
 
 def open_words(page: Page, tag: str) -> None:

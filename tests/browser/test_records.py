@@ -184,16 +184,28 @@ def test_saving_changes_nothing_that_nobody_touched(page: Page, site: Site) -> N
     open_editor(page, "touched")
     form = page.locator("dialog form.record")
     expect(form.locator(".brought")).to_contain_text(taught[0])
-    form.locator(".row.metadata").nth(1).get_by_label("Value", exact=True).fill("Thusis")
+    place = form.locator(".row.metadata").nth(1)
+    expect(place.get_by_label("Detail")).to_have_value("Place")
+    place.get_by_label("Value", exact=True).fill("Thusis")
+    form.get_by_role("button", name="Add a value").click()
+    form.locator(".row.metadata").last.get_by_label("Detail").fill("title")  # or Title, as it is called
+    form.locator(".row.metadata").last.get_by_label("Value", exact=True).fill("An apple of ours")
     form.get_by_role("button", name="Add a caption").click()
     form.locator(".row .words").last.fill("another word for it")
     with page.expect_request(lambda request: request.method == "PATCH") as sent:
         form.get_by_role("button", name="Save").click()
     english = [*before["own"]["en"], "another word for it"]
-    assert sent.value.post_data_json == {"captions": {"en": english}, "metadata": {"place": "Thusis"}}
+    assert sent.value.post_data_json == {
+        "captions": {"en": english},
+        "metadata": {"place": "Thusis", "title": "An apple of ours"},
+    }
     expect(form).to_have_count(0)
     assert site.http.get("/v1/pictures/emoji-1f34e").json()["own"] == before["own"] | {"en": english}
-    back = {"collection": "default", "metadata": {"note": None, "place": None}, "captions": before["own"]}
+    back = {
+        "collection": "default",
+        "metadata": {"note": None, "place": None, "title": None},
+        "captions": before["own"],
+    }
     site.http.patch("/v1/pictures/emoji-1f34e", json=back, headers=MERGE).raise_for_status()
 
 
@@ -205,7 +217,7 @@ def test_a_record_is_changed_and_what_others_changed_meanwhile_is_shown_and_kept
     page.mouse.click(3, 3)  # beside the dialog: what was typed is not lost
     form.get_by_role("button", name="Add a value").click()
     row = form.locator(".row.metadata").last
-    row.get_by_label("Key").fill("width")
+    row.get_by_label("Detail").fill("width")
     row.get_by_label("Kind of value").select_option("number")
     row.get_by_label("Value", exact=True).fill("narrow")
     form.get_by_role("button", name="Save").click()

@@ -62,8 +62,8 @@ export function duration(seconds) {
 }
 
 export function bytes(count) {
-  if (count < 1e6) return `${Math.max(1, Math.round(count / 1e3))} kB`;
-  return count < 1e9 ? `${decimal(count / 1e6)} MB` : `${decimal(count / 1e9)} GB`;
+  const [unit, size, digits] = count < 1e6 ? ["kilobyte", Math.max(1, count / 1e3), 0] : count < 1e9 ? ["megabyte", count / 1e6, 1] : ["gigabyte", count / 1e9, 1];
+  return new Intl.NumberFormat(locale, { style: "unit", unit, minimumFractionDigits: digits, maximumFractionDigits: digits }).format(size);
 }
 
 /** Content that may be wider than the window: it scrolls, also with the keyboard, and fades where more of it follows. */

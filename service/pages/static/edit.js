@@ -3,18 +3,18 @@
 import { ask, send } from "/static/api.js";
 import { captionList, nameOf } from "/static/captions.js";
 import { fill, make } from "/static/dom.js";
+import { called } from "/static/library.js";
 import { dialog, sorry } from "/static/parts.js";
 import { Wrong, captionFields, collectionField, metadataFields, tagFields } from "/static/record.js";
 import { t } from "/static/text.js";
 
-const PARTS = { captions: t("Captions"), tags: t("Tags"), metadata: t("Metadata"), collection: t("Collection") };
+const PARTS = { captions: t("Captions"), tags: t("Tags"), metadata: t("Details"), collection: t("Collection") };
 const pathOf = (item) => `/v1/pictures/${encodeURIComponent(item.id)}`;
-const called = (item) => nameOf(item);
 
 /** Let a person change a picture's record; the new item, `{deleted: true}` when it is gone, or null. */
 export async function edit(item) {
   const names = await ask("/v1/collections").then((answer) => answer.items.map((one) => one.name), () => []);
-  const changed = await dialog(t("Edit: {called}", { called: called(item) }), (close) => form(item, names, close), "wide");
+  const changed = await dialog(t("Edit: {called}", { called: nameOf(item) }), (close) => form(item, names, close), "wide");
   return changed || null;
 }
 
@@ -135,7 +135,7 @@ const choice = (words, act) => make("button", { type: "button", onclick: act }, 
 function describeChange(changed, now) {
   if (Array.isArray(now)) return now.join(", ") || t("none");
   if (typeof now === "string") return now;
-  return Object.entries(changed).map(([key, value]) => `${key}: ${value === null ? t("removed") : Array.isArray(value) ? value.join(", ") : value}`).join("; ");
+  return Object.entries(changed).map(([key, value]) => `${called(key)}: ${value === null ? t("removed") : Array.isArray(value) ? value.join(", ") : value}`).join("; ");
 }
 
 /** Delete a picture as it was seen; true when it is gone. For a day it can be brought back. */

@@ -28,7 +28,10 @@ const NAMES = {
 
 /** What a key is called where people read it, and the key that is called so; others have their own name. */
 export const called = (key) => NAMES[key] ?? key;
-export const keyOf = (name) => Object.keys(NAMES).find((key) => NAMES[key].toLowerCase() === name.toLowerCase()) ?? name;
+export const keyOf = (name, keys = Object.keys(NAMES)) => keys.find((key) => NAMES[key].toLowerCase() === name.toLowerCase()) ?? name;
+
+/** The keys with a name that people write into records. */
+export const DETAILS = Object.keys(NAMES).filter((key) => !["tags", "shown_at", "created_at", "collection"].includes(key));
 
 /** The first and last day of a year or month: `2019`, `2019-07`. */
 function days(time) {

@@ -47,6 +47,7 @@ export function dialog(title, content, kind = "") {
     element.addEventListener("click", (event) => event.target === element && !element.querySelector("form.record") && close(false)); // what was typed is not lost
     element.addEventListener("close", () => {
       element.remove();
+      if (document.activeElement === document.body) document.getElementById("main")?.focus(); // what opened it is gone
       resolve(result);
     });
     document.body.append(element);

@@ -2,6 +2,7 @@
 
 import { fill, make } from "/static/dom.js";
 import { learned, named, nativeName } from "/static/languages.js";
+import { DETAILS, called, keyOf } from "/static/library.js";
 import { findTag, prepare } from "/static/naming.js";
 import { t } from "/static/text.js";
 
@@ -117,11 +118,12 @@ function chipInput(title, texts, hint, between = null) {
   return { element: [list, entry], value: () => (take(), [...kept]) };
 }
 
-/** Keys and values of metadata; `value()` is the object. */
+/** Keys, by their names, and values of metadata; `value()` is the object. */
 export function metadataFields(metadata = {}) {
   const rows = make("div", { class: "rows" });
+  const offered = make("datalist", { id: `details-${(ids += 1)}` }, DETAILS.map((key) => make("option", { value: called(key) })));
   const add = (key, value) => {
-    const row = metadataRow(key, value);
+    const row = metadataRow(key, value, offered.id);
     rows.append(row.element);
     row.element.read = row.read;
     return row.element;
@@ -129,11 +131,11 @@ export function metadataFields(metadata = {}) {
   for (const [key, value] of Object.entries(metadata)) add(key, value);
   const more = make("button", { type: "button", class: "quiet", onclick: () => add("", "").querySelector("input").focus() }, t("Add a value"));
   const value = () => Object.fromEntries([...rows.children].map((row) => row.read()).filter(Boolean));
-  return { element: field(t("Metadata"), rows, more), value };
+  return { element: field(t("Details"), rows, offered, more), value };
 }
 
-function metadataRow(key, value) {
-  const name = make("input", { type: "text", class: "key", value: key, maxlength: "64", spellcheck: "false", autocapitalize: "none", "aria-label": t("Key"), placeholder: "place" });
+function metadataRow(key, value, list) {
+  const name = make("input", { type: "text", class: "key", list, value: called(key), maxlength: "64", spellcheck: "false", autocapitalize: "none", "aria-label": t("Detail"), placeholder: t("Camera, place …") });
   const kind = make("select", { "aria-label": t("Kind of value") }, Object.entries(KINDS).map(([id, words]) => make("option", { value: id }, words)));
   kind.value = kindOf(value);
   const place = make("div", { class: "value" });
@@ -148,8 +150,9 @@ function metadataRow(key, value) {
   const read = () => {
     if (!name.value.trim() && !control.loose().trim()) return null;
     const now = control.value();
-    if (!KEY.test(name.value.trim())) throw new Wrong(t("A key has 1 to 64 of the characters a–z, 0–9 and _."), name);
-    return [name.value.trim(), now];
+    const entered = name.value.trim() === called(key) ? key : keyOf(name.value.trim(), DETAILS);
+    if (!KEY.test(entered)) throw new Wrong(t("Choose a detail that is offered, or make up a name of a–z, 0–9 and _."), name);
+    return [entered, now];
   };
   return { element, read };
 }

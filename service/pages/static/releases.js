@@ -37,7 +37,7 @@ function entry(release, current, again) {
       {},
       make("p", { class: "what" }, what(release), serving ? make("span", { class: "tag" }, t("serving")) : null),
       make("p", { class: "routes" }, routes(release)),
-      make("p", { class: "fine" }, time(release.created_at), ` · ${release.actor}`, release.reason ? [" · ", release.change?.kind === "promote" ? gained(release.reason) : `“${release.reason}”`] : null, release.pruned.length ? [" · ", t("files pruned: cannot be restored")] : null),
+      make("p", { class: "fine" }, time(release.created_at), " · ", make("bdi", {}, release.actor), release.reason ? [" · ", release.change?.kind === "promote" ? gained(release.reason) : `“${release.reason}”`] : null, release.pruned.length ? [" · ", t("files pruned: cannot be restored")] : null),
     ),
     serving || release.pruned.length ? null : make("button", { type: "button", class: "quiet", onclick: () => restore(release, current, again), "aria-label": t("Restore release {number}", { number: release.number }) }, t("Restore …")),
   );
@@ -57,6 +57,7 @@ function what({ change = {}, number }) {
   if (change.kind === "promote") return [t("{language} learned as version {to}", { language, to }), forced];
   if (change.kind === "rebuild") return [t("Shared table taught again")];
   if (change.kind === "rollback") return [to === null ? t("{language} removed", { language }) : t("{language} rolled back to version {to}", { language, to })];
+  if (change.kind === "withdraw") return [t("{language} is withdrawn", { language })];
   const target = change.from === change.to ? t("vectors made by {encoding}", { encoding: change.encoding }) : t("base {to}", { to: change.to });
   if (change.kind === "base") return [t("Moved from base {from} to {target}", { from: change.from, target })];
   if (change.kind === "restore" && change.to) return [t("Back to {target}: release {restored} restored", { target, restored: change.restored })];
