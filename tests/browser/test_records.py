@@ -184,21 +184,19 @@ def test_saving_changes_nothing_that_nobody_touched(page: Page, site: Site) -> N
     open_editor(page, "touched")
     form = page.locator("dialog form.record")
     expect(form.locator(".brought")).to_contain_text(taught[0])
-    place = form.locator(".row.metadata").nth(1)
-    expect(place.get_by_label("Detail")).to_have_value("Place")
-    place.get_by_label("Value", exact=True).fill("Thusis")
+    details, values = (form.locator(".row.metadata").get_by_label(name, exact=True) for name in ("Detail", "Value"))
+    expect(details.nth(1)).to_have_value("Place")
+    values.nth(1).fill("Thusis")
     form.get_by_role("button", name="Add a value").click()
-    form.locator(".row.metadata").last.get_by_label("Detail").fill("title")  # or Title, as it is called
-    form.locator(".row.metadata").last.get_by_label("Value", exact=True).fill("An apple of ours")
+    details.last.fill("title")  # or Title, as it is called
+    values.last.fill("Ours")
     form.get_by_role("button", name="Add a caption").click()
     form.locator(".row .words").last.fill("another word for it")
     with page.expect_request(lambda request: request.method == "PATCH") as sent:
         form.get_by_role("button", name="Save").click()
     english = [*before["own"]["en"], "another word for it"]
-    assert sent.value.post_data_json == {
-        "captions": {"en": english},
-        "metadata": {"place": "Thusis", "title": "An apple of ours"},
-    }
+    metadata = {"place": "Thusis", "title": "Ours"}
+    assert sent.value.post_data_json == {"captions": {"en": english}, "metadata": metadata}
     expect(form).to_have_count(0)
     assert site.http.get("/v1/pictures/emoji-1f34e").json()["own"] == before["own"] | {"en": english}
     back = {
