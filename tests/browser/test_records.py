@@ -195,8 +195,7 @@ def test_saving_changes_nothing_that_nobody_touched(page: Page, site: Site) -> N
     with page.expect_request(lambda request: request.method == "PATCH") as sent:
         form.get_by_role("button", name="Save").click()
     english = [*before["own"]["en"], "another word for it"]
-    metadata = {"place": "Thusis", "title": "Ours"}
-    assert sent.value.post_data_json == {"captions": {"en": english}, "metadata": metadata}
+    assert sent.value.post_data_json == {"captions": {"en": english}, "metadata": {"place": "Thusis", "title": "Ours"}}
     expect(form).to_have_count(0)
     assert site.http.get("/v1/pictures/emoji-1f34e").json()["own"] == before["own"] | {"en": english}
     back = {
@@ -380,9 +379,8 @@ def test_several_pictures_are_tagged_moved_and_deleted_at_once_and_that_is_taken
 
 
 def test_albums_and_times_are_chosen_and_pictures_keep_their_shape(page: Page, site: Site) -> None:
-    for number, (size, day) in enumerate(
-        [((90, 30), "2019-07-02"), ((30, 60), "2019-07-01"), ((40, 40), "2021-01-01")]
-    ):
+    albums = {(90, 30): "2019-07-02", (30, 60): "2019-07-01", (40, 40): "2021-01-01"}
+    for number, (size, day) in enumerate(albums.items()):
         picture = io.BytesIO()
         Image.frombytes("RGB", size, Random(number).randbytes(size[0] * size[1] * 3)).save(picture, "PNG")
         record = {"collection": "albums", "metadata": {"folder": f"Trips/{day[:4]}", "taken_at": day}}
