@@ -51,7 +51,10 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Without a te
 _SECONDS = 60.0  # to wait for a response; uploads get longer
 _UPLOAD_SECONDS = 900.0
 _SHOWN = 3  # places of one kind of fault
-_KEY = "Set PICTOGLOT_KEY to a key with the needed scope; the admin key is printed where the service was started."
+_KEY = (
+    "Set PICTOGLOT_KEY to a key with the needed scope; the first is PICTOGLOT_ADMIN_KEY of the service's settings, "
+    "or is printed where it was started."
+)
 # What to do next, by status and error code.
 _ADVICE = {
     (401, "missing_api_key"): _KEY,
@@ -230,7 +233,9 @@ def open_service(*, upload: bool = False, patience: float = 0.0) -> Iterator[Cli
         stop("PICTOGLOT_URL must be a complete address (http://HOST:PORT), and PICTOGLOT_KEY plain ASCII.", REFUSED)
     except httpx.TimeoutException:
         stop(f"The service at {settings.address} did not answer in time.")
-    except httpx.TransportError:
+    except httpx.TransportError as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            stop(f"{settings.address} is not trusted here: {error}. SSL_CERT_FILE names a file of authorities.")
         stop(f"No service answers at {settings.address}. Start one with `pictoglot up`, or set PICTOGLOT_URL.")
 
 

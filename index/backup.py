@@ -164,9 +164,10 @@ def find_note(home: Path) -> dict[str, Any] | None:
 
 def find(place: Path) -> Backup:
     """Return the backup in a folder, or the newest of those below it. Raises BackupFailed."""
-    folder = place if (place / MANIFEST).is_file() else next(reversed(list_folders(place)), None)
+    with _explain(place):
+        folder = place if (place / MANIFEST).is_file() else next(reversed(list_folders(place)), None)
     if folder is None:
-        raise BackupFailed(f"There is no backup in {place}")
+        raise BackupFailed(f"There is no backup in {place} that this user may read")
     with _explain(folder):
         manifest = files.read_manifest(folder)
     if manifest.get("database") not in _REGISTRY:

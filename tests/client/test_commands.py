@@ -1,12 +1,19 @@
 """The client commands, `search` and `duplicates` too, against a real server: messages, JSON, exit statuses."""
 
 import json
+import ssl
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
@@ -91,6 +98,29 @@ def test_no_service_is_a_sentence_and_has_status_1() -> None:
     result = run(None, "languages")
     assert result.exit_code == 1
     assert "No service answers at http://127.0.0.1:9" in result.stderr
+
+
+def test_a_certificate_that_is_not_trusted_is_told_from_a_service_that_is_away(tmp_path: Path) -> None:
+    own, context = tmp_path / "own.pem", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    own.write_bytes(make_certificate())
+    context.load_cert_chain(own)
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        Thread(target=server.serve_forever, daemon=True).start()
+        env = {"PICTOGLOT_URL": f"https://127.0.0.1:{server.server_port}", "PICTOGLOT_KEY": "x"}
+        result = CliRunner().invoke(app, ["languages"], env=env)
+        server.shutdown()
+    assert result.exit_code == 1 and "self-signed" in result.stderr and "SSL_CERT_FILE" in result.stderr
+
+
+def make_certificate() -> bytes:
+    """Make a key, and a certificate that it signs itself, as PEM."""
+    key, name, day = ec.generate_private_key(ec.SECP256R1()), x509.Name([]), timedelta(days=1)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    valid = builder.not_valid_before(datetime.now(UTC) - day).not_valid_after(datetime.now(UTC) + day)
+    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    certificate = valid.sign(key, hashes.SHA256()).public_bytes(pem)
+    return certificate + key.private_bytes(pem, form, serialization.NoEncryption())
 
 
 def test_an_invalid_address_is_reported() -> None:

@@ -254,6 +254,7 @@ def test_what_cannot_be_backed_up_or_restored_is_refused(service: Service, copie
         (["backup", "verify"], 2, "Name one folder"),
         (["backup", str(tmp_path / "a"), str(tmp_path / "b")], 2, "Name one folder"),
         (["backup", "verify", str(tmp_path / "nothing")], 1, "There is no backup"),
+        (["backup", "verify", "a" * 300], 1, "cannot be read or written"),
     ):
         refused = run(service, *words)
         assert (refused.exit_code, sentence in refused.output) == (status, True), refused.output
