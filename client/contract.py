@@ -1224,6 +1224,8 @@ class SuggestedLanguage(TypedDict):
     """The name or tag that is like the text; names are in small letters."""
     iso639_3: str | None
     """Its code of ISO 639-3; null if it has none."""
+    glottocode: str | None
+    """That of Glottolog; null where it has none, as for several at once."""
     served: bool
 
 
@@ -1809,7 +1811,8 @@ class Operations(ABC):
         return answer
 
     def suggest_languages(self, *, query: str, limit: int | None = None) -> SuggestedLanguages:
-        """Suggest languages that a text may name: by tag, code of ISO 639-3, or name in any language; best first.
+        """Suggest languages that a text may name: by tag, ISO 639-3, Glottocode, or name in any language; best
+        first.
 
         A private tag (`x-…`) suggests itself.
         """

@@ -1180,6 +1180,8 @@ export interface SuggestedLanguage {
   matched: string;
   /** Its code of ISO 639-3; null if it has none. */
   iso639_3: string | null;
+  /** That of Glottolog; null where it has none, as for several at once. */
+  glottocode: string | null;
   served: boolean;
 }
 
@@ -1681,7 +1683,7 @@ export interface Operations {
     answer: ExpansionItem;
   };
   /**
-   * Suggest languages that a text may name: by tag, code of ISO 639-3, or name in any language; best first.
+   * Suggest languages that a text may name: by tag, ISO 639-3, Glottocode, or name in any language; best first.
    *
    * A private tag (`x-…`) suggests itself.
    */

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from itertools import islice
+from pathlib import Path
 from typing import Literal
 
 import langcodes
@@ -35,6 +36,7 @@ _COMPOSED = {
     "Hant": ("Hani",),
     "Hanb": ("Hani", "Bopo"),
 }
+_GLOTTOCODES = Path(__file__).parent / "bundled" / "glottocodes.txt"
 _RIGHT_TO_LEFT = {"Arab", "Hebr", "Syrc", "Thaa", "Nkoo", "Adlm", "Rohg", "Mand", "Samr", "Aran"}
 
 
@@ -49,11 +51,16 @@ class LanguageNames:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A language that a text may name: by the `matched` name or tag. `alpha3` is its code of ISO 639-3, or None."""
+    """A language that a text may name: by the `matched` name, tag or code.
+
+    `alpha3` is its code of ISO 639-3, `glottocode` that of Glottolog, which gives none to several languages under one
+    tag, such as Arabic; either may be None.
+    """
 
     tag: str
     matched: str
     alpha3: str | None
+    glottocode: str | None
 
 
 @lru_cache(maxsize=4_096)  # clients may send any number of tags
@@ -97,12 +104,13 @@ def _guess_tag(text: str) -> str | None:
 
 
 def suggest(query: str, limit: int) -> list[Suggestion]:
-    """Return languages that the text may name: by tag, by ISO 639-3, or by their names in any language that CLDR knows.
+    """Return languages that the text may name: by tag, ISO 639-3, Glottocode, or names in any language that CLDR knows.
 
     First the tag itself, then whole names, beginnings of names, and beginnings of words in them; the shortest first.
     """
-    wanted = normalize_name(query)
+    wanted, glottocodes = normalize_name(query), _read_glottocodes()
     found = {tag: query.strip()} if (tag := _parse_tag(query.strip())) else {}
+    found |= {tag: code for tag, code in glottocodes.items() if code == query.strip().lower()}
     named = [
         (name != wanted, not name.startswith(wanted), len(name), name, code)
         for name, code in _list_language_names()
@@ -113,7 +121,13 @@ def suggest(query: str, limit: int) -> list[Suggestion]:
             break
         if (tag := _parse_tag(code)) is not None:
             found.setdefault(tag, name)
-    return [Suggestion(tag, matched, _find_alpha3(tag)) for tag, matched in found.items()]
+    return [Suggestion(tag, matched, _find_alpha3(tag), glottocodes.get(tag)) for tag, matched in found.items()]
+
+
+@cache
+def _read_glottocodes() -> dict[str, str]:
+    """Read the Glottocodes of languages, by tag."""
+    return dict(line.split() for line in _GLOTTOCODES.read_text(encoding="utf-8").splitlines())
 
 
 @cache

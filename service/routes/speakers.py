@@ -54,7 +54,7 @@ def list_languages(context: AppContext, caller: Caller) -> language_schemas.Lang
 def suggest_languages(
     context: AppContext, query: values.QueryName, limit: values.QueryLimit = 10
 ) -> language_schemas.SuggestedLanguages:
-    """Suggest languages that a text may name: by tag, code of ISO 639-3, or name in any language; best first.
+    """Suggest languages that a text may name: by tag, ISO 639-3, Glottocode, or name in any language; best first.
 
     A private tag (`x-…`) suggests itself.
     """
@@ -65,6 +65,7 @@ def suggest_languages(
             **asdict(find_names(each.tag)),
             matched=each.matched,
             iso639_3=each.alpha3,
+            glottocode=each.glottocode,
             served=each.tag in served,
         )
         for each in suggest(query, limit)

@@ -326,6 +326,7 @@ class SuggestedLanguage(Response):
     direction: Literal["ltr", "rtl"]
     matched: str = Field(description="The name or tag that is like the text; names are in small letters.")
     iso639_3: str | None = Field(description="Its code of ISO 639-3; null if it has none.")
+    glottocode: str | None = Field(description="That of Glottolog; null where it has none, as for several at once.")
     served: bool
 
 

@@ -19,22 +19,22 @@ def suggest(service: Service, query: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("query", "tag", "alpha3"),
+    ("query", "tag", "codes"),
     [
-        ("Breton", "br", "bre"),
-        ("br", "br", "bre"),
-        ("bre", "br", "bre"),
-        (" Bretonisch ", "br", "bre"),
-        ("布列塔尼", "br", "bre"),
-        ("runasi", "qu", "que"),
-        ("x-Kichwa", "x-kichwa", None),
+        *(
+            (query, "br", ("bre", "bret1244"))
+            for query in ("Breton", "br", "bre", " Bretonisch ", "布列塔尼", "BRET1244 ")
+        ),
+        ("ghot1243", "aaa", ("aaa", "ghot1243")),
+        ("runasi", "qu", ("que", None)),  # several languages
+        ("x-Kichwa", "x-kichwa", (None, None)),
     ],
 )
 def test_a_language_is_suggested_by_its_name_in_any_language(
-    service: Service, query: str, tag: str, alpha3: str | None
+    service: Service, query: str, tag: str, codes: tuple[str | None, str | None]
 ) -> None:
     first, *_ = suggest(service, query)
-    assert (first["language"], first["iso639_3"], first["served"]) == (tag, alpha3, tag == "br")
+    assert (first["language"], first["iso639_3"], first["glottocode"], first["served"]) == (tag, *codes, tag == "br")
 
 
 def test_suggestions_are_few_and_nonsense_has_none(service: Service) -> None:
@@ -46,7 +46,8 @@ def test_suggestions_are_few_and_nonsense_has_none(service: Service) -> None:
 def test_a_tag_is_found_by_the_name_of_the_language(service: Service) -> None:
     asked = service.admin.get("/v1/languages/names", params={"query": "brezhoneg", "limit": 3})
     first = {"language": "br", "name": "Breton", "native_name": "brezhoneg", "direction": "ltr"}
-    assert asked.json()["items"][0] == {**first, "matched": "brezhoneg", "iso639_3": "bre", "served": True}
+    codes = {"iso639_3": "bre", "glottocode": "bret1244"}
+    assert asked.json()["items"][0] == {**first, **codes, "matched": "brezhoneg", "served": True}
     for wrong in ("", "?query=", "?query=" + "a" * 101):
         assert_problem(service.admin.get(f"/v1/languages/names{wrong}"), 422, "invalid_request")
 
