@@ -234,7 +234,7 @@ class BodyReader:
         return self._announced and not self._whole
 
     async def receive(self) -> Message:
-        """Receive an ASGI message; of the body, raise `BodyTooLarge`, `Malformed`, `BodyTimeout` or `ClientLeft`."""
+        """Receive an ASGI message; of the body, raise `BodyTooLarge`, `BodyTimeout` or `ClientLeft`."""
         if self._whole:
             return await self._receive()
         if self._declared is not None and self._declared > self._limit:
@@ -246,8 +246,6 @@ class BodyReader:
         self._whole = not message.get("more_body", False)
         if self._read > self._limit:
             raise self._make_refusal()
-        if self._declared is not None and self._read > self._declared:
-            raise Malformed("the body is longer than its Content-Length")
         return message
 
     def _make_refusal(self) -> BodyTooLarge:

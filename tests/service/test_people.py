@@ -195,11 +195,13 @@ def test_without_a_public_address_the_browser_says_whether_the_page_is_ours(tmp_
                 assert_problem(put(browser, "c", headers=headers), 403, "foreign_origin")
 
 
+@pytest.mark.row("H12")
 def test_the_log_names_whom_a_proxy_names(service: Service) -> None:
     named = {
         "X-Forwarded-User": "Zoë".encode(),
         "X-Forwarded-Groups": "prints",
         "X-Proxy-Secret": SECRET,
+        "X-Forwarded-For": "203.0.113.7",  # it is the proxy's own address that counts
         "Origin": PAGE,
     }
     with httpx.Client(base_url=service.url, timeout=PATIENCE, headers=named) as http:  # type: ignore[arg-type]
