@@ -131,6 +131,7 @@ def test_a_language_that_is_being_learned_is_not_rolled_back_but_others_are(lear
     assert roll_back(learned, "fr").status_code == 200
 
 
+@pytest.mark.row("R1")
 def test_a_whole_release_is_restored_by_compare_and_set(learned: Service) -> None:
     latest, *_, first = learned.admin.get("/v1/admin/releases").json()["items"]
     stale = learned.admin.post(f"/v1/admin/releases/{first['number']}/restore", json={"expected": 1})
