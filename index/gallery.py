@@ -29,6 +29,7 @@ from index.captions import (
     write_words,
 )
 from index.picture_files import PictureFiles
+from index.picture_tables import PictureTables, store_caption_vectors, store_picture_vectors
 from index.records import (
     CREATED,
     SHOWN,
@@ -45,7 +46,6 @@ from index.records import (
     is_equal,
     write_values,
 )
-from index.rows import PictureTables, store_caption_vectors, store_picture_vectors
 from index.set_states import DELETED
 from index.vectors import Vector
 from model.pictures import Picture

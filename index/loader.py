@@ -10,7 +10,7 @@ from typing import Any
 
 from index import scrub_report
 from index.indexer import MOST, Indexer
-from index.rows import PictureTables
+from index.picture_tables import PictureTables
 from index.segment import Segment
 from index.sets import VectorSets
 from index.snapshot import Snapshot

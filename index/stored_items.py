@@ -20,7 +20,7 @@ from sqlalchemy import LargeBinary, Select, case, cast, delete, func, literal, s
 from index import segment
 from index.captions import BATCH_SIZE, compute_digest
 from index.indexer import Indexer
-from index.rows import pack_vector, unpack_vector
+from index.picture_tables import pack_vector, unpack_vector
 from index.scrub_report import Kind
 from index.segment import SEGMENTS
 from index.set_states import NOTHING_SEALED, PartRecord, find_sets_in_use, is_run

@@ -43,7 +43,7 @@ from service.schemas.gallery import PictureItem
 from service.schemas.search import PictureHit
 from service.schemas.speakers import LanguageTerms, TermsInBrief
 from service.settings import Settings
-from service.words import UnknownWordCounter, WordAsker
+from service.wanted_words import UnknownWordCounter, WordAsker
 from store.data_root import DataRoot
 from store.errors import InvalidInput, PictureNotFound, RegistryUnavailable
 from store.keys import ApiKeys

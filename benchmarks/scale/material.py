@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import func, insert, select
 
-from index.rows import pack_vector
+from index.picture_tables import pack_vector
 from model.encoder import Encoder, View
 from store.bases import FIRST_ENCODING
 from store.registry import Registry

@@ -1,88 +1,57 @@
-"""The routes of the gallery: add, list, count, change, delete pictures. Decodes and encodes in the context's queues."""
+"""The routes of many pictures: list and count them, put or change them in one request, find duplicates."""
 
+import asyncio
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import fastapi
-from fastapi import APIRouter, Request, Response
-from starlette.concurrency import run_in_threadpool
+from fastapi import APIRouter, Query, Request, Response
 
-from index.facts import validate_metadata, validate_tags
-from index.gallery import NewPicture, PutResult
-from index.records import (
-    DEFAULT_COLLECTION,
-    Collections,
-    GalleryPicture,
-    Patch,
-    Precondition,
-    RecordInput,
-    list_with_current_captions,
-)
+from index.bulk import BulkChange
+from index.duplicates import DuplicatesPage, Group, find_groups
+from index.facts import normalize, validate_tags
+from index.gallery import PutResult
+from index.records import GalleryPicture, Place, RecordInput
 from index.selection import MONTHS, Criteria
-from model.languages import canonicalize
-from model.text import clean
+from index.snapshot import Snapshot
+from service import problems
 from service import schemas as values
 from service.auth import AppContext, Caller, GuardedRoute, require_scope
 from service.context import (
     Context,
-    NewPathId,
-    PathId,
     QueryFields,
+    count_milliseconds,
     exclude_fields,
     find_unwanted_fields,
     make_picture_path,
+    name_generation,
     parse_query_filter,
 )
-from service.forms import BodyKind
+from service.forms import BodyKind, make_too_large
 from service.people import Principal
-from service.requests import MERGE_PATCH, MULTIPART, locate_error, run_unless_client_leaves
+from service.requests import MULTIPART, run_unless_client_leaves, validate
+from service.routes.pictures import add_picture, derive_id, make_items, name_picture, read_picture_fields
 from service.schemas import Captions
 from service.schemas import gallery as schemas
-from store import files
+from store.errors import PictoglotError
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
 overview_router = APIRouter(prefix="/v1", tags=["gallery"], route_class=GuardedRoute)
-PictureForm = Annotated[schemas.PictureForm, fastapi.Body(media_type=MULTIPART)]
 _MOST = 1_200  # values of each: a hundred years of months
 _COUNTED = {"months": MONTHS, "folders": "folder", "cameras": "camera", "collections": "collection"}
-_TAGGED: dict[int | str, dict[str, Any]] = {
-    200: {"headers": {"ETag": {"description": "Of the record.", "schema": {"type": "string"}}}}
-}
+_AT_ONCE = 16  # pictures of one batch under way: a transaction of `WriteQueue`, two batches for the encoder
 
 
-@router.put("/{id}", responses={201: {"model": schemas.PutItem}}, response_model_exclude_defaults=True)
-@require_scope("write", BodyKind.UPLOAD, allows_bound_keys=True)
-async def put_picture(
-    id: NewPathId,
-    form: PictureForm,
-    request: Request,
-    response: Response,
-    context: AppContext,
-    caller: Caller,
-    if_match: values.IfMatch = None,
-) -> schemas.PutItem:
-    """Add or replace a picture; 201 when the id is new. The picture can be searched when the answer arrives.
-
-    With `If-Match`, 412 `record_changed` unless there is a record with this `ETag`; `*` is any. A key that is bound to
-    collections gets 404 where a picture outside of them has this id.
-    """
-    return await _put_form(id, form, request, response, context, caller, if_match)
-
-
-@router.post("", responses={201: {"model": schemas.PutItem}}, response_model_exclude_defaults=True)
-@require_scope("write", BodyKind.UPLOAD, allows_bound_keys=True)
-async def post_picture(
-    form: PictureForm, request: Request, response: Response, context: AppContext, caller: Caller
-) -> schemas.PutItem:
-    """Add a picture under the sha256 of its bytes; the same bytes give the same id.
-
-    With a collection other than `default`, or a key that is bound to collections, under the sha256 of that hash and the
-    collection: the same bytes in another collection are another picture. One that is there already stays in the
-    collection that it is in now.
-    """
-    return await _put_form(None, form, request, response, context, caller, None)
+duplicates_router = APIRouter(prefix="/v1/duplicates", tags=["gallery"], route_class=GuardedRoute)
+_PAGE_SECONDS = 2.0  # after which a page of duplicates ends, whatever it has
+_LEAST = 0.95
+_Score = Annotated[
+    values.TextNumber, Query(ge=0, le=1, description="Lowest score of two pictures that are nearly the same.")
+]
 
 
 @router.get("", response_model=schemas.PicturePage)
@@ -121,49 +90,6 @@ async def list_pictures(
     plain = criteria.filter is None and facets is None
     answer = await (context.lanes.read if plain else context.lanes.filter).run(make_page)
     return await context.answer(lambda: answer, without=without)
-
-
-@router.get("/{id}", response_model=schemas.PictureItem, responses=_TAGGED)
-@require_scope("search", allows_bound_keys=True)
-async def get_picture(id: PathId, context: AppContext, caller: Caller, fields: QueryFields = None) -> Response:
-    """One picture and its captions in the languages that are served; `waiting` are those in others."""
-    without = dict.fromkeys(find_unwanted_fields(fields, schemas.PictureItem), True)
-
-    def read() -> schemas.PictureItem:
-        return make_items([context.gallery.get(id, caller.collections)], context, caller.collections)[0]
-
-    item = await context.lanes.read.run(read)
-    answer = await context.answer(lambda: item, without=without)
-    answer.headers["ETag"] = f'"{item.etag}"'
-    return answer
-
-
-@router.patch("/{id}", responses=_TAGGED)
-@require_scope("write", allows_bound_keys=True)
-async def patch_picture(
-    id: PathId,
-    body: Annotated[schemas.RecordPatch, fastapi.Body(media_type=MERGE_PATCH)],
-    response: Response,
-    context: AppContext,
-    caller: Caller,
-    if_match: values.IfMatch = None,
-) -> schemas.PictureItem:
-    """Change captions, tags, metadata or collection: a JSON merge patch (RFC 7396). The picture stays as it is.
-
-    With `If-Match`, 412 `record_changed` unless the record still has this `ETag`. When the answer arrives, new captions
-    are found. Those in a language that is not served are kept, and are found when it is taught.
-    """
-    put = await context.write_queue.run(context.live.patch_picture, make_patch(id, body, if_match, caller))
-    await context.refresh_successor()
-    return await _make_item(put, context, caller, response)
-
-
-@router.delete("/{id}", status_code=204, response_class=Response)
-@require_scope("write", allows_bound_keys=True)
-async def delete_picture(id: PathId, context: AppContext, caller: Caller, if_match: values.IfMatch = None) -> None:
-    """Delete a picture; when the answer arrives, no search returns it any more. `If-Match` as with `PATCH`."""
-    await context.write_queue.run(context.live.delete_picture, id, caller.collections, parse_if_match(if_match))
-    await context.refresh_successor()
 
 
 @overview_router.get("/collections")
@@ -206,158 +132,207 @@ async def get_limits(context: AppContext) -> schemas.Limits:
     return schemas.Limits(picture_bytes=settings.picture_bytes, picture_pixels=settings.picture_pixels)
 
 
-async def _put_form(
-    id: str | None,
-    form: schemas.PictureForm,
+@dataclass
+class _BatchPicture:
+    """A picture of a batch, with what became of it: an error when its record or its bytes cannot be taken."""
+
+    data: bytes
+    content: str = ""
+    id: str | None = None
+    captions: Captions | None = None
+    record: RecordInput | None = None
+    outcome: PutResult | BaseException | None = None
+
+
+@router.post("/batch", response_model=schemas.PictureOutcomes)
+@require_scope("write", BodyKind.PICTURES, allows_bound_keys=True)
+async def post_batch(
+    form: Annotated[schemas.BatchForm, fastapi.Body(media_type=MULTIPART)],
     request: Request,
-    response: Response,
-    context: Context,
-    caller: Principal,
-    if_match: str | None,
-) -> schemas.PutItem:
-    (data,) = request.state.files
-    captions, record = read_picture_fields(form, caller, if_match)
-    content = hashlib.sha256(data).hexdigest()
-    if id is None:
-        id, record = derive_id(content, record)
-    put = await run_unless_client_leaves(request, add_picture(id, content, data, captions, record, context))
-    response.status_code = 201 if put.created else 200
-    item = await _make_item(put, context, caller, response)
-    return schemas.PutItem(**item.model_dump(), already_there_as=put.same_as)
+    context: AppContext,
+    caller: Caller,
+    fields: QueryFields = None,
+) -> Response:
+    """Add or replace up to 256 pictures: all that can be taken, whatever is wrong with the others.
 
-
-def derive_id(content: str, record: RecordInput) -> tuple[str, RecordInput]:
-    """Return the id of a picture that is posted, and what is said of it so that no picture is moved by that.
-
-    In each collection the same bytes have another id. A picture that was posted into this collection and moved out of
-    it since, perhaps just now, stays where it is.
+    One after another where several have the same id. All that are not refused can be searched when the answer arrives.
+    To send the same again changes nothing. `fields` chooses what each `picture` of the answer has.
     """
-    into = record.collection or record.default_collection
-    name = content if record.collections is None and into == DEFAULT_COLLECTION else f"{content} in {into}"
-    id = content if name == content else hashlib.sha256(name.encode()).hexdigest()
-    return id, replace(record, collection=None, default_collection=into)
+    without = find_unwanted_fields(fields, schemas.PictureItem)
+    read = partial(_read_entries, request.state.files, form.records, context, caller)
+    entries = await context.lanes.batch.run(read)
+    del read, request.state.files  # each entry alone holds its bytes, and lets go of them when it is put
+    await run_unless_client_leaves(request, _put(entries, context))
+    request.state.refused = sum(not isinstance(entry.outcome, PutResult) for entry in entries)  # for the log
+    answer = partial(_make_answer, entries, context, caller, request.state.request_id)
+    return await context.answer(answer, without={"items": {"__all__": {"picture": {*without}}}})
 
 
-async def add_picture(
-    id: str, content: str, data: bytes, captions: Captions | None, record: RecordInput, context: Context
-) -> PutResult:
-    """Decode, encode and write a picture with the sha256 `content`; when this returns, searches find it."""
-    if record.collections is not None or record.precondition is not None:
-        await run_in_threadpool(context.gallery.check, id, record)
-    picture = await context.picture_queue.uploads.decode(data, context.settings.upload_seconds)
-    if context.settings.keep_originals:
-        picture = replace(picture, original=data)
-    files.require_free(context.settings.home, context.settings.free_bytes)
-    fingerprint = context.encoder.image_fingerprint
-    vector = await run_in_threadpool(context.gallery.find_vector, content, fingerprint, record.collections)
-    if vector is None:
-        (vector,) = await context.picture_queue.encode_uploads.process_items([picture.rgb])
-    width, height = picture.size
-    new = NewPicture(id, content, width, height, captions, vector, picture, record=record)
-    put = await context.write_queue.put(new)
+@router.post("/changes")
+@require_scope("write", BodyKind.CHANGES, allows_bound_keys=True)
+async def post_changes(body: schemas.PictureChanges, context: AppContext, caller: Caller) -> schemas.ChangeOutcomes:
+    """Change up to 1,000 pictures in one transaction: tag them, move them to a collection, delete them, or bring back.
+
+    `deleted: true` deletes them; `deleted: false` brings back, for a day, what was deleted, with captions and record.
+    `kept` are those that were so already, `missing` those that there are not: to send the same again changes nothing.
+    """
+    caller.require_access(body.collection)
+    tags, gone = validate_tags(body.add_tags), [normalize(tag).strip() for tag in body.remove_tags]
+    change = BulkChange(body.ids, tags, gone, body.collection, body.deleted, caller.collections)
+    outcomes = await context.write_queue.run(context.live.change_pictures, change)
     await context.refresh_successor()
-    return put
+    items = [schemas.ChangeOutcome(id=id, outcome=outcome) for id, outcome in outcomes.items()]
+    return schemas.ChangeOutcomes(items=items, changed=sum(item.outcome == "changed" for item in items))
 
 
-def read_picture_fields(
-    form: schemas.PictureForm, caller: Principal, if_match: str | None = None
-) -> tuple[Captions | None, RecordInput]:
-    """Return the captions of a picture by language, cleaned and without duplicates, and what else is said of it.
-
-    A language need not be served. `if_match` has the etags of `If-Match`. Raises `InvalidInput`, `LanguageTagInvalid`,
-    `MetadataInvalid`, and `InsufficientScope`.
-    """
-    caller.require_access(form.collection)
-    record = RecordInput(
-        collection=form.collection,
-        tags=None if form.tags is None else validate_tags(form.tags),
-        metadata=None if form.metadata is None else validate_metadata(form.metadata),
-        default_collection=caller.default_collection,
-        collections=caller.collections,
-        precondition=parse_if_match(if_match),
-    )
-    return None if form.captions is None else _clean_captions(form.captions), record
-
-
-def _clean_captions(by_tag: Mapping[str, Iterable[str]]) -> Captions:
-    captions: Captions = {}
-    for tag, texts in by_tag.items():
-        with locate_error("captions", tag):
-            cleaned = captions.setdefault(canonicalize(tag), [])
-        for number, text in enumerate(texts):
-            with locate_error("captions", tag, number):
-                caption = clean(text)
-            if caption not in cleaned:
-                cleaned.append(caption)
-    return captions
-
-
-def make_patch(id: str, body: schemas.RecordPatch, if_match: str | None, caller: Principal) -> Patch:
-    """Make the merge patch with its texts cleaned; raises what `read_picture_fields` raises."""
-    document: dict[str, Any] = {name: getattr(body, name) for name in body.model_fields_set}
-    if body.captions is not None:
-        texts_by_tag = {tag: texts for tag, texts in body.captions.items() if texts is not None}
-        gone = {canonicalize(tag): None for tag, texts in body.captions.items() if texts is None}
-        document["captions"] = {**gone, **_clean_captions(texts_by_tag)}
-    if "collection" in document:
-        document["collection"] = body.collection or caller.default_collection
-        caller.require_access(document["collection"])
-    return Patch(id, document, parse_if_match(if_match), caller.collections)
-
-
-def parse_if_match(if_match: str | None) -> Precondition | None:
-    """Parse `If-Match` (RFC 9110, 13.1.1); None without it. A weak etag never matches.
-
-    A tag may also come without its quotes, as `etag` has it in the JSON of an answer.
-    """
-    if if_match is None:
-        return None
-    if if_match.strip() == "*":
-        return Precondition()
-    tags = [tag.strip() for tag in if_match.split(",")]
-    return Precondition(frozenset(tag[1:-1] if len(tag) >= 2 and tag[0] == tag[-1] == '"' else tag for tag in tags))
-
-
-async def _make_item(put: PutResult, context: Context, caller: Principal, response: Response) -> schemas.PictureItem:
-    own = {put.picture.id: put.captions}
-    (item,) = await context.lanes.search.run(make_items, [put.picture], context, caller.collections, own)
-    response.headers["ETag"] = f'"{item.etag}"'
-    return item
-
-
-def name_picture(picture: GalleryPicture) -> str:
-    """Name a picture for people: its title, or the name of its file, or the last part of its id."""
-    titles = (picture.record.metadata.get(key) for key in ("title", "file_name"))
-    return next((name for name in titles if isinstance(name, str) and name), picture.id.rpartition("/")[2])
-
-
-def make_items(
-    pictures: Sequence[GalleryPicture], context: Context, within: Collections, own: Mapping[str, Captions] | None = None
-) -> list[schemas.PictureItem]:
-    """Describe pictures; `own` are the captions added with them, where these have just been written."""
-    ids, snapshot = [picture.id for picture in pictures], context.live.current
-    visible = ids
-    if within is not None:  # read after the snapshot was taken: a picture may have been moved since it was looked up
-        visible = list_with_current_captions(context.selection.find_records(ids, within), snapshot.change)
-    captions = snapshot.list_captions(visible)
-    own = context.gallery.find_own_captions(ids, within) if own is None else own
+def _read_entries(
+    pictures: Sequence[bytes | None], records: Any, context: Context, caller: Principal
+) -> list[_BatchPicture]:
+    """Read each picture with its record; raises `InvalidInput` where there is not one for each."""
+    records = [{} for _ in pictures] if records is None else records
+    if not isinstance(records, list) or len(records) != len(pictures):
+        detail = "`records` must be a list of as many records as there are files `picture`"
+        problems.refuse("body.records", "records_mismatch", detail)
     return [
-        schemas.PictureItem(
-            id=picture.id,
-            collection=picture.record.collection,
-            captions=captions.get(picture.id, {}),  # as in searches: without rolled-back languages
-            waiting={tag: texts for tag, texts in own[picture.id].items() if tag not in snapshot.captions},
-            own=own[picture.id],
-            tags=list(picture.record.tags),
-            metadata=dict(picture.record.metadata),
-            name=name_picture(picture),
-            url=f"{make_picture_path(picture.id)}/content?v={picture.content_sha256[: values.HASH_LENGTH]}",
-            width=picture.width,
-            height=picture.height,
-            original=picture.original,
-            created_at=picture.created_at,
-            shown_at=picture.shown_at,
-            etag=picture.record.etag,
-        )
-        for picture in pictures
+        _read_entry(place, data, record, context, caller)
+        for place, (data, record) in enumerate(zip(pictures, records, strict=True))
     ]
+
+
+def _read_entry(place: int, data: bytes | None, document: Any, context: Context, caller: Principal) -> _BatchPicture:
+    entry = _BatchPicture(data or b"")
+    try:
+        fields = validate(schemas.PictureRecord, document, f"body.records.{place}")
+        entry.id = fields.id
+        if data is None:
+            raise make_too_large(context.settings.picture_bytes)
+        entry.captions, entry.record = read_picture_fields(fields, caller)
+        entry.content = hashlib.sha256(data).hexdigest()
+        if fields.id is None:
+            entry.id, entry.record = derive_id(entry.content, entry.record)
+    except PictoglotError as error:
+        entry.outcome = error
+    return entry
+
+
+async def _put(entries: Sequence[_BatchPicture], context: Context) -> None:
+    """Put all, some at a time, those of one id in order."""
+    by_id: dict[str, list[_BatchPicture]] = {}
+    for entry in entries:
+        if entry.outcome is None:
+            by_id.setdefault(entry.id or "", []).append(entry)
+    places = asyncio.Semaphore(min(_AT_ONCE, context.settings.queue_limit))
+
+    async def put_in_order(same_id: Sequence[_BatchPicture]) -> None:
+        for entry in same_id:
+            async with places:
+                assert entry.id is not None and entry.record is not None
+                picture = entry.id, entry.content, entry.data, entry.captions, entry.record
+                (entry.outcome,) = await asyncio.gather(add_picture(*picture, context), return_exceptions=True)
+            entry.data = b""
+
+    async with asyncio.TaskGroup() as group:
+        for same_id in by_id.values():
+            group.create_task(put_in_order(same_id))
+
+
+def _make_answer(
+    entries: Sequence[_BatchPicture], context: Context, caller: Principal, request_id: str
+) -> schemas.PictureOutcomes:
+    done = [entry.outcome for entry in entries if isinstance(entry.outcome, PutResult)]
+    items_of_put = iter(make_items([put.picture for put in done], context, caller.collections))
+    items = []
+    for entry in entries:
+        if isinstance(entry.outcome, PutResult):
+            status = 201 if entry.outcome.created else 200
+            item = schemas.PictureOutcome(
+                id=entry.id, outcome=entry.outcome.outcome, status=status, picture=next(items_of_put), problem=None,
+                already_there_as=entry.outcome.same_as,
+            )  # fmt: skip
+        else:
+            problem = problems.make_problem_body(request_id, problems.convert_to_refusal(entry.outcome))
+            item = schemas.PictureOutcome(
+                id=entry.id, outcome="refused", status=problem["status"], picture=None, problem=problem,
+                already_there_as=None,
+            )  # fmt: skip
+        items.append(item)
+    return schemas.PictureOutcomes(items=items)
+
+
+@duplicates_router.get("", response_model=schemas.Duplicates)
+@require_scope("search", allows_bound_keys=True)
+async def list_duplicates(
+    context: AppContext,
+    caller: Caller,
+    min_score: _Score = _LEAST,
+    limit: values.QueryLimit = 20,
+    cursor: values.QueryCursor = None,
+    filter: values.QueryFilter = None,
+    collection: values.QueryCollection = None,
+) -> Response:
+    """Groups of pictures that are nearly the same, among those that the filter leaves.
+
+    A page looks at pictures for two seconds at most, so it may have fewer groups than `limit`, or none, and yet a
+    `next_cursor`. Two pictures whose score is `min_score` or more are in one group at least, unless one has more than
+    100 such others: then only the nearest of these are seen, and the group says `more`.
+    """
+    started, snapshot = time.perf_counter(), context.live.current
+    criteria = Criteria(parse_query_filter(filter), caller.collections, collection)
+    query = ["duplicates", min_score, filter, collection, caller.id if caller.collections is not None else None]
+    state, cursors = snapshot.picture_set.identity.name, context.cursors
+    place = cursors.read_place(query, cursor, state)
+    page = await _find_page(snapshot, context, criteria, min_score, limit, place and (place[0], place[1]))
+    groups = await _list_groups(page.groups, context, caller)
+    answer = schemas.Duplicates(
+        items=groups,
+        examined=page.examined,
+        release=snapshot.release.number,
+        generation=name_generation(snapshot.picture_set, caller),
+        next_cursor=None if page.place is None else cursors.write_place(query, page.place, state),
+        timing_ms=count_milliseconds(started),
+    )
+    return await context.answer(lambda: answer)
+
+
+async def _find_page(
+    snapshot: Snapshot, context: Context, criteria: Criteria, least: float, limit: int, after: Place | None
+) -> DuplicatesPage:
+    """Find groups after a place, until there are `limit` or the time is over; no next place at the end of all.
+
+    One page is made at a time.
+    """
+    if not criteria.is_unrestricted:  # with its own time to wait: a page finds it kept
+        await context.lanes.filter.run(context.selection.select_vector_keys, criteria)
+    gallery, selection, picture_set = context.gallery, context.selection, snapshot.picture_set
+    fingerprint = context.encoder.image_fingerprint
+
+    def fill_page() -> DuplicatesPage:
+        groups, examined, place, until = list[Group](), 0, after, time.monotonic() + _PAGE_SECONDS
+        while True:
+            new = find_groups(gallery, selection, fingerprint, picture_set, least, criteria, place, limit - len(groups))
+            groups += new.groups
+            examined, place = examined + new.examined, new.place
+            if place is None or len(groups) >= limit or time.monotonic() > until:
+                return DuplicatesPage(tuple(groups), examined, place)
+
+    return await context.lanes.duplicates.run(fill_page)
+
+
+async def _list_groups(groups: tuple[Group, ...], context: Context, caller: Principal) -> list[schemas.DuplicateGroup]:
+    """Describe groups as they are sent. A picture that was deleted since is in none, or moved out of a key's sight."""
+    ids = {picture for group in groups for picture in (group.head, *(near for near, _ in group.others))}
+    pictures = await context.lanes.read.run(context.selection.find_pictures, sorted(ids), caller.collections)
+    described = list[schemas.DuplicateGroup]()
+    for group in groups:
+        scored = [(group.head, 1.0), *group.others]
+        visible = [(picture, score) for picture, score in scored if picture in pictures]
+        if len(visible) > 1 and visible[0][0] == group.head:
+            near = [
+                schemas.NearPicture(
+                    id=id, name=name_picture(pictures[id]), score=score, url=f"{make_picture_path(id)}/content",
+                    width=pictures[id].width, height=pictures[id].height,
+                )
+                for id, score in visible
+            ]  # fmt: skip
+            described.append(schemas.DuplicateGroup(pictures=near, more=group.more))
+    return described

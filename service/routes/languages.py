@@ -30,8 +30,8 @@ from service.problems import refuse
 from service.requests import MULTIPART
 from service.schemas import describe_file
 from service.schemas import languages as schemas
+from service.wanted_words import write_answers, write_captions
 from service.watch import catch_up
-from service.words import write_answers, write_captions
 from store.data_root import EXPANSIONS
 from store.errors import (
     DatasetDoubted,

@@ -23,7 +23,7 @@ from service.requests import locate_error
 from service.schemas import languages as language_schemas
 from service.schemas import speakers as schemas
 from service.schemas.speakers import LanguageTerms, Terms
-from service.words import clean_answers, count_captions, count_needed
+from service.wanted_words import clean_answers, count_captions, count_needed
 from store.errors import RecordChanged
 from store.speakers import Person, ProposalRow
 from store.versions import Version

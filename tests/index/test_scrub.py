@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from client.commands import app
 from index import scrub_report, stored_items
-from index.rows import unpack_vector
+from index.picture_tables import unpack_vector
 from index.scrub import Scrub
 from index.scrub_report import NAMED, Damage, ScrubReport
 from index.vectors import Identity

@@ -14,7 +14,7 @@ from sqlalchemy import delete, select, text, update
 from index import scrub_report, segment, stored_items
 from index.gallery import Gallery
 from index.picture_files import PictureFiles
-from index.rows import pack_vector, unpack_vector
+from index.picture_tables import pack_vector, unpack_vector
 from index.scrub import Scrub
 from index.scrub_report import Damage
 from index.set_states import NOTHING_SEALED

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from index import duplicates
-from service.routes import pictures as route
+from service.routes import gallery as route
 from tests.doubles import make_picture_vector
 from tests.patience import PATIENCE
 from tests.service.harness import Service, assert_problem, hold_up, motif, picture, running
