@@ -25,6 +25,7 @@ MOST_CONDITIONS = 64
 MOST_VALUES = 1_000  # in all `any` together
 # Keys that name no metadata. A new one hides metadata of its name: old filters with this key then mean another thing.
 # The page has the list, too: `service/pages/static/filters.js`.
+# What a condition reads has to raise `record_change` where it is written: what a filter leaves is kept by that
 FIELDS = frozenset({"collection", "created_at", "id", "shown_at", "tags"})
 _CLAUSES = ("must", "should", "must_not")
 _BOUNDS = ("gt", "gte", "lt", "lte")
