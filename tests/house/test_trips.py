@@ -122,5 +122,5 @@ def test_a_trip_leads_through_no_more_files_than_today(trips: dict[str, Trip], n
 
 def test_a_trip_is_followed_to_where_it_ends(trips: dict[str, Trip]) -> None:
     assert "service/routes/search.py" in trips["search"].files
-    assert "service/routes/gallery.py" in trips["upload"].files
+    assert "service/routes/pictures.py" in trips["upload"].files
     assert {"service/routes/languages.py", "model/training.py"} <= trips["language"].files
