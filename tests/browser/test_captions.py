@@ -110,7 +110,7 @@ def test_captions_are_asked_for_where_the_languages_are(page: Page) -> None:
     page.goto("/#languages")
     expect(page.get_by_role("link", name="Or caption pictures in your language")).to_have_attribute("href", "#caption")
     page.get_by_role("link", name="Caption pictures in Arabic").click()
-    expect(page.locator("#caption-tag")).to_have_value("ar")
+    expect(page.locator("#caption-tag")).to_have_value("العربية")
 
 
 def test_special_letters_are_inserted_at_the_caret(page: Page, site: Site) -> None:

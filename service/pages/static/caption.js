@@ -2,7 +2,7 @@
 
 import { ask, freshKey, show } from "/static/api.js";
 import { byId, fill, make } from "/static/dom.js";
-import { named, teachAddress } from "/static/languages.js";
+import { named, nativeName, teachAddress } from "/static/languages.js";
 import { findTag } from "/static/naming.js";
 import { nothing, sorry, waiting } from "/static/parts.js";
 import { keep, recall } from "/static/storage.js";
@@ -24,7 +24,8 @@ export function prepare() {
     keep("localStorage", NAME, byId("caption-name").value.trim());
     wait(); // at once: what is typed now would be lost with the card of before
     try {
-      const next = `#caption?${new URLSearchParams({ language: await findTag(byId("caption-tag").value) })}`;
+      const entered = byId("caption-tag").value.trim();
+      const next = `#caption?${new URLSearchParams({ language: tag && entered === nativeName(tag) ? tag : await findTag(entered) })}`;
       if (location.hash === next) load();
       else location.hash = next;
     } catch (problem) {
@@ -36,7 +37,7 @@ export function prepare() {
 /** Show the pictures that want a caption in the language that the address names. */
 export async function drawCaption(query) {
   tag = query.get("language") ?? tag;
-  byId("caption-tag").value = tag;
+  byId("caption-tag").value = tag && nativeName(tag);
   byId("caption-name").value = recall("localStorage", NAME) ?? "";
   if (tag) await load();
   else fill(byId("caption-body"));
