@@ -72,6 +72,7 @@ class HintRelay(Thread):
     def __init__(self, app: Celery, supervisor: Supervisor) -> None:
         super().__init__(name="relay", daemon=True)
         self._app, self._supervisor = app, supervisor
+        self._faults = dict[str, str | None]()  # what fails now, and why
         self._unheard_since: float | None = None  # when the first hint was sent that did not arrive here
         self._end = Timer(_END_SECONDS, os._exit, [1])  # where Celery hears no signal either
         self._end.daemon = True
@@ -86,8 +87,9 @@ class HintRelay(Thread):
                     self._supervisor.registry.probe()
                 for chore in self._chores:
                     chore.tick(self._supervisor.registry)
+                self._note_fault("the registry cannot be read", None)
             except PictoglotError as error:
-                _log.warning("the registry cannot be read: %s (%s)", error.code, error.full_detail)
+                self._note_fault("the registry cannot be read", f"{error.code} ({error.full_detail})")
             except Exception:  # noqa: BLE001 - a worker whose relay has ended looks alive
                 _log.exception("unexpected error in the relay; it goes on")
             if self._supervisor.stop.wait(self._supervisor.settings.look_seconds):
@@ -102,11 +104,19 @@ class HintRelay(Thread):
         try:
             for expansion in runnable:
                 self._app.send_task(HINT, [expansion], retry=False)
+            if runnable:
+                self._note_fault("the broker does not accept hints", None)
         except (KombuError, OSError) as error:
             why = getattr(error, "strerror", None) or type(error).__name__
-            _log.warning("the broker does not accept hints: %s", why)
+            self._note_fault("the broker does not accept hints", why)
             runnable = []
         self._end_if_deaf(bool(runnable))
+
+    def _note_fault(self, what: str, why: str | None) -> None:
+        """Log a fault when it begins or changes, in between for debugging, and when it has ended (without a `why`)."""
+        before, self._faults[what] = self._faults.get(what), why
+        if why or before:
+            _log.log(logging.WARNING if why != before else logging.DEBUG, "%s: %s", what, why or "no longer")
 
     def _end_if_deaf(self, has_sent: bool) -> None:
         """End a worker that sends hints and receives none, so that whatever started it starts it again.

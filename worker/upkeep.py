@@ -144,6 +144,7 @@ class Sweeper(Thread):
     def __init__(self, supervisor: Supervisor) -> None:
         super().__init__(name="sweeper", daemon=True)
         self._supervisor = supervisor
+        self._is_waiting = False  # for the registry, which is logged once
 
     def run(self) -> None:
         """Sweep again and again until the worker stops."""
@@ -154,8 +155,11 @@ class Sweeper(Thread):
         """Sweep once; returns the seconds until the next one."""
         try:
             sweep_leftovers(self._supervisor)
+            self._is_waiting = False
         except PictoglotError as error:
-            _log.warning("files left by crashed workers could not be removed: %s", error.code)
+            level = logging.DEBUG if self._is_waiting else logging.WARNING
+            _log.log(level, "files left by crashed workers could not be removed: %s", error.code)
+            self._is_waiting = True
             return self._supervisor.settings.look_seconds
         except OSError as error:  # another try would fail, too
             _log.warning("files left by crashed workers could not be removed: %s", type(error).__name__)

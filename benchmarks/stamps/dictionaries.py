@@ -22,6 +22,7 @@ from store import files
 
 _TURNED = frozenset({"hi"})
 _DICTIONARIES = Path("usr/share/dictd")
+_ANSWERS = 3  # headwords at most for a word that is asked: a speaker may give several, too
 _ASKED = 6  # times as many words are chosen as are answered: a dictionary has not all of them
 
 
@@ -58,15 +59,17 @@ def read_pairs(folder: Path, language: str, things: Path | None = None) -> list[
 def answer_words(bench: Bench, language: str, count: int) -> list[Pair]:
     """Return what the dictionary answers to the first `count` words that the photographs ask for and it has.
 
+    Each is answered by its first headwords, of which three find more than one.
+
     Raises `Refused`.
     """
-    answers: dict[str, Pair] = {}
+    answers: dict[str, list[Pair]] = {}
     for pair in read_dictionary(bench, language):
-        answers.setdefault(pair.other.lower(), pair)
-    chosen = [answers[word] for word in _choose_words(bench, count * _ASKED) if word in answers][:count]
+        answers.setdefault(pair.other.lower(), []).append(pair)
+    chosen = [answers[word][:_ANSWERS] for word in _choose_words(bench, count * _ASKED) if word in answers][:count]
     if not chosen:
         raise Refused(f"asked: the dictionary of {language} has no word that the photographs ask for")
-    return chosen
+    return [pair for pairs in chosen for pair in pairs]
 
 
 def _choose_words(bench: Bench, count: int) -> Sequence[str]:

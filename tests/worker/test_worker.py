@@ -1,5 +1,6 @@
 """The worker process itself: small, strict about its settings, deaf to anything but JSON hints, tidy at its start."""
 
+import logging
 import resource
 import signal
 import sqlite3
@@ -67,6 +68,7 @@ def test_an_unknown_expansion_and_a_finished_one_are_no_work(site: Site) -> None
 def test_a_worker_whose_registry_is_away_at_its_start_sweeps_when_it_is_back(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG)
     finished = site.submit(pairs("cy"))
     site.registry.expansions.cancel(finished)
     (site.home / "expansions" / finished / "checkpoints" / "cy" / "step-5").mkdir(parents=True)
@@ -74,13 +76,16 @@ def test_a_worker_whose_registry_is_away_at_its_start_sweeps_when_it_is_back(
     (site.home / "registry.db").rename(site.home / "registry.away")
     (site.home / "registry.db").mkdir()
     with at_work(site) as started:
-        site.wait_until(lambda: "the registry cannot be read: registry_unavailable" in caplog.text)
-        site.wait_until(lambda: "crashed workers could not be removed: registry_unavailable" in caplog.text)
+        site.wait_until(lambda: caplog.text.count("the registry cannot be read: registry_unavailable") > 2)
+        site.wait_until(lambda: caplog.text.count("crashed workers could not be removed: registry_unavailable") > 2)
         (site.home / "registry.db").rmdir()
         (site.home / "registry.away").rename(site.home / "registry.db")
         site.wait_until(lambda: site.checkpoints(finished) == [])
         assert (site.home / "expansions" / finished / "dataset").exists()
+        site.wait_until(lambda: "the registry cannot be read: no longer" in caplog.text)
         assert all(thread.is_alive() for thread in started)
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert sum("registry" in message for message in warnings) == 3  # once each, and that it is over
     assert [record.exc_info for record in caplog.records if record.exc_info] == []
 
 
