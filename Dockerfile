@@ -41,8 +41,10 @@ COPY index ./index
 COPY service ./service
 COPY worker ./worker
 COPY demo ./demo
+COPY scripts/glottocodes.* ./scripts/
 # No process imports the three that go last.
-RUN /app/bin/pip install --no-compile --no-deps . && /app/bin/pip check && /app/bin/pip uninstall --yes networkx setuptools pip
+RUN /app/bin/python -m scripts.glottocodes && \
+    /app/bin/pip install --no-compile --no-deps . && /app/bin/pip check && /app/bin/pip uninstall --yes networkx setuptools pip
 # Compiled is what the processes import: their file system is read-only, and without it each start takes 10 s longer.
 RUN /app/bin/python -I -c "import \
         celery.apps.worker, client.commands, demo.__main__, language_data.name_data, \

@@ -115,6 +115,7 @@ bundle: $(BIN)/pip ## BUNDLE=FOLDER: all wheels that pictoglot needs and its own
 	@sed 's/ ; python_full_version[^\\]*/ /' requirements.lock >"$(BUNDLE)/lock.txt"
 	@$(WHEEL) "$(BUNDLE)" --constraint "$(BUNDLE)/versions.txt" $(TORCH)
 	@$(WHEEL) "$(BUNDLE)" --no-deps --require-hashes --requirement "$(BUNDLE)/lock.txt"
+	@$(BIN)/python -m scripts.glottocodes
 	@$(WHEEL) "$(BUNDLE)" --no-deps .
 	@rm "$(BUNDLE)/versions.txt" "$(BUNDLE)/lock.txt"
 	@cp -r docs/deploy "$(BUNDLE)"
@@ -128,7 +129,7 @@ $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
 # torch stands outside the locks: which build fits (CPU, CUDA, ROCm) is the machine's affair.
-$(VENV)/.run: $(BIN)/pip pyproject.toml requirements.lock
+$(VENV)/.run: $(BIN)/pip pyproject.toml requirements.lock scripts/glottocodes.lock
 	@echo "Installing what pictoglot needs into $(VENV): about a minute, longer where the network is slow ..."
 	@$(PIP) $(TORCH)
 ifeq ($(LOCK),0)
@@ -137,6 +138,7 @@ else
 	@$(PIP) --no-deps --require-hashes -r requirements.lock
 	@$(PIP) --no-deps -e .
 endif
+	@$(BIN)/python -m scripts.glottocodes
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock

@@ -1,7 +1,7 @@
 """Language tags (BCP 47), names and scripts, from langcodes and CLDR. Does not detect languages."""
 
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
@@ -126,8 +126,12 @@ def suggest(query: str, limit: int) -> list[Suggestion]:
 
 @cache
 def _read_glottocodes() -> dict[str, str]:
-    """Read the Glottocodes of languages, by tag."""
-    return dict(line.split() for line in _GLOTTOCODES.read_text(encoding="utf-8").splitlines())
+    """Read the Glottocodes of languages, by tag; none where `scripts.glottocodes` did not put them."""
+    by_tag = defaultdict[str, list[str]](list)
+    for line in _GLOTTOCODES.read_text(encoding="utf-8").splitlines() if _GLOTTOCODES.is_file() else ():
+        alpha3, code = line.split()
+        by_tag[langcodes.standardize_tag(alpha3)].append(code)
+    return {tag: codes[0] for tag, codes in by_tag.items() if len(codes) == 1}
 
 
 @cache

@@ -259,7 +259,10 @@ class Keyring:
     async def _read_after(self, now: float) -> None:
         """Wait for a reading that begins now or later; when a client leaves, the others wait on."""
         while self._read_at < now:
-            self._reading = self._reading or asyncio.create_task(self._read_once())
+            if self._reading is None:
+                self._reading = asyncio.create_task(self._read_once())
+                # a fault is nobody's where all who asked have left
+                self._reading.add_done_callback(lambda reading: reading.cancelled() or reading.exception())
             await asyncio.shield(self._reading)
 
     async def _read_once(self) -> None:

@@ -1,6 +1,7 @@
 """The copy of the keys that requests are checked against: its age, its readings, and a registry that is away."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -131,7 +132,7 @@ async def test_a_valid_key_is_read_again_after_five_seconds_only(source: Source,
 
 
 async def test_a_registry_that_hangs_holds_up_no_search_with_a_known_key(source: Source, clock: Clock) -> None:
-    people, plain = make_people(source), source.new()
+    people, plain, others = make_people(source), source.new(), asyncio.all_tasks()
     await identify(people, plain)
     clock.ahead = 6
     source.hangs.set()
@@ -140,7 +141,14 @@ async def test_a_registry_that_hangs_holds_up_no_search_with_a_known_key(source:
             for _ in range(50):
                 await identify(people, plain)
     finally:
+        source.away = True
         source.hangs.clear()
+    while asyncio.all_tasks() - others:
+        await asyncio.sleep(0.01)
+    faults = list[object]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+    gc.collect()
+    assert not faults  # a reading that nobody waits for any more may fail
 
 
 async def test_readings_that_take_long_are_rarer(source: Source) -> None:
