@@ -41,7 +41,7 @@ COPY index ./index
 COPY service ./service
 COPY worker ./worker
 COPY demo ./demo
-COPY scripts/glottocodes.* ./scripts/
+COPY scripts ./scripts
 # No process imports the three that go last.
 RUN /app/bin/python -m scripts.glottocodes && \
     /app/bin/pip install --no-compile --no-deps . && /app/bin/pip check && /app/bin/pip uninstall --yes networkx setuptools pip
