@@ -99,7 +99,7 @@ def _shared(bench: Bench, encoder: Encoder, taught: list[Taught], ledger: Ledger
     """Read every language so far through the newest version."""
     for i in range(len(ledger.triangle), len(taught)):
         known = bench.data.languages[: i + 1]
-        results = [score(encode_plainly(encoder), bench.data, [taught[i].view], language) for language in known]
+        results = [score(encode_plainly(encoder), bench.data, [taught[i].view.shared], language) for language in known]
         ledger.add([scores for scores, _ in results], [digest for _, digest in results])
         bench.tell(f"{row.training}: {i + 1} languages scored through {taught[i].language}")
 
@@ -121,7 +121,7 @@ def _own(bench: Bench, encoder: Encoder, teaching: Iterator[Taught], ledger: Led
 
 def _detected(bench: Bench, encoder: Encoder, taught: list[Taught], ledger: Ledger, row: Row) -> None:
     """Read every text through its detected language's version; through `FALLBACK`'s where detection is unsure."""
-    shared = [each.view for each in bench.teach(encoder, FALLBACK)]
+    shared = [each.view.shared for each in bench.teach(encoder, FALLBACK)]
     detector, encode = Detector(), remember_encoded(encoder)
     for each in taught:
         detector = detector.replace_counts(each.language, each.learned.ngrams)

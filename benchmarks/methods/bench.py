@@ -100,7 +100,7 @@ class Chain:
 
     def add(self, language: str, number: int, learned: VersionContent, left: CachedResult) -> None:
         """Go on to the version that a language left; rows that are not stored with it keep `idle` of themselves."""
-        view = self.encoder.extend(self.view, number, language, learned)
+        view = self.encoder.extend(self.view, number, language, learned).shared  # texts are read as they are
         held = np.flatnonzero(view.physical != NO_ROW)
         rows = self.encoder.table.rows[torch.from_numpy(view.physical[held]).long()]
         rows[torch.from_numpy(~np.isin(held, learned.rows.ids))] *= left.facts["idle"]

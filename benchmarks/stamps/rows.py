@@ -240,13 +240,13 @@ def _measure_chain(bench: Bench, case: Case) -> Result:
 
     def detected(caption: str) -> View:
         guess = detector.guess(caption, sorted(own))
-        return parent if guess.language is None else own[guess.language]
+        return parent.shared if guess.language is None else own[guess.language]
 
     result = _build_result(taught, {}) | {"digests": {}}
     for name, reader in (("shared", None), ("addressed", own), ("auto", detected)):
         result["asked"][name] = {}
         for language, view in own.items():
-            how = parent if reader is None else view if reader is own else detected
+            how = parent.shared if reader is None else view if reader is own else detected
             asked, digest = bench.ask(bench.list_pairs(language), how)
             result["asked"][name][language] = asked
             if name == "addressed":
