@@ -140,6 +140,7 @@ def assert_shared_rows_move_as_named(trainer: SuiteTrainer, chain: Chain, name: 
     """
     shared, english = np.isin(trainer.used, chain.view.trained["it"]), trainer.used < trainer.reading.vocabulary
     assert 0 < shared.sum() < len(shared)
+    assert not chain.view.lexicon.words  # texts are read as they are
     aim = torch.from_numpy(1.0 / (1.0 + shared + english) if name.endswith("teir") else np.ones(len(shared)))[:, None]
     moving = {"rows": trainer.rows, **trainer.get_extra_parameters()}
     before = {key: each.detach().clone() for key, each in moving.items()}
