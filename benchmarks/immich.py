@@ -82,12 +82,13 @@ def compare_times(url: str, key: str, adapter: str, texts: int) -> tuple[dict[in
     with httpx.Client(base_url=url, headers=headers) as alone, httpx.Client(base_url=adapter) as over:
         for number in range(texts):
             text = f"{_PHRASES[number % len(_PHRASES)]} {number}"
-            began = time.perf_counter()
-            alone.post("/v1/embeddings", json={"input": text, "language": "auto"}).raise_for_status()
-            between = time.perf_counter()
-            over.post("/predict", files=make_form("textual", text)).raise_for_status()
-            taken[0].append(1_000 * (between - began))
-            taken[1].append(1_000 * (time.perf_counter() - between))
+            own = alone.build_request("POST", "/v1/embeddings", json={"input": text, "language": "auto"})
+            form = over.build_request("POST", "/predict", files=make_form("textual", text))
+            for client, request, times in ((alone, own, taken[0]), (over, form, taken[1])):
+                request.read()  # what asks builds its request itself
+                began = time.perf_counter()
+                client.send(request).raise_for_status()
+                times.append(1_000 * (time.perf_counter() - began))
     first, second = ({share: round(float(np.percentile(each, share)), 2) for share in (50, 95)} for each in taken)
     return first, second
 

@@ -59,10 +59,10 @@ def sign_in(browser: BrowserContext, sub: str, address: str = "/") -> Page:
     return page
 
 
-def enter_key(browser: BrowserContext, address: str, *, remembered: bool) -> Page:
+def enter_key(browser: BrowserContext, address: str, *, remembered: bool, key: str = ADMIN_KEY) -> Page:
     page = browser.new_page()
     page.goto(address)
-    page.fill("#key", ADMIN_KEY)
+    page.fill("#key", key)
     page.set_checked("#key-remembered", remembered)
     page.click("text=Use this key")
     return page
@@ -198,6 +198,15 @@ def test_administrators_make_and_revoke_keys(browser: BrowserContext, service: S
     page.fill("#keys-form [name=collections]", "prints")
     page.click("text=Make a key")
     expect(page.locator("#keys-trouble .sorry")).to_be_visible()
+
+
+@pytest.mark.parametrize(("bound", "shown"), [(["prints"], "prints"), (["prints", "maps"], ""), (None, "default")])
+def test_add_names_the_collection_of_what_names_none(
+    browser: BrowserContext, service: Service, bound: list[str] | None, shown: str
+) -> None:
+    made = service.http.post("/v1/admin/keys", json={"label": "x", "scope": "write", "collections": bound})
+    page = enter_key(browser, "/#add", remembered=False, key=made.json()["key"])
+    expect(page.locator("#add-form [aria-label=Collection]")).to_have_attribute("placeholder", shown)
 
 
 def test_administrators_see_who_is_signed_in_and_end_a_session(

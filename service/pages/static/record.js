@@ -4,6 +4,7 @@ import { fill, make } from "/static/dom.js";
 import { learned, named, nativeName } from "/static/languages.js";
 import { DETAILS, called, keyOf } from "/static/library.js";
 import { findTag, prepare } from "/static/naming.js";
+import { caller } from "/static/session.js";
 import { t } from "/static/text.js";
 
 const KINDS = { text: t("text"), number: t("number"), date: t("date"), truth: t("yes or no"), list: t("list") };
@@ -185,9 +186,15 @@ function controlOf(kind, value) {
   return { element: input, value: strict, loose: () => input.value };
 }
 
+/** Where a picture of whoever uses this page goes if no collection is named; "" where the server chooses among several. */
+function usual() {
+  const bound = caller.collections;
+  return !bound || bound.includes("default") ? "default" : bound.length === 1 ? bound[0] : "";
+}
+
 /** The name of a collection, with those that exist to choose from; `value()` is "" when none is given. */
 export function collectionField(name = "", names = []) {
   const list = `collections-${(ids += 1)}`;
-  const input = make("input", { type: "text", value: name, list, maxlength: "128", spellcheck: "false", autocapitalize: "none", placeholder: "default", "aria-label": t("Collection") });
+  const input = make("input", { type: "text", value: name, list, maxlength: "128", spellcheck: "false", autocapitalize: "none", placeholder: usual(), "aria-label": t("Collection") });
   return { element: field(t("Collection"), input, make("datalist", { id: list }, names.map((one) => make("option", { value: one })))), value: () => input.value.trim() };
 }
