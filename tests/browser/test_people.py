@@ -204,7 +204,7 @@ def test_administrators_make_and_revoke_keys(browser: BrowserContext, service: S
 def test_add_names_the_collection_of_what_names_none(
     browser: BrowserContext, service: Service, bound: list[str] | None, shown: str
 ) -> None:
-    made = service.http.post("/v1/admin/keys", json={"label": "x", "scope": "write", "collections": bound})
+    made = service.admin.post("/v1/admin/keys", json={"label": "x", "scope": "write", "collections": bound})
     page = enter_key(browser, "/#add", remembered=False, key=made.json()["key"])
     expect(page.locator("#add-form [aria-label=Collection]")).to_have_attribute("placeholder", shown)
 
