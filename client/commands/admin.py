@@ -72,7 +72,7 @@ def revoke_key(id: Annotated[str, typer.Argument(help="Of the key or session.")]
 
 def list_acts(
     limit: Limit = 20,
-    actor: Annotated[str, typer.Option(help="Of this key: its id.")] = "",
+    actor: Annotated[str, typer.Option(help="Of this key or person: the id, which stands after the name.")] = "",
     act: Annotated[str, typer.Option(help="Of this act, such as `DELETE /v1/pictures/{id}`.")] = "",
     target: Annotated[str, typer.Option(help="Of this picture, language, key or expansion.")] = "",
     since: Annotated[str, typer.Option(help="ISO 8601, with a time zone, such as 2030-01-31T12:00:00Z.")] = "",
@@ -87,7 +87,8 @@ def list_acts(
     for item in items:
         targets = [f"{name} {became}".strip() for name, became in item["targets"].items()]
         what = ", ".join(targets[:_SHOWN_TARGETS] + ["…"] * (len(targets) > _SHOWN_TARGETS))
-        rows.append((format_time(item["at"]), item["label"] or item["actor"], item["act"], what))
+        who = f"{item['label']} ({item['actor']})" if item["label"] else item["actor"]
+        rows.append((format_time(item["at"]), who, item["act"], what))
     print_listing({"items": items}, as_json, ("when (UTC)", "who", "act", "what"), rows)
 
 

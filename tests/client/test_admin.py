@@ -89,7 +89,9 @@ def test_versions_are_listed_and_a_key_is_made_used_and_revoked(service: Service
     assert run(service, "languages", key=made["key"]).exit_code == 0
     listed = run(service, "keys", "list").stdout
     assert made["key"] not in listed and "archive, museum" in listed
-    assert run(service, "keys", "revoke", made["id"]).exit_code == 0
+    admin = run_json(service, "keys", "create", "admin", "--label", "Ada")
+    assert run(service, "keys", "revoke", made["id"], key=admin["key"]).exit_code == 0
+    assert f"Ada ({admin['id']})" in run(service, "audit", "--target", made["id"]).stdout
     assert run(service, "languages", key=made["key"]).exit_code == 2
 
 
