@@ -1,5 +1,6 @@
 """Filling the set of a language's captions resumes by shard, whatever a kill interrupts; no race fails a training."""
 
+import os
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ PICTURES = 40
 PUT = 'from tests.index.world import put_picture; put_picture(world.serve(), "b", 2, {"en": ["two"]})'
 WRITING = [f"files.{step}" for step in ("temp_open", "written", "fsynced", "renamed", "folder_fsynced")]
 # of the segment itself; of the note that it was verified, and of the merged segment
-NTH = [*(f"{step}:1" for step in WRITING), "files.renamed:2", "files.renamed:3"]
+NTH = [*(f"{step}:1" for step in WRITING), "files.fsynced:2", "files.renamed:2", "files.renamed:3"]
 INDEXER = ("indexer.written:1", "indexer.registered:1")
 
 
@@ -223,13 +224,14 @@ def test_parts_without_an_index_count_before_they_are_merged(world: World, monke
 
 
 def has_only_named_segments(world: World) -> None:
-    """Whether the sweep of a later start leaves exactly what states name."""
+    """Whether the sweep of a later start leaves exactly what states name, and nowhere a temporary file."""
     world.age()
     sweep(world.sets)
     sets = VectorSets(world.gallery)
     named = {each.id for of in sets.list_newest() for state in sets.list_states(of) for each in state.segments}
     # the live indexes of this test may still be sweeping too
     wait_until(lambda: {path.name for path in (world.home / "segments").iterdir()} == named)
+    wait_until(lambda: ".tmp-" not in str([*os.walk(world.home)]))
 
 
 @pytest.mark.row("I10")
@@ -285,7 +287,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Filled:
 @pytest.mark.row("I10")
 @pytest.mark.faults
 @pytest.mark.parametrize(
-    "point", ["files.fsynced:1", "files.renamed:1", "build.shard:4", "build.written:1", "build.registered:1"]
+    "point",
+    [
+        "files.temp_open:1",
+        "files.fsynced:1",
+        "files.renamed:1",
+        "build.shard:4",
+        "build.written:1",
+        "build.registered:1",
+    ],
 )
 def test_killed_fills_end_in_the_same_as_one_that_was_not(world: World, whole: Filled, point: str) -> None:
     prepare(world)
