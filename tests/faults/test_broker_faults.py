@@ -34,12 +34,22 @@ def take(site: Site, expansion: str) -> None:
     insist(lambda: site.registry.expansions.cancel(expansion))
 
 
+def lose_hint(site: Site, server: RedisServer, language: str) -> str:
+    """Kill Redis while the worker is idle, and submit; returns the expansion when the first hint of it was refused."""
+    # where it cannot acknowledge a hint, Celery hears no other one, and the worker ends after a minute
+    site.wait_until(lambda: not server.client.exists("unacked"))
+    refused = site.log().count(REFUSED)
+    server.kill()
+    expansion = site.submit(PICTURED, language)
+    site.wait_until(lambda: site.log().count(REFUSED) > refused)
+    return expansion
+
+
 def restarts(site: Site, server: RedisServer, times: int) -> list[float]:
     """Kill Redis under submissions and start it again; the seconds from each start until a worker takes one."""
     seconds, submitted = list[float](), list[str]()
     for language in LANGUAGES[:times]:
-        server.kill()
-        submitted.append(site.submit(PICTURED, language))
+        submitted.append(lose_hint(site, server, language))
         server.start()
         started = time.monotonic()
         take(site, submitted[-1])

@@ -169,6 +169,7 @@ def at_work(site: Site) -> Iterator[tuple[Thread, ...]]:
         supervisor.registry.close()
 
 
+@pytest.mark.row("S1")
 @pytest.mark.parametrize(
     ("seconds", "ignore", "status"),
     [("600", [], -signal.SIGTERM), ("0.2", ["ignore"], 1)],
