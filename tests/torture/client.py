@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import httpx
+
+from tests.torture.servers import PATIENCE
 
 ADMIN_KEY = "torture-key-of-the-administrator"
 ANSWER_SECONDS = 240.0  # a process that is stopped answers when it goes on
@@ -54,6 +56,13 @@ class Api:
         is_json = response.headers.get("content-type", "").partition(";")[0].endswith("json")
         body = response.json() if is_json and response.content else response.content
         return Answer(self.process, response.status_code, body, True, begun, monotonic())
+
+    def ask_until_done(self, method: str, path: str, **request: Any) -> Answer:
+        """Send a request until it is done: a busy machine refuses some."""
+        until = monotonic() + PATIENCE
+        while not (answer := self.ask(method, path, **request)).is_ok and monotonic() < until:
+            sleep(0.2)
+        return answer
 
     def list_all(self, path: str, **parameters: str) -> Iterator[Mapping[str, Any]]:
         """Yield all items of a listing; raises LookupError where a page is refused."""

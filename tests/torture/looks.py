@@ -38,10 +38,11 @@ class Looker:
     def learn_contents(self, api: Api, contents: Mapping[str, int]) -> None:
         """Note the stored form and the vector of each picture, from ids that have them."""
         for id, content in contents.items():
-            item = api.ask("GET", f"/v1/pictures/{quote_id(id)}").body
+            item = api.ask_until_done("GET", f"/v1/pictures/{quote_id(id)}").body
             self._files[item["url"].partition("?v=")[2]] = content
-            self._bytes[hashlib.sha256(api.ask("GET", item["url"]).body).hexdigest()] = content
-            answer = api.ask("POST", "/v1/embeddings", files={"picture": ("x", draw_picture(content))})
+            self._bytes[hashlib.sha256(api.ask_until_done("GET", item["url"]).body).hexdigest()] = content
+            files = {"picture": ("x", draw_picture(content))}
+            answer = api.ask_until_done("POST", "/v1/embeddings", files=files)
             self._uploaded[content] = np.asarray(answer.body["data"][0]["embedding"])
             self._stored[content] = self._uploaded[content].astype(np.float16).astype(float)
 
