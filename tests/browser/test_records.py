@@ -42,14 +42,11 @@ def open_editor(page: Page, collection: str) -> None:
 
 def drop(page: Page, *contents: bytes) -> None:
     transfer = page.evaluate_handle(
-        """contents => {
-            const transfer = new DataTransfer();
-            for (const [place, content] of contents.entries()) {
-                const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
-                transfer.items.add(new File([bytes], `${place}.png`, { type: "image/png" }));
-            }
+        """contents => contents.reduce((transfer, content, place) => {
+            const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
+            transfer.items.add(new File([bytes], `${place}.png`, { type: "image/png" }));
             return transfer;
-        }""",
+        }, new DataTransfer())""",
         [base64.b64encode(content).decode() for content in contents],
     )
     page.dispatch_event("main", "dragover", {"dataTransfer": transfer})
@@ -163,7 +160,10 @@ def test_what_is_said_of_a_picture_is_sent_again_where_it_was_refused(page: Page
     drop(page, draw_png(33), b"no picture")
     entry = page.locator("#add-list > li").first
     entry.locator(".language").fill("no language is called so")
-    entry.locator(".words").fill("not lost")
+    with page.expect_response(re.compile(r"/v1/languages/names\?.*limit=1$")):
+        entry.locator(".words").fill("not lost")
+    page.wait_for_timeout(200)
+    expect(entry.locator(".words")).to_be_focused()  # who writes on is not taken back
     page.click("#add-start")
     expect(page.locator("#add-trouble")).to_contain_text("No language of this name or tag is known.")
     entry.locator(".language").fill("en-a")

@@ -68,17 +68,16 @@ def test_an_unknown_expansion_and_a_finished_one_are_no_work(site: Site) -> None
 def test_a_worker_whose_registry_is_away_at_its_start_sweeps_when_it_is_back(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="worker")
     finished = site.submit(pairs("cy"))
     site.registry.expansions.cancel(finished)
     (site.home / "expansions" / finished / "checkpoints" / "cy" / "step-5").mkdir(parents=True)
     site.registry.close()
     (site.home / "registry.db").rename(site.home / "registry.away")
-    (site.home / "registry.db").mkdir()
+    (site.home / "registry.db").symlink_to(site.home / "nowhere" / "registry.db")  # which is replaced in one step
     with at_work(site) as started:
         site.wait_until(lambda: caplog.text.count("the registry cannot be read: registry_unavailable") > 2)
         site.wait_until(lambda: caplog.text.count("crashed workers could not be removed: registry_unavailable") > 2)
-        (site.home / "registry.db").rmdir()
         (site.home / "registry.away").rename(site.home / "registry.db")
         site.wait_until(lambda: site.checkpoints(finished) == [])
         assert (site.home / "expansions" / finished / "dataset").exists()

@@ -42,13 +42,17 @@ export function captionFields(captions = {}, start = "en") {
     prepare(language);
     fill(language.nextElementSibling, learned.items.map((item) => make("option", { value: item.language }, `${item.native_name} · ${item.name}`)));
     row.read = () => ({ tag, text: words.value.trim() });
-    row.settle = async () => {
-      if (language.value.trim() === nativeName(tag)) return;
-      tag = await findNamed(language);
+    const adopt = (found) => {
+      tag = found;
       language.value = nativeName(tag);
       tell(tag, language, words);
     };
-    language.addEventListener("change", () => row.settle().catch(() => {})); // whoever saves is told
+    const isOpen = () => language.value.trim() !== nativeName(tag);
+    row.settle = async () => isOpen() && adopt(await findNamed(language));
+    language.addEventListener("change", () => {
+      const entered = language.value; // what is wrong is told to whoever saves: here it would take the focus from what is written next
+      if (entered.trim() && isOpen()) findTag(entered).then((found) => language.value === entered && adopt(found), () => {});
+    });
     tell(tag, language, words);
     rows.append(row);
     return row;
