@@ -112,6 +112,7 @@ def test_redis_killed_twenty_times_under_submissions_loses_none(new_site: NewSit
     redis_server.start()
     site = new_site(BROKER_URL=redis_server.url)
     site.start()
+    site.wait_until(lambda: "the worker is ready" in site.log())  # before, it sends no hint that could be lost
     seconds = restarts(site, redis_server, 20)
     logging.getLogger(__name__).info("seconds until the worker consumed again: %s", seconds)
     assert max(seconds) < 60

@@ -191,7 +191,7 @@ function controlOf(kind, value) {
 }
 
 /** Where a picture of whoever uses this page goes if no collection is named; "" where the server chooses among several. */
-function usual() {
+function chooseUsual() {
   const bound = caller.collections;
   return !bound || bound.includes("default") ? "default" : bound.length === 1 ? bound[0] : "";
 }
@@ -199,6 +199,6 @@ function usual() {
 /** The name of a collection, with those that exist to choose from; `value()` is "" when none is given. */
 export function collectionField(name = "", names = []) {
   const list = `collections-${(ids += 1)}`;
-  const input = make("input", { type: "text", value: name, list, maxlength: "128", spellcheck: "false", autocapitalize: "none", placeholder: usual(), "aria-label": t("Collection") });
+  const input = make("input", { type: "text", value: name, list, maxlength: "128", spellcheck: "false", autocapitalize: "none", placeholder: chooseUsual(), "aria-label": t("Collection") });
   return { element: field(t("Collection"), input, make("datalist", { id: list }, names.map((one) => make("option", { value: one })))), value: () => input.value.trim() };
 }
