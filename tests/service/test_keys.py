@@ -184,11 +184,12 @@ def make_guesses(count: int) -> Iterator[dict[str, str]]:
 
 
 def test_requests_without_a_valid_key_share_one_rate_and_no_valid_key_is_refused(tmp_path: Path) -> None:
-    with running(tmp_path, rate_per_minute=24) as service:  # four at once, then one in 2.5 seconds
+    with running(tmp_path, rate_per_minute=12) as service:  # two at once, then one in five seconds
         statuses = [service.http.get("/v1/languages", headers=guess).status_code for guess in make_guesses(20)]
         assert set(statuses) == {401, 429}
-        assert service.http.get("/v1/languages").status_code == 429  # without any key, too
-        assert service.http.get("/v1/languages", headers={"Authorization": "Basic x"}).status_code == 429
+        for headers in ({}, {"Authorization": "Basic x"}):  # without any key, too
+            later = [service.http.get("/v1/languages", headers=headers).status_code for _ in range(4)]
+            assert 429 in later  # not each one: five seconds may pass on a busy machine
         never_seen = {"X-API-Key": service.key("search")}
         assert service.http.get("/v1/languages", headers=never_seen).status_code == 200
         assert service.admin.get("/v1/languages").status_code == 200
