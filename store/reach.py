@@ -173,10 +173,11 @@ def _trace_histories(releases: Sequence[Any], tag: str) -> dict[int, tuple[int, 
     versions: tuple[int, ...] = ()
     for number, languages, change in releases:
         version = languages.get(tag)
-        if change.get("restored") in histories:
-            versions = histories[change["restored"]]
-        else:
-            versions = () if version is None else _append_version(versions, version)
+        restored = histories.get(change.get("restored"), ())
+        if version is None:
+            versions = ()
+        else:  # an undo of an encoding alone restores no language
+            versions = restored if restored[-1:] == (version,) else _append_version(versions, version)
         histories[number] = versions
     return histories
 

@@ -107,6 +107,17 @@ def test_undo_of_an_encoding_keeps_every_language_as_it_is(registry: Registry) -
     assert registry.bases.plan_undo().encoding == "openvino in float32"
 
 
+def test_after_undo_of_an_encoding_a_rollback_goes_where_it_would_have_gone(registry: Registry) -> None:
+    registry.encodings.record_first("torch", "float32")
+    first = teach(registry, "a")
+    move_encoding(registry, Encoding("openvino", "float32"))
+    teach(registry, "a")
+    teach(registry, "b")
+    registry.bases.undo(actor="t", reason="")
+    assert {tag: registry.releases.plan_rollback(tag).to_version for tag in "ab"} == {"a": first, "b": None}
+    assert registry.retention.prune(2).versions == ()
+
+
 def test_a_language_is_taught_again_while_only_the_encoding_changes(registry: Registry) -> None:
     teach(registry, "a")
     (serving,) = registry.bases.list()
