@@ -43,7 +43,7 @@ _PART_SIZE = 2048  # texts a part; some seconds of one core with a large tower
 _BATCH_SIZE = 128
 NAMED = "named.json"  # in an expansion's folder: ids of the pictures that its dataset names by their files
 TEACHER = "teacher"  # folder under the data root
-_MOST_PARTS = 128  # that it keeps: of 512 dimensions, half a gigabyte
+_MOST_PARTS = 128  # that it keeps, or more where one expansion has more: of 512 dimensions, half a gigabyte
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def _gather_features(
         texts = [pivot.text for pivot in part]
         features[[places[pivot] for pivot in part]] = _load_or_compute_features(context, texts, version)
         attempt.report_progress(number + 1, len(parts))
-    _remove_oldest_parts(attempt.root.locate(TEACHER))
+    _remove_oldest_parts(attempt.root.locate(TEACHER), max(_MOST_PARTS, len(parts)))
     return features
 
 
@@ -257,13 +257,13 @@ def _load_or_compute_features(context: TrainingContext, texts: Sequence[str], ve
     return cached.tensors["features"]
 
 
-def _remove_oldest_parts(folder: Path) -> None:
-    """Remove all but the parts used last; an attempt that misses one makes it again."""
+def _remove_oldest_parts(folder: Path, kept: int) -> None:
+    """Remove all but so many parts used last; an attempt that misses one makes it again."""
     used: dict[Path, float] = {}
     for path in folder.glob("[0-9a-f]*"):
         with suppress(FileNotFoundError):
             used[path] = path.stat().st_mtime
-    for path in sorted(used, key=lambda each: used[each])[:-_MOST_PARTS]:
+    for path in sorted(used, key=lambda each: used[each])[:-kept]:
         files.remove(path)
 
 

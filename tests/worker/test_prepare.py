@@ -83,6 +83,10 @@ def test_parts_that_were_not_used_for_longest_are_removed(
     assert encoded == [70, 80, 90]
     prepare_data(site, pairs("cy", count=80))
     assert encoded == [70, 80, 90, 80]
+    monkeypatch.setattr(preparing, "_PART_SIZE", 30)  # four parts of one expansion, which a later attempt has again
+    for language in ("cy", "br"):
+        prepare_data(site, pairs(language), language)
+    assert encoded == [70, 80, 90, 80, 30, 30, 30, 10]
 
 
 def test_what_is_learned_from_has_the_english_texts_themselves(site: Site) -> None:
