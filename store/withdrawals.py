@@ -221,7 +221,8 @@ def _list_built_upon(session: Session, versions: Sequence[VersionRow]) -> list[d
             if below.number in needed:
                 users[below.number].add(f"{row.language} (version {row.number})")
     for number, names in sorted(users.items()):
-        why = f"{', '.join(sorted(names))} was taught upon its rows of the table; they go when no version needs them"
+        upon = f"{', '.join(sorted(names))} was taught upon its rows of the table"
+        why = f"{upon}; while any version needs them its files stay, with words and held-out captions"
         found.append({"what": "version", "name": f"version {number}", "why": why})
     return found
 

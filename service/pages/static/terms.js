@@ -6,7 +6,7 @@ import { dialog, sorry } from "/static/parts.js";
 import { t } from "/static/text.js";
 
 const REMAINS = { // by what it is; `number` is in its name
-  version: (number) => t("Version {number}: another language was taught upon its rows of the table. It goes when no version needs them.", { number }),
+  version: (number) => t("Version {number}: another language was taught upon its rows of the table. While any version needs them its files stay, with words and held-out captions.", { number }),
   captions: (number) => t("{number, plural, one {# caption} other {# captions}} that came with pictures: they belong to the pictures.", { number }),
   dataset: (number, name) => t("Dataset {name} of another language, which is paired with texts in this one.", { name }),
   backups: () => t("Backups that were made before: they keep all of it until they are deleted."),
