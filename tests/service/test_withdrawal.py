@@ -41,7 +41,9 @@ def test_a_language_is_withdrawn_by_one_command_and_its_certificate_holds(servic
     with assert_state_unchanged(service):
         shown = run(service, "withdraw", "br", "--dry-run").stdout.splitlines()
     assert shown[0] == "br: 1 version, 1 dataset, 0 taught captions, 0 answers, 0.0 MB."
-    kept = "version 1\tde (version 2) was taught upon its rows of the table; while any version needs them its files stay"
+    kept = (
+        "version 1\tde (version 2) was taught upon its rows of the table; while any version needs them its files stay"
+    )
     assert f"{kept}, with words and held-out captions" in shown
     file = tmp_path / "certificate.json"
     result = run(service, "withdraw", "br", "--yes", "--reason", "ours", "--out", str(file))
