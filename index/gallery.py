@@ -108,8 +108,8 @@ class PutResult:
 class Gallery(PictureTables):
     """The pictures and captions of one registry, with picture files under `root`. Safe for threads and processes."""
 
-    def __init__(self, registry: Registry, root: DataRoot) -> None:
-        super().__init__(registry)
+    def __init__(self, registry: Registry, root: DataRoot, bound: Collection[str] = ()) -> None:
+        super().__init__(registry, bound)
         self.root = root
 
     @cached_property

@@ -6,7 +6,7 @@ checksum: a damaged one counts as none, so that it is computed again. Searches n
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -39,10 +39,10 @@ class ContentKey(NamedTuple):
 
 
 class PictureTables:
-    """The tables of one registry that have pictures, captions and vectors."""
+    """The tables of one registry that have pictures, captions and vectors; groups are `bound` to some collections."""
 
-    def __init__(self, registry: Registry) -> None:
-        self.registry = registry
+    def __init__(self, registry: Registry, bound: Collection[str] = ()) -> None:
+        self.registry, self._bound = registry, bound
 
     def list_ids(self) -> list[str]:
         """List the ids of all pictures, sorted."""
@@ -146,12 +146,13 @@ class PictureTables:
     def sample_captions(self, language: str, expansions: Iterable[str], most: int) -> list[str]:
         """Return about `most` texts in a language, added with pictures or by these expansions; chosen by hash.
 
-        None are of collections that a key is or was bound to: what its holder writes must change nothing for others.
+        None are of collections that a key is or was bound to, or a group is: what is written there must change nothing
+        for others.
         """
         row = CaptionRow
         with self.registry.read() as session:
             bound = session.scalars(select(KeyRow.collections).where(KeyRow.collections.is_not(None)))
-            names = {name for collections in bound for name in collections or ()}
+            names = {*self._bound, *(name for collections in bound for name in collections or ())}
             query = select(row.text).where(row.language == language, _is_visible(expansions))
             if names:
                 query = query.join(PictureRow).where(PictureRow.collection.not_in(sorted(names)))

@@ -91,7 +91,7 @@ def build(settings: Settings, encoder: Encoder, reopen: Callable[[Settings], Enc
     make_folder(settings.home)
     registry = open_registry(settings.database)
     registry.initialise(encoder.base_fingerprint, settings.base)
-    gallery = Gallery(registry, root)
+    gallery = Gallery(registry, root, settings.bound_collections)
     keys, rate = ApiKeys(registry), RateLimiter(settings.rate_per_minute)
     invalid = RateLimiter(min(_INVALID_PER_MINUTE, settings.rate_per_minute))
     people = People(

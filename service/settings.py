@@ -3,9 +3,9 @@
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Json, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from client.api import LOOPBACK
 from client.settings import format_address, format_local_address
@@ -14,24 +14,6 @@ from store.settings import CommonSettings
 EVERYBODY = "*"  # the group of all people
 _HTTPS = r"https://[^/\s]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"  # a cookie that is Secure needs TLS
 _MIN_KEY_LENGTH = 16  # characters, which no `changeme` has; generated keys have 256 bits
-
-
-class Group(BaseModel):
-    """What the people of a group may do: everywhere, or in `collections` alone."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    scope: Literal["search", "write", "admin"]  # as of keys: `store.keys` would bring the database's library
-    collections: tuple[Annotated[str, Field(min_length=1, max_length=128)], ...] | None = Field(None, min_length=1)
-    default_collection: str | None = Field(None, min_length=1, max_length=128)
-
-    @model_validator(mode="after")
-    def _refuse_contradictions(self) -> Self:
-        if self.collections is not None and self.scope == "admin":
-            raise ValueError("a group of scope admin cannot be bound to collections")
-        if self.collections is not None and self.default_collection not in (None, *self.collections):
-            raise ValueError("default_collection must be among the collections of its group")
-        return self
 
 
 class Settings(CommonSettings):
@@ -57,10 +39,6 @@ class Settings(CommonSettings):
 
     public_url: str = Field(
         "", pattern=rf"^({_HTTPS})?/?$", description="Where people open it: `https://…`, or http on loopback."
-    )
-    groups: Json[dict[str, Group]] = Field(
-        "{}",  # type: ignore[arg-type]  # defaults are read like variables
-        description="JSON: what the people of each group may do. The first one that a person is in decides.",
     )
     proxy_secret: str = Field("", repr=False, max_length=256, description="What the proxy sends as `X-Proxy-Secret`.")
     proxy_user_header: str = Field("X-Forwarded-User", pattern=r"^[\w-]+$", description="Header with the user.")

@@ -5,11 +5,22 @@ list: so each process knows the names of all settings without importing other pa
 """
 
 import os
+import unicodedata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Json,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from client.settings import SettingsError as SettingsError  # one sentence; the process exits with `MISCONFIGURED`
@@ -34,6 +45,31 @@ def read_environment() -> dict[str, str | None]:
 def locate_env_file() -> Path:
     """Return the path of the `.env` that this process reads, whether it exists or not."""
     return Path(ENV_FILE).absolute()
+
+
+_Collection = Annotated[  # as names are stored: `model.text.clean_name`
+    str,
+    AfterValidator(lambda name: " ".join(unicodedata.normalize("NFC", name).split())),
+    Field(min_length=1, max_length=128),
+]
+
+
+class Group(BaseModel):
+    """What the people of a group may do: everywhere, or in `collections` alone."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scope: Literal["search", "write", "admin"]  # as of keys: `store.keys` would bring the database's library
+    collections: tuple[_Collection, ...] | None = Field(None, min_length=1)
+    default_collection: _Collection | None = None
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Self:
+        if self.collections is not None and self.scope == "admin":
+            raise ValueError("a group of scope admin cannot be bound to collections")
+        if self.collections is not None and self.default_collection not in (None, *self.collections):
+            raise ValueError("default_collection must be among the collections of its group")
+        return self
 
 
 class CommonSettings(BaseSettings):
@@ -73,6 +109,10 @@ class CommonSettings(BaseSettings):
     backup_before_upgrade: str = Field(
         "", description="Folder for a backup before the service migrates the registry; empty: none is made."
     )
+    groups: Json[dict[str, Group]] = Field(
+        "{}",  # type: ignore[arg-type]  # defaults are read like variables
+        description="JSON: what the people of each group may do. The first one that a person is in decides.",
+    )
     environment: Literal["local", "production"] = Field("local", description="Outside `local`, ADMIN_KEY must be set.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
@@ -110,6 +150,11 @@ class CommonSettings(BaseSettings):
     def database(self) -> str:
         """`database_url`, or the SQLite file under the data root."""
         return self.database_url or f"sqlite:///{self.home / 'registry.db'}"
+
+    @property
+    def bound_collections(self) -> frozenset[str]:
+        """The collections that a group is bound to."""
+        return frozenset(name for group in self.groups.values() for name in group.collections or ())
 
     def make_home(self) -> None:
         """Make the data root. Raises `SettingsError` if it cannot be made, or written when the registry is in it."""

@@ -58,7 +58,7 @@ class Attempt:
     def __init__(self, settings: WorkerSettings, registry: Registry, lease: Lease, stop: Event) -> None:
         self.settings, self.registry, self.lease, self.stop = settings, registry, lease, stop
         self.root = DataRoot(settings.home, settings.store)
-        self.gallery = Gallery(registry, self.root)
+        self.gallery = Gallery(registry, self.root, settings.bound_collections)
         self.expansion: Expansion = registry.expansions.get(lease.expansion)
         self.name = f"{EXPANSIONS}/{lease.expansion}"  # of its folder under the data root
         self.folder = self.root.locate(self.name)

@@ -324,17 +324,25 @@ def test_metrics_are_of_the_whole_service_and_not_for_bound_keys(tmp_path_factor
         assert service.http.get("/metrics", headers={"X-API-Key": service.key("search")}).status_code == 200
 
 
+PERSON = {"Origin": "https://x.example", "X-Forwarded-User": "a", "X-Forwarded-Groups": "b", "X-Proxy-Secret": "s" * 16}
+GROUPS = '{"b": {"scope": "write", "collections": ["theirs"]}}'
+PEOPLE = {"public_url": PERSON["Origin"], "proxy_secret": PERSON["X-Proxy-Secret"], "groups": GROUPS}
+
+
 @pytest.mark.row("F8")
-def test_captions_of_a_bound_key_change_no_reading_of_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_person", [False, True], ids=["key", "person"])
+def test_captions_of_who_is_bound_change_no_reading_of_others(tmp_path: Path, is_person: bool) -> None:
     # captions tagged `en` that are German, in numbers: German queries of another key stay German
     german = ["ein roter Apfel auf dem Tisch", "der Hund schläft", "ein kleines Haus am See", "zwei Kinder spielen",
               "das blaue Auto", "eine Katze im Garten", "die Brücke über den Fluss"]  # fmt: skip
     english = ["a red apple on the table", "the dog sleeps", "a small house by the lake", "two children are playing"]
     with (
-        running(tmp_path) as service,
+        running(tmp_path, **(PEOPLE if is_person else {})) as service,
         open_client(service, service.key("search", collections=["mine"])) as owner,
-        open_client(service, service.key("write", collections=["theirs"])) as poisoner,
+        httpx.Client(base_url=service.url, timeout=PATIENCE, headers=PERSON) as poisoner,
     ):
+        if not is_person:
+            poisoner.headers = httpx.Headers({"X-API-Key": service.key("write", collections=["theirs"])})
         service.learn("de")
         for place, text in enumerate(german):
             assert service.put(f"p{place}", en=[english[place % 4]], de=[text]).status_code == 201
