@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from index import segment
 from index.sealing import EngineSealer, Sealer, SegmentSealer, extract_state, sample_queries
-from index.set_states import SealedState, find_sets_in_use, is_read
+from index.set_states import SealedState, is_named
 from index.sets import VectorSets
 from index.sources import (
     FeedPruned,
@@ -61,12 +61,11 @@ class Indexer:
     def list_due(self) -> list[Identity]:
         """List the sets of which enough has changed since they were sealed, those that changed most first.
 
-        Of captions, only those that the serving release reads so, or the one before: nobody encodes others.
+        Of captions, only those that the serving release reads so, or the one before, so that a rollback is quick.
         """
-        behind, releases = self._sets.count_unsealed_changes(), self._sets.registry.releases.list_in_use()
-        due = (each for each in behind if behind[each] >= self._seal_at)
-        used = (each for each in due if each.kind == "pictures" or is_read(releases, each.language, each.version))
-        return sorted(used, key=lambda each: -behind[each])
+        behind = self._sets.count_unsealed_changes()
+        due = (each for each in self._list_in_reach(behind) if behind[each] >= self._seal_at)
+        return sorted(due, key=lambda each: -behind[each])
 
     def run(self, on_set: Callable[[], object] = lambda: None) -> int:
         """Seal each set that is due; return how many were. `on_set` is called before each; it may raise to end this.
@@ -79,10 +78,12 @@ class Indexer:
     def purge(self, on_set: Callable[[], object] = lambda: None) -> None:
         """Write what is sealed anew wherever it has rows that were replaced or deleted. Raises as `run`.
 
-        Sets in use are sealed first, so that the change feed can forget what was deleted. Others are not brought up to
-        date: `VectorSets.tidy` is rid of one that missed what the feed has forgotten.
+        Sets of the serving release, or the one before, are sealed first, so that the change feed can forget what was
+        deleted. Others are not brought up to date: `VectorSets.tidy` is rid of one that missed what the feed has
+        forgotten.
         """
-        used = {Identity(*key) for key in find_sets_in_use(self._sets.registry)}
+        newest = self._sets.list_newest()
+        used = {*self._list_in_reach(newest)}
 
         def seal_and_purge(identity: Identity) -> None:
             if identity in used:
@@ -90,7 +91,12 @@ class Indexer:
                     self.seal(identity)
             self._drop_dead_rows(identity)
 
-        self._process_each(self._sets.list_newest(), seal_and_purge, on_set)
+        self._process_each(newest, seal_and_purge, on_set)
+
+    def _list_in_reach(self, sets: Iterable[Identity]) -> list[Identity]:
+        """List those of the sets that the serving release names, or the one before."""
+        releases = self._sets.registry.releases.list(limit=2)
+        return [each for each in sets if is_named(releases, each.kind, each.language, each.version)]
 
     def _process_each(
         self, sets: Iterable[Identity], work: Callable[[Identity], object], on_set: Callable[[], object]

@@ -186,9 +186,9 @@ def find_pruned_change(session: Session) -> int:
     return session.scalar(select(GalleryChangeRow.change).where(GalleryChangeRow.picture_id == PRUNED)) or 0
 
 
-def is_read(releases: Iterable[Release], language: str | None, version: int | None) -> bool:
-    """Whether one of these releases has captions in a language read by this version."""
-    return language is not None and any(release.languages.get(language) == version for release in releases)
+def is_named(releases: Iterable[Release], kind: str, language: str | None, version: int | None) -> bool:
+    """Whether one of these releases names a set: pictures, or captions in a language as this version reads them."""
+    return kind == "pictures" or any(release.languages.get(language or "") == version for release in releases)
 
 
 def _remove_deletions(session: Session, changes: Collection[int]) -> None:
@@ -202,15 +202,15 @@ def _remove_deletions(session: Session, changes: Collection[int]) -> None:
 def find_sets_in_use(registry: Registry) -> dict[tuple[Any, ...], list[int]]:
     """Find the sets in use, by the fields of their identity: the last change in each kept state, newest state first.
 
-    In use are the sets that the serving release names, or the one before. While vectors are made anew there are two of
-    each: the one that was sealed last counts, since nobody computes what the other one lacks.
+    In use are the sets that the serving release names: nobody computes what others lack. While vectors are made anew
+    there are two of each, and the one that was sealed last counts.
     """
-    releases, row = registry.releases.list_in_use(), VectorSetRow
+    releases, row = [registry.releases.get_serving()], VectorSetRow
     found: dict[Any, tuple[Any, list[int]]] = {}
     with registry.read() as session:
         for *key, upto in session.execute(select(*IDENTITY, row.upto_change).order_by(row.number.desc())):
             kind, _, _, language, version = identity = tuple(key)
-            if kind == "pictures" or is_read(releases, language, version):
+            if is_named(releases, kind, language, version):
                 latest, states = found.setdefault((kind, language, version), (identity, []))
                 if latest == identity:
                     states.append(upto)

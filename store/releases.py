@@ -61,10 +61,6 @@ class Releases(RegistryPart):
             query = query.where(ReleaseRow.number < before)
         return [row.convert_to(Release) for row in self._database.read_values(query)]
 
-    def list_in_use(self) -> Sequence[Release]:
-        """Return the release that serves, which is the newest, and the one before."""
-        return self.list(limit=2)
-
     def find_visible(self, language: str, version: int) -> frozenset[str]:
         """Return the expansions whose captions belong to a version of a language; none of an untaught one.
 

@@ -14,8 +14,18 @@ from index.set_states import NOTHING_SEALED
 from index.sets import VectorSets
 from store.clock import now
 from store.tables import GalleryChangeRow, VectorSetRow
-from tests.doubles import make_view
-from tests.index.world import World, ask, interrupt, kill_at, list_captions, put, put_picture, score_pictures
+from tests.doubles import make_text_vector, make_view
+from tests.index.world import (
+    World,
+    ask,
+    find_captions,
+    interrupt,
+    kill_at,
+    list_captions,
+    put,
+    put_picture,
+    score_pictures,
+)
 from tests.registries import publish_release
 
 PRUNE = "from index import set_states; set_states._BATCH = 2; set_states.prune_feed(world.registry)"
@@ -218,6 +228,26 @@ def test_sets_that_no_used_release_names_do_not_wait_to_be_sealed(world: World) 
     assert world.seal() == 3
     assert set_states.count_unsealed(world.registry) == 0
     assert world.sets.count_unsealed_changes()[world.captions("cy", 1)] == 1
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_a_version_that_serves_no_more_holds_nothing_up_and_can_serve_again(world: World) -> None:
+    for seed in range(6):
+        world.put(f"p{seed}", seed, {"cy": [f"llun {seed}"]})
+    world.teach("cy")
+    world.serve()
+    world.seal()
+    world.teach("cy")
+    live = world.serve()
+    put_picture(live, "new", 7, {"cy": ["newydd"]})  # encoded as version 2 alone reads it
+    delete_pictures(world, 1)
+    assert set_states.count_unsealed(world.registry) == 0
+    assert set_states.prune_feed(world.registry) == 1 and "p1" not in read_feed(world)
+    languages = live.current.release.languages | {"cy": 1}
+    publish_release(world.registry, expected=3, shared=0, languages=languages)
+    assert live.refresh() and find_captions(live, "cy", 1, "newydd") == [("newydd", "new")]
+    hits = live.current.search_captions(make_text_vector(1, "llun 1"), ["cy"], 99)
+    assert {hit.picture for hit in hits} == {"p0", "p2", "p3", "p4", "p5", "new"}
 
 
 def test_of_two_encodings_the_set_that_was_sealed_last_counts(world: World) -> None:
