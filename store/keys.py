@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Scope = Literal["search", "write", "admin"]  # each includes the ones before it
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+_MOST_SESSIONS = 1_000  # of one subject: browsers that remember one key
 _MAX_LENGTH = 256  # characters; a longer text is not a key
 _PUBLIC, _HASHED, _ID = b"Ed", b"ED", 8  # how a public key and a signature of a hash begin; bytes of the id behind it
 _START = len(_PUBLIC) + _ID
@@ -157,15 +158,19 @@ class Sessions:
     def begin(self, subject: str, label: str, groups: Sequence[str], seconds: float, salt: bytes = b"") -> str:
         """Begin a session, and return its text `ps_{id}_{secret}`, which cannot be recovered later.
 
-        Without the `salt` the text opens nothing. Raises RegistryUnavailable.
+        Without the `salt` the text opens nothing. With too many of one subject the oldest end. Raises
+        RegistryUnavailable.
         """
         id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         with self._database.begin() as session:
             session.execute(delete(SessionRow).where(SessionRow.expires_at <= now()))
+            own = select(SessionRow.id).where(SessionRow.subject == subject).order_by(SessionRow.created_at.desc())
+            oldest = SessionRow.id.in_(own.offset(_MOST_SESSIONS - 1))
+            ended = session.scalars(delete(SessionRow).where(oldest).returning(SessionRow.id)).all()
             who = {"subject": subject, "label": label, "groups": [*groups]}
             kept = {"id": id, "secret_sha256": hash_secret(secret, salt), "expires_at": now() + seconds}
             session.execute(insert(SessionRow).values(**who, **kept))
-            note_act(session, {id: "signed in"})
+            note_act(session, {id: "signed in", **dict.fromkeys(ended, "signed out")})
         return f"ps_{id}_{secret}"
 
     def list(self) -> Sequence[Session]:

@@ -143,6 +143,7 @@ async def remember_key(request: Request, response: Response, context: AppContext
         raise MissingApiKey("send the key that this browser is to remember")
     context.people.require_own_page(request)
     context.rate.take(caller.id)
+    context.sign_ins.take(caller.id)
     await _begin(
         request, response, context, Person(f"key:{caller.id}", caller.label), context.settings.remembered_seconds
     )

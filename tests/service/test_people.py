@@ -182,6 +182,19 @@ def test_a_key_is_remembered_where_a_person_wants_it_until_it_is_revoked(service
         assert_problem(browser.get("/v1/pictures"), 401, "session_ended")
 
 
+def test_a_key_begins_few_sessions(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("store.keys._MOST_SESSIONS", 3)
+    monkeypatch.setattr(service.context.sign_ins, "_clock", lambda: 0.0)
+    headers = {"X-API-Key": service.key("search"), "Origin": PAGE}
+    for _ in range(10):
+        assert service.http.post("/session", headers=headers).status_code == 200
+    assert_problem(service.http.post("/session", headers=headers), 429, "rate_limited")
+    begun = service.admin.get("/v1/admin/audit", params={"act": "POST /session", "limit": "3"}).json()["items"]
+    new = [next(id for id, became in each["targets"].items() if became == "signed in") for each in begun]
+    sessions = service.admin.get("/v1/admin/sessions").json()["items"]
+    assert [each["id"] for each in sessions if each["subject"] == f"key:{begun[0]['actor']}"] == new
+
+
 def test_without_a_public_address_the_browser_says_whether_the_page_is_ours(tmp_path: Path) -> None:
     with running(tmp_path) as service:
         own = {"Origin": service.url}
