@@ -1672,7 +1672,7 @@ export interface Operations {
     path: { id: string; };
     answer: ExpansionItem;
   };
-  /** Send the expansion after each change, as server-sent events named `expansion`, until it ends. */
+  /** Send the expansion after each change, as server-sent events named `expansion`, until it or the key ends. */
   "GET /v1/expansions/{id}/events": {
     path: { id: string; };
     answer: string;

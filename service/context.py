@@ -57,6 +57,7 @@ _OVERHEAD = 128 << 10  # bytes of a form without its file: boundaries, headers, 
 _SEARCHES = 16  # times as long as one search may be: many are, and most are short
 _CHANGES = 32  # times as long as other JSON: a thousand ids of a kilobyte
 _SESSIONS_PER_MINUTE = 60  # with one key: each is kept for 30 days, and its entry in the log for ever
+_STREAMS = 64  # of events at once: each reads the registry twice a second
 _LONG_REQUESTS = 4  # of each kind at once; each is held in memory with its answers
 _OVERHEAD_OF_PICTURE = _OVERHEAD + FORMS[BodyKind.PICTURE].field_bytes
 _OVERHEAD_OF_PICTURES = 2 * _OVERHEAD + FORMS[BodyKind.PICTURES].field_bytes
@@ -199,6 +200,7 @@ class Context:
     write_queue: WriteQueue
     lanes: Lanes
     sign_ins: RateLimiter = field(default_factory=lambda: RateLimiter(_SESSIONS_PER_MINUTE))
+    streams: AdmissionLimit = field(default_factory=lambda: AdmissionLimit(_STREAMS, "streams of events"))
     datasets: DatasetChecker = field(default_factory=lambda: DatasetChecker(DATASET_CHECKS))
     hit_records: HitRecords = field(init=False)
     words: WordSearch = field(init=False)

@@ -26,7 +26,7 @@ from service.auth import AppContext, Caller, GuardedRoute, require_scope
 from service.context import Context
 from service.forms import BodyKind, FileOnDisk, keep_dataset
 from service.people import Principal
-from service.problems import refuse
+from service.problems import InvalidApiKey, refuse
 from service.requests import MULTIPART
 from service.schemas import describe_file
 from service.schemas import languages as schemas
@@ -36,6 +36,7 @@ from store.data_root import EXPANSIONS
 from store.errors import (
     DatasetDoubted,
     ExpansionNotFound,
+    InsufficientScope,
     PictoglotError,
     RegistryUnavailable,
     StorageFull,
@@ -281,6 +282,11 @@ _POLL_SECONDS, _PING_SECONDS = 0.5, 15.0  # between two reads of the registry, a
 _ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 
+async def _take_stream(context: AppContext) -> AsyncIterator[None]:
+    with context.streams.admit():
+        yield
+
+
 @expansions_router.get("")
 @require_scope("search")
 def list_expansions(
@@ -305,13 +311,14 @@ async def get_expansion(id: str, context: AppContext) -> schemas.ExpansionItem:
     name="expansion_events",
     response_class=StreamingResponse,
     responses=describe_file("text/event-stream", description=_EVENTS),
+    dependencies=[fastapi.Depends(_take_stream)],
 )
 @require_scope("search")
-async def send_events(id: str, context: AppContext) -> StreamingResponse:
-    """Send the expansion after each change, as server-sent events named `expansion`, until it ends."""
+async def send_events(id: str, request: Request, context: AppContext) -> StreamingResponse:
+    """Send the expansion after each change, as server-sent events named `expansion`, until it or the key ends."""
     first = await _read_expansion(id, context)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_follow_events(first, context), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_follow_events(first, request, context), media_type="text/event-stream", headers=headers)
 
 
 @expansions_router.post("/{id}/cancel", status_code=202)
@@ -322,8 +329,8 @@ def cancel_expansion(id: str, context: AppContext) -> schemas.ExpansionItem:
     return schemas.ExpansionItem.model_validate(context.registry.expansions.cancel(id))
 
 
-async def _follow_events(expansion: Expansion, context: Context) -> AsyncIterator[bytes]:
-    """Send one event now and one at each change, until the end of the expansion or of this process."""
+async def _follow_events(expansion: Expansion, request: Request, context: Context) -> AsyncIterator[bytes]:
+    """Send one event now and one at each change, until the end of the expansion, the caller's key or this process."""
     sent, quiet = "", 0.0
     while not context.stopping.is_set():
         data = schemas.ExpansionItem.model_validate(expansion).model_dump_json()
@@ -338,9 +345,12 @@ async def _follow_events(expansion: Expansion, context: Context) -> AsyncIterato
         await asyncio.sleep(_POLL_SECONDS)
         quiet += _POLL_SECONDS
         try:
+            await context.people.find(request)
             expansion = await _read_expansion(expansion.id, context)
         except RegistryUnavailable:
             continue  # tried again; the client keeps its stream
+        except (InvalidApiKey, InsufficientScope):
+            return
 
 
 async def _read_expansion(id: str, context: Context) -> Expansion:

@@ -5,6 +5,7 @@ import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +323,20 @@ def test_the_events_of_an_expansion_follow_it_to_its_end(fresh: Service) -> None
     last = events[-1]
     assert last["error"] == {"code": "training_diverged", "detail": "The loss is no longer finite."}
     assert last == fresh.admin.get(f"{EXPANSIONS}/{id}").json()
+
+
+def test_streams_of_events_are_few_and_end_with_their_key(fresh: Service) -> None:
+    id, key = teach(fresh).json()["expansion"]["id"], fresh.key("search")
+    streams, path, headers = fresh.context.streams, f"{EXPANSIONS}/{id}/events", {"X-API-Key": key}
+    with fresh.http.stream("GET", path, headers=headers) as response, ExitStack() as others:
+        lines = response.iter_lines()
+        assert next(lines) == "event: expansion" and streams.requests == 1
+        for _ in range(63):
+            others.enter_context(streams.admit())
+        assert_problem(fresh.http.get(path, headers=headers), 503, "overloaded")
+        fresh.admin.delete(f"/v1/admin/keys/{key.split('_')[1]}").raise_for_status()
+        assert "event: expansion" not in [*lines]  # nothing more, and its end
+    wait_until(lambda: streams.requests == 0)
 
 
 def test_a_client_that_reads_about_a_release_can_search_in_it(tmp_path: Path) -> None:
