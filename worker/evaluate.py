@@ -242,8 +242,8 @@ def _measure_shared(
 ) -> dict[str, Any]:
     """Measure each earlier language by the shared table as it is and as it would be, beside when it was learned.
 
-    `unmeasured` are served languages without any figure: no set was kept, its pictures were deleted, or this version is
-    apart from the shared table. `english` is how the base reads English.
+    `unmeasured` are languages in that table without any figure: no set was kept, or its pictures were deleted. Where
+    this version is apart from the table, they are all that are served. `english` is how the base reads English.
     """
     measured: dict[str, Any] = {}
     for done, (language, validation) in enumerate(() if context.is_apart else earlier.items()):
@@ -255,7 +255,9 @@ def _measure_shared(
             own = english if language == ENGLISH else context.attempt.registry.versions.get(served[language]).report
             t2i = {"before": before.figures["t2i"], "after": after.figures["t2i"]}
             measured[language] = {**t2i, "learned": own.get("t2i", {})}
-    return {"languages": measured, "unmeasured": sorted(set(served) - set(measured) - {data.language})}
+    chain = () if context.is_apart else context.attempt.registry.versions.trace_lineage(context.parent)
+    concerned = set(served) if context.is_apart else set(served) & {version.language for version in chain}
+    return {"languages": measured, "unmeasured": sorted(concerned - set(measured) - {data.language})}
 
 
 def _count_detected(

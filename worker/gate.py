@@ -177,7 +177,7 @@ def measure_losses(report: Mapping[str, Any]) -> dict[str, float]:
 
 
 def is_within_budget(report: Mapping[str, Any], budget: float) -> bool:
-    """Tell whether the new shared table keeps every earlier language within the forgetting budget.
+    """Tell whether the new shared table keeps every language that is in it within the forgetting budget.
 
     English alone may be unmeasured, where nothing is in English: the base goes on reading it.
     """

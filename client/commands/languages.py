@@ -289,4 +289,6 @@ def _show_rebuild(expansion: dict[str, Any], report: dict[str, Any]) -> None:
         if "left_out" in outcome:
             say(f"{tag} is left out: {outcome['detail']}.")
         elif not outcome["shared"]["moved"]:
-            say(f"{tag} is left out: the other languages would have lost too much.")
+            unmeasured = sorted({*outcome["shared"].get("unmeasured", ())} - {"en"})
+            lost = f"what {', '.join(unmeasured)} would lose cannot be measured"
+            say(f"{tag} is left out: {lost if unmeasured else 'the other languages would have lost too much'}.")

@@ -113,19 +113,26 @@ def test_wide_tables_scroll_with_the_keyboard_and_the_page_fits_a_narrow_window(
 
 
 def test_a_version_that_is_not_in_the_shared_table_says_what_would_have_been(page: Page, site: Site) -> None:
+    unmeasured = ["en"]
+
     def apart(route: Route) -> None:
         answer = route.fetch()
-        route.fulfill(response=answer, json={**answer.json(), "moved": False})
+        report = answer.json()
+        report["report"]["shared"]["unmeasured"] = unmeasured
+        route.fulfill(response=answer, json={**report, "moved": False})
 
     open_report(page)
     expect(page.locator(".verdict")).to_contain_text("It became the shared table")
     expect(page.get_by_role("heading", name="Effect on the other languages", exact=True)).to_be_visible()
     page.route("**/v1/versions/1/report", apart)
     open_report(page)
-    expect(page.locator(".verdict")).to_contain_text("No language got worse")
+    expect(page.locator(".verdict")).to_contain_text("another one would have lost too much")
     expect(page.locator(".figures .hint", has_text="would have been")).to_have_count(2)
     expect(page.get_by_role("heading", name="What the effect on the other languages would have been")).to_be_visible()
     expect(page.locator(".legend .pair", has_text="what would have been")).to_be_visible()
+    unmeasured.append("cy")
+    open_report(page)
+    expect(page.locator(".verdict")).to_contain_text("what Welsh would lose with Arabic in the shared table cannot be")
 
 
 def test_the_report_speaks_the_language_of_the_page(chromium: Browser, site: Site) -> None:

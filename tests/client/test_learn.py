@@ -108,6 +108,7 @@ def test_a_rebuild_reports_the_shared_table_and_what_is_left_out(service: Servic
     languages = {
         "de": {"shared": {"moved": True}},
         "zu": {"shared": {"moved": False}},
+        "tn": {"shared": {"moved": False, "unmeasured": ["de", "en", "ve"]}},
         "st": {"left_out": "dataset_too_small", "detail": "60 usable rows; at least 64 are needed"},
     }
     registry.expansions.succeed(lease, 1, 2, {"moved": True, "languages": languages})
@@ -115,6 +116,7 @@ def test_a_rebuild_reports_the_shared_table_and_what_is_left_out(service: Servic
     assert said == [
         "The shared table is version 1 in release 2.",
         "zu is left out: the other languages would have lost too much.",
+        "tn is left out: what de, ve would lose cannot be measured.",
         "st is left out: 60 usable rows; at least 64 are needed.",
     ]
 

@@ -110,6 +110,18 @@ def test_what_could_not_be_asked_does_not_count_as_kept() -> None:
         assert is_within_budget(unknown, 0.05) is keeps
 
 
+def test_only_what_is_in_the_shared_table_has_something_there_to_lose(site: Site) -> None:
+    teach(site)
+    beside = attempt_at(site, site.submit(pairs("br"), "br"))
+    beside.decide_once("plan.json", lambda: {"parent": 0, "before": [], "replaced": 0})
+    run(beside)
+    for number, tag, unmeasured, shared in ((2, "kw", [], 3), (1, "ga", ["cy"], 3)):
+        (source,) = site.registry.versions.get(number).dataset_expansions
+        (site.home / "expansions" / source / "validation.json").unlink()
+        assert report_of(site, carry_out(site, pairs("br"), tag).id)["shared"]["unmeasured"] == unmeasured
+        assert site.registry.releases.get_serving().shared == shared
+
+
 def compared(before: float, after: float) -> dict[str, Any]:
     sides = (("before", before), ("after", after))
     return {"pairs": 100} | {side: {"t2i": {"R@1": r1}, "i2t": {"R@1": 0.5}} for side, r1 in sides}

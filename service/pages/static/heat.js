@@ -2,7 +2,7 @@
 
 import { all } from "/static/api.js";
 import { fill, legend, make, percent, points, scrolled } from "/static/dom.js";
-import { learned, named, native, refresh } from "/static/languages.js";
+import { apart, learned, named, native, refresh } from "/static/languages.js";
 import { nothing, sorry } from "/static/parts.js";
 import { t } from "/static/text.js";
 
@@ -69,7 +69,7 @@ function fate(version, expansion, chain) {
   if (["failed", "cancelled"].includes(state)) return { tag: state, why: t("It never served") };
   if (["queued", "running"].includes(state)) return { tag: t("not yet"), why: t("It is not known yet whether it will serve") };
   const own = report?.languages?.[version.language] ?? report; // a rebuild reports of each language
-  if (own?.shared?.moved === false) return { served: true, tag: t("not shared"), why: t("Another language would have lost too much, so the shared table is the one of before") };
+  if (own?.shared?.moved === false) return { served: true, tag: t("not shared"), why: apart(named(version.language).name, own.shared) };
   return { served: true, happened: true, tag: t("not shared"), why: t("It is no longer in the shared table: a language was rolled back, or the base is another one") };
 }
 

@@ -33,6 +33,16 @@ export function named(tag) {
   return { name, native: browserName(tag, tag), direction: browserDirection(tag) };
 }
 
+/** The names of some languages, as a list in a sentence. */
+export const names = (tags) => new Intl.ListFormat(locale).format(tags.map((tag) => named(tag).name));
+
+/** Why the shared table was not changed for a language, and what that means; `unmeasured` are languages of which nobody knows what they would lose. */
+export function apart(name, { unmeasured = [] } = {}) {
+  const languages = names(unmeasured.filter((tag) => tag !== "en"));
+  if (languages) return t("No language got worse: what {languages} would lose with {name} in the shared table cannot be measured, so that table is the one of before. Searches that name {name} use this version all the same.", { name, languages });
+  return t("No language got worse: with {name} in the shared table another one would have lost too much, so that table is the one of before. Searches that name {name} use this version all the same.", { name });
+}
+
 function browserDirection(tag) {
   try {
     return new Intl.Locale(tag).getTextInfo?.().direction ?? "auto";

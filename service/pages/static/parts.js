@@ -16,9 +16,6 @@ export function waysOf(against) {
   return { to: t("Text → {what}", { what }), back: t("{what} → text", { what: what[0].toUpperCase() + what.slice(1) }) };
 }
 
-/** What it means that the shared table was not changed. */
-export const apart = (name) => t("No language got worse: with {name} in the shared table another one would have lost too much, so that table is the one of before. Searches that name {name} use this version all the same.", { name });
-
 /** An error as a sentence, with its places and the request id that is in the server's log. */
 export function sorry(problem) {
   const places = problem.places ?? [];

@@ -2,8 +2,8 @@
 
 import { ask, faultWords } from "/static/api.js";
 import { bar, byId, decimal, fill, make, percent, points, sentence, time, whole } from "/static/dom.js";
-import { learned, named, native, refresh } from "/static/languages.js";
-import { apart, askKey, sorry, waiting, waysOf } from "/static/parts.js";
+import { apart, learned, named, native, refresh } from "/static/languages.js";
+import { askKey, sorry, waiting, waysOf } from "/static/parts.js";
 import { chainPlot, confusionTable, matchTable, movesTable } from "/static/plots.js";
 import { termsLine } from "/static/terms.js";
 import { locale, t } from "/static/text.js";
@@ -61,7 +61,7 @@ function verdict({ version, language, name, state, error, moved, report }) {
     report.replaced ? t("It replaced {datasets, plural, one {# earlier dataset} other {# earlier datasets}}.", report.replaced) : null,
     ...(report.replaced?.sentences ?? []).map(quote),
     moved === true ? t("It became the shared table, which reads text in an unknown language.") : null,
-    moved === false ? apart(name) : null,
+    moved === false ? apart(name, report.shared) : null,
   ];
   const said = make("p", { class: "verdict", "data-state": state }, words.filter(Boolean).map((each) => [each, " "]));
   return [said, quoted.length ? make("details", { class: "fine" }, make("summary", {}, t("Details")), make("p", {}, quoted)) : null];

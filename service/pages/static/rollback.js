@@ -2,7 +2,7 @@
 
 import { ask, askOnce } from "/static/api.js";
 import { fill, make } from "/static/dom.js";
-import { named, native } from "/static/languages.js";
+import { names, native } from "/static/languages.js";
 import { dialog, sorry } from "/static/parts.js";
 import { locale, t } from "/static/text.js";
 
@@ -78,8 +78,6 @@ function stays(plan) {
   if (!plan.unchanged.length) return t("There is no other language.");
   return t("{count, plural, one {{names} keeps its version, and so all its results, bit for bit the same.} other {{names} keep their versions, and so all their results, bit for bit the same.}} No picture changes.", { count: plan.unchanged.length, names: names(plan.unchanged) });
 }
-
-const names = (tags) => new Intl.ListFormat(locale).format(tags.map((tag) => named(tag).name));
 
 function resultDialog(result, item, close) {
   const now = result.to_version === null ? t("{item} is no longer available.", { item: item.name }) : t("{item} uses version {to_version} again.", { item: item.name, to_version: result.to_version });
