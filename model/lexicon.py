@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import regex
 from cachetools import LRUCache
 
-from model.text import WORD, extract_query_terms, find_words
+from model.text import APOSTROPHES, WORD, extract_query_terms, find_words, fold_apostrophes
 
 if TYPE_CHECKING:
     from model.encoder import View
@@ -75,13 +75,16 @@ def collect_words(captions: Iterable[str]) -> tuple[str, ...]:
 
 
 class Lexicon:
-    """Words, sorted, that the captions of a language consist of. Immutable."""
+    """Words, sorted, that the captions of a language consist of; apostrophes of any kind are one. Immutable."""
 
     def __init__(self, words: Sequence[str]) -> None:
-        self.words = words
+        # with ' where they have it in both ways; outer ones are in older versions
+        spelled = {bare: word for word in reversed(words) if (bare := fold_apostrophes(word))}
+        self.words = tuple(sorted(spelled))
+        self._spelled = {bare: word.strip(f"'{APOSTROPHES}") for bare, word in spelled.items() if bare != word}
 
     def read(self, text: str, knows: Callable[[str], bool]) -> ReadText:
-        """Return a cleaned text in known words; as it is where it has none.
+        """Return a cleaned text in known words, as they were taught; as it is where it has none.
 
         `knows` tells of a word in lower case whether the base knows it: it stays.
         """
@@ -89,15 +92,15 @@ class Lexicon:
 
         def replace(match: "regex.Match[str]") -> str:
             nonlocal known
-            word = match[0].lower()
-            if word in self._known or knows(word):
+            word, bare = match[0].lower(), fold_apostrophes(match[0].lower())
+            if bare in self._known or knows(bare):
                 known += 1
-                return str(match[0])
-            parts = next((found for found in self._find_parts(word) if found), ())
+                return str(match[0]) if (spelled := self._spelled.get(bare, bare)) == word else spelled
+            parts = next((found for found in self._find_parts(bare) if found), ())
             known += bool(parts)
             if not parts:
                 unknown.append(match[0])
-            return " ".join(parts)
+            return " ".join(self._spelled.get(part, part) for part in parts)
 
         rewritten = " ".join(WORD.sub(replace, text).split())
         return ReadText(rewritten if known else text, tuple(unknown))
@@ -354,7 +357,7 @@ class Spelling:
         with self._lock:
             if (speller := self._spellers.get(view.version)) is None:
                 speller = self._spellers[view.version] = Speller(view.lexicon.words)
-        return next(iter(speller.suggest(word.lower())), None)
+        return next(iter(speller.suggest(fold_apostrophes(word.lower()))), None)
 
     def _is_known(self, word: str, views: Mapping[str, "View"]) -> bool:
         """Whether the base knows an English word, or a language was taught it."""

@@ -81,8 +81,11 @@ _UNIT = regex.compile(rf"[{_PAIRED}]\p{{M}}{{0,8}}")
 _INVISIBLE = regex.compile(r"[\p{Cf}\ufe00-\ufe0f]")  # joiners, soft hyphens, variation selectors
 _LETTER_APOSTROPHES = regex.compile(r"[\u02b9\u02bb-\u02bf]")  # typed as ' by most, which ends a term as all others do
 _ACCENTED = regex.compile(r"([\p{Latin}\p{Greek}])\p{M}+")
-_LETTER = rf"[\p{{L}}--[{UNSPACED}]][\p{{M}}\u200c\u200d]*"
-WORD = regex.compile(rf"(?:{_LETTER})+(?:['\u2019-](?:{_LETTER})+)*", regex.V1)
+# What keyboards give in place of an apostrophe, too: letters such as ʼ and ʻ, accents that stand alone, primes
+APOSTROPHES = "`\u00b4\u02b9\u02bb-\u02bf\u05f3\u2018-\u201b\u2032\uff07"
+_APOSTROPHE = regex.compile(f"[{APOSTROPHES}]")
+_LETTER = rf"[\p{{L}}--[{UNSPACED}{APOSTROPHES}]][\p{{M}}\u200c\u200d]*"
+WORD = regex.compile(rf"(?:{_LETTER})+(?:['{APOSTROPHES}-](?:{_LETTER})+)*", regex.V1)
 _STEMMERS = {
     **{"ar": "arabic", "bs": "serbian", "ca": "catalan", "cs": "czech", "da": "danish", "de": "german", "el": "greek"},
     **{"en": "english", "eo": "esperanto", "es": "spanish", "et": "estonian", "eu": "basque", "fa": "persian"},
@@ -143,6 +146,11 @@ def clean_picture_id(text: str) -> str:
 def find_words(text: str) -> list[str]:
     """Return the words of a text as they stand there, of scripts with spaces between words."""
     return [str(word) for word in WORD.findall(text)]
+
+
+def fold_apostrophes(word: str) -> str:
+    """Return a word with one apostrophe for all that look like it, and none at its ends."""
+    return _APOSTROPHE.sub("'", word).strip("'")
 
 
 def extract_query_terms(text: str, languages: Collection[str] = ()) -> list[str]:

@@ -20,7 +20,7 @@ from open_clip.tokenizer import bytes_to_unicode, default_bpe
 from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Engine
 
-from model.text import build_pattern, find_standalone_words
+from model.text import APOSTROPHES, build_pattern, find_standalone_words
 
 _PRIVATE = 0xF0000  # first of 131,000 private-use characters
 _NEVER = (math.inf, -1)
@@ -278,12 +278,11 @@ class CuttingRule(NamedTuple):
 _CLITICS = r"'s|'t|'re|'ve|'m|'ll|'d"
 # CLIP's own rule cuts a word at every combining mark: \p{M} is not \p{L}. ’s is the clitic 's, as by its cleaning
 CLIP_RULE = CuttingRule(rf"{_CLITICS}|\p{{L}}+|\p{{N}}|[^\s\p{{L}}\p{{N}}]+", "[\u2018-\u201b]")
-# That of languages keeps marks, and joiners between letters, inside the word, and cuts text without them as CLIP does;
-# apostrophes are also what keyboards give in their place: letters such as ʼ and ʻ, accents that stand alone, primes
+# That of languages keeps marks, and joiners between letters, inside the word, and cuts text without them as CLIP does
 _WORD = r"\p{L}[\p{L}\p{M}]*"
 LANGUAGE_RULE = CuttingRule(
     rf"{_CLITICS}|{_WORD}(?:[\u200c\u200d]+{_WORD})*|\p{{N}}|[^\s\p{{L}}\p{{N}}]+",
-    "[`\u00b4\u02b9\u02bb-\u02bf\u05f3\u2018-\u201b\u2032\uff07]",
+    f"[{APOSTROPHES}]",
 )
 
 

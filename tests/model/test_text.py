@@ -209,6 +209,16 @@ def test_marks_may_be_missing_and_what_is_written_in_one_with_the_next_word_is_t
     assert Lexicon(collect_words(known)).read(text, is_known).text == read
 
 
+@pytest.mark.parametrize("kind", "'`´ʹʻʼʽʾʿ׳‘’‚‛′＇")
+def test_a_word_is_known_by_any_apostrophe_and_read_as_it_was_taught(kind: str) -> None:
+    """Keyboards give another one than the captions have; older versions have words with letters as outer ones."""
+    ukrainian = Lexicon(collect_words(["червоний м’яч", "об'єкт"]))
+    read = ukrainian.read(f"Червоний м{kind}яч, м{kind}ячі, об{kind}єкт ж{kind}х", is_known)
+    assert (read.text, read.unknown) == ("Червоний м’яч, м’яч, об'єкт", (f"ж{kind}х",))
+    hawaiian = Lexicon(("hale", "ʻulaʻula"))
+    assert hawaiian.read(f"hale {kind}ula{kind}ula", is_known).text == f"hale {kind}ulaʻula"
+
+
 def test_scripts_without_spaces_and_texts_without_a_lexicon_stay() -> None:
     chinese = Lexicon(collect_words(["苹果", "red apple"]))
     assert chinese.words == ("apple", "red")
