@@ -15,7 +15,6 @@ import torch
 from open_clip.transformer import TextTransformer
 
 from model.base import Base
-from model.checkpoint import TokenRows
 from model.encoder import Encoder, View
 from model.lexicon import count_ngrams
 from model.objectives import Corpus
@@ -75,7 +74,7 @@ def _open_chain(encoder: Encoder, sizes: Sizes, languages: int) -> Iterator[View
         ids = np.arange(view.tokenizer.size, tokenizer.size)
         rows = 0.02 * torch.randn(len(ids), sizes.width)
         ngrams = count_ngrams(draw_captions(number, sizes.words))
-        view = view.extend(number, f"x-{number}", tokenizer, encoder.table, TokenRows(ids, rows), ngrams)
+        view = view.extend(number, f"x-{number}", tokenizer, ids, encoder.table.append(rows), ngrams)
         yield view
 
 

@@ -106,14 +106,15 @@ class ReleaseLoader:
             raise BaseMoved(f"Release {release.number} is for another base than the one that is open here.")
         if self._registry.versions.find_pruned() & {*release.languages.values()}:
             raise VersionPruned(f"Release {release.number} names versions that were pruned.")
-        return {tag: self._views.open(number) for tag, number in release.languages.items()}
+        opened = {number: self._views.open(number) for number in sorted(release.languages.values())}  # ancestors first
+        return {tag: opened[number] for tag, number in release.languages.items()}
 
     def identify_captions(self, tag: str, version: int) -> Identity:
         """Return the identity of a language's captions as a version encodes them."""
         return Identity("captions", self._encoder.text_fingerprint, self._encoder.dimension, tag, version)
 
     def close_others(self, versions: Iterable[int], identities: Iterable[Identity]) -> None:
-        """Close every view except those of `versions` and of what they build upon, and every source but these."""
+        """Close every view except those of `versions`, and every source but these."""
         self._views.close_others(versions)
         for identity in {*self.sources} - {self.picture_source.identity, *identities}:
             self.sources.pop(identity, None)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from threading import Lock
 
@@ -33,6 +34,7 @@ Vectors = NDArray[np.float32]
 _BATCH = 256  # texts in one forward pass
 _RESERVED = 1_000_000  # rows
 NO_ROW = -1  # of a token that the tokenizer has, but no language ever trained
+_NO_IDS = np.empty(0, dtype=np.int64)
 
 
 class PhysicalRows:
@@ -116,16 +118,19 @@ class View:
         version: int,
         language: str,
         tokenizer: Tokenizer,
-        table: Table,
-        added: checkpoint.TokenRows,
+        ids: NDArray[np.int64],
+        rows: NDArray[np.int32],
         ngrams: Mapping[str, int],
         lexicon: Lexicon = NO_WORDS,
     ) -> "View":
-        """Return the view of a version on top of this one, which stays as it is; rows of a token are replaced."""
+        """Return the view of a version on top of this one, which stays as it is.
+
+        Its tokens `ids` (n,) read the physical `rows` (n,), in place of those before.
+        """
         physical = np.full(tokenizer.size, NO_ROW, dtype=np.int32)
         physical[: len(self.physical)] = self.physical
-        physical[added.ids] = table.append(added.rows)
-        own = np.union1d(self.trained.get(language, added.ids[:0]), added.ids)
+        physical[ids] = rows
+        own = np.union1d(self.trained.get(language, ids[:0]), ids)
         trained = {**self.trained, language: own}
         return View(version, language, tokenizer, self.reading, physical, trained, ngrams, lexicon)
 
@@ -205,6 +210,7 @@ class Encoder:
         self.base = base
         self.towers = towers or TorchTowers(base)
         self.table = Table(base.table.to(base.device))
+        self._placed = dict[VersionFolder, NDArray[np.int32]]()
         self.base_view = View.create_for_base(
             base.make_tokenizer(), base.reading, count_ngrams(list_english_words()), version
         )
@@ -223,23 +229,43 @@ class Encoder:
     def open(self, folders: Sequence[VersionFolder], onto: View | None = None) -> View:
         """Return the view of a version by its lineage, oldest first; `onto` is an open ancestor, by default the base.
 
-        Raises `VersionCorrupt`.
+        Of its ancestors only rows are kept, and none that a later one replaces. Raises `VersionCorrupt`.
         """
-        view = onto or self.base_view
-        for folder in folders:
+        steps, replaced = list[tuple[VersionFolder, checkpoint.VersionContent, NDArray[np.int32]]](), _NO_IDS
+        for folder in reversed(folders):
             content, manifest = checkpoint.read_version(folder.path, folder.manifest_sha256, proof=folder.is_proof)
             if manifest.get("text_fingerprint") != self.base_fingerprint:
                 raise VersionCorrupt(f"version {folder.number} was made for another base model")
-            view = self.extend(view, folder.number, folder.language, content)
+            ids, rows = content.rows.ids, self._place(folder, content.rows, replaced)
+            if steps:  # only the last is read by n-grams and words
+                content = replace(content, ngrams={}, lexicon=())
+            steps.append((folder, replace(content, rows=checkpoint.TokenRows(ids, torch.empty(0))), rows))
+            replaced = np.union1d(replaced, ids)
+        view = onto or self.base_view
+        for folder, content, rows in reversed(steps):
+            view = _extend(view, folder.number, folder.language, content, rows)
         return view
 
     def extend(self, view: View, number: int, language: str, content: checkpoint.VersionContent) -> View:
         """Return the view of what an expansion learned on top of `view`, before or after it is a version on disk."""
-        if content.rows.rows.shape[1] != self.base.table.shape[1]:
+        return _extend(view, number, language, content, self._append(number, content.rows.rows))
+
+    def _place(
+        self, folder: VersionFolder, rows: checkpoint.TokenRows, replaced: NDArray[np.int64]
+    ) -> NDArray[np.int32]:
+        """Return the physical rows of a version, each written once; `NO_ROW` of tokens whose row is `replaced`."""
+        placed = self._placed.get(folder, np.full(len(rows.ids), NO_ROW, dtype=np.int32))
+        missing = (placed == NO_ROW) & ~np.isin(rows.ids, replaced)
+        if missing.any():
+            placed = placed.copy()
+            placed[missing] = self._append(folder.number, rows.rows[torch.from_numpy(missing)])
+        self._placed[folder] = placed
+        return placed
+
+    def _append(self, number: int, rows: Tensor) -> NDArray[np.int32]:
+        if rows.shape[1] != self.base.table.shape[1]:
             raise VersionCorrupt(f"the rows of version {number} have another width than the base's")
-        tokenizer = content.extend_tokenizer(view.tokenizer)
-        lexicon = Lexicon(content.lexicon)
-        return view.extend(number, language, tokenizer, self.table, content.rows, content.ngrams, lexicon)
+        return self.table.append(rows)
 
     def encode_texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
         """Return unit vectors of cleaned texts, each read through its own view, in the order given.
@@ -284,10 +310,17 @@ class Encoder:
         return np.concatenate(parts) if parts else np.empty((0, self.dimension), dtype=np.float32)
 
 
-class Views:
-    """The versions that an encoder has open: each once, on top of its nearest open ancestor. Thread-safe.
+def _extend(
+    view: View, number: int, language: str, content: checkpoint.VersionContent, rows: NDArray[np.int32]
+) -> View:
+    tokenizer = content.extend_tokenizer(view.tokenizer)
+    return view.extend(number, language, tokenizer, content.rows.ids, rows, content.ngrams, Lexicon(content.lexicon))
 
-    A version's rows stay in the encoder's table when its view is closed; to open it again adds them once more.
+
+class Views:
+    """The versions that an encoder was asked to open: each once, on top of its nearest open ancestor. Thread-safe.
+
+    A version's rows stay in the encoder's table when its view is closed; to open it again adds none.
     """
 
     def __init__(self, encoder: Encoder, registry: Registry, root: DataRoot, *, proof: bool = False) -> None:
@@ -295,7 +328,6 @@ class Views:
         self._encoder, self._registry, self._root, self._proof = encoder, registry, root, proof
         self._base = encoder.base_view.version
         self._open = {self._base: encoder.base_view}
-        self._parents: dict[int, int] = {}  # of the open views
         self._lock = Lock()
 
     @cached_property
@@ -307,26 +339,20 @@ class Views:
         """Return the view of a version, verified with its ancestors; raises `VersionCorrupt` or `VersionNotFound`."""
         with self._lock:
             if number not in self._open:
-                for step in reversed(self._registry.versions.trace_lineage(number)):  # the base first
-                    if step.number in self._open:
-                        continue
-                    if step.parent is None:
-                        raise VersionCorrupt(f"version {number} was made for another base model")
-                    folder = replace(VersionFolder.fetch(step, self._root), is_proof=self._proof)
-                    self._open[step.number] = self._encoder.open([folder], onto=self._open[step.parent])
-                    self._parents[step.number] = step.parent
+                lineage = self._registry.versions.trace_lineage(number)  # the base last
+                steps = [*takewhile(lambda step: step.number not in self._open, lineage)]
+                if len(steps) == len(lineage):
+                    raise VersionCorrupt(f"version {number} was made for another base model")
+                fetched = (VersionFolder.fetch(step, self._root) for step in reversed(steps))
+                folders = [replace(folder, is_proof=self._proof) for folder in fetched]
+                self._open[number] = self._encoder.open(folders, onto=self._open[lineage[len(steps)].number])
             return self._open[number]
 
     def close_others(self, versions: Iterable[int]) -> None:
-        """Close every view except those of `versions` and of what they build upon."""
+        """Close every view except those of `versions`."""
         with self._lock:
-            kept = {self._base}
-            for number in versions:
-                while number not in kept:
-                    kept.add(number)
-                    number = self._parents.get(number, self._base)
+            kept = {self._base, *versions}
             self._open = {number: view for number, view in self._open.items() if number in kept}
-            self._parents = {number: parent for number, parent in self._parents.items() if number in kept}
 
 
 def _normalize(features: Vectors) -> Vectors:

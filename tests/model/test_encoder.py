@@ -62,6 +62,23 @@ def test_a_later_version_changes_no_bit_of_an_earlier_ones_vectors(encoder: Enco
     assert np.array_equal(fresh.encode_texts([(fresh.open([first]), text) for text in WELSH]).vectors, before)
 
 
+def test_what_is_opened_upon_a_language_taught_again_keeps_no_row_twice(encoder: Encoder, tmp_path: Path) -> None:
+    """Only the newest serves. An ancestor that is asked for reads as if it had been opened first."""
+    first = stored(encoder, tmp_path, encoder.base_view, 1, "cy", WELSH)
+    older = encoder.open([first])
+    again = stored(encoder, tmp_path, older, 2, "cy", WELSH)
+    newer = encoder.open([again], onto=older)
+    texts = [encoder.encode_texts([(view, text) for text in WELSH]).vectors for view in (older, newer)]
+    fresh = Encoder(encoder.base)
+    opened = fresh.open([first, again])
+    count = len(checkpoint.read_version(again.path)[0].rows.ids)
+    assert opened.physical.max() + 1 == fresh.base_view.reading.vocabulary + count
+    views = fresh.open([first]), opened, fresh.open([first, again])
+    read = [fresh.encode_texts([(view, text) for text in WELSH]).vectors for view in views]
+    assert all(np.array_equal(*pair) for pair in zip(read, (*texts, texts[1]), strict=True))
+    assert max(view.physical.max() for view in views) < fresh.base_view.reading.vocabulary + 2 * count, "each once"
+
+
 def test_a_mixed_batch_gives_each_text_the_vector_of_its_own_view(encoder: Encoder, tmp_path: Path) -> None:
     welsh = encoder.open([stored(encoder, tmp_path, encoder.base_view, 1, "cy", WELSH)])
     items = [(welsh, WELSH[0]), (encoder.base_view, ENGLISH[2]), (welsh, WELSH[2]), (encoder.base_view, ENGLISH[0])]

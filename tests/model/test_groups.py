@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from benchmarks.made_up import Sizes, make_base
 from model.backend import has_bfloat16_instructions
 from model.base import Base, open_base
-from model.checkpoint import TokenRows
 from model.encoder import Encoder, View
 from model.towers import TorchTowers, can_multiply_bfloat16, compute_text_features, make_bfloat16_tower
 from model.training import LearnSettings, Progress, Trainer
@@ -72,7 +71,7 @@ def assert_read_alike(folder: Path, base: Base) -> None:
     used = np.unique(np.concatenate([np.array(ids, dtype=np.int64) for ids in view.tokenize(said)]))
     used = np.setdiff1d(used, view.reading.specials)
     rows = 0.02 * torch.randn((len(used), base.table.shape[1]), generator=torch.Generator().manual_seed(1))
-    taught = view.extend(1, "xx", view.tokenizer, encoder.table, TokenRows(used, rows), {})
+    taught = view.extend(1, "xx", view.tokenizer, used, encoder.table.append(rows), {})
     model: Any = open_clip.create_model(base.name).eval()
     model.load_state_dict(base.model.state_dict())
     with torch.no_grad():
@@ -161,8 +160,8 @@ def test_the_loss_falls_and_what_fills_up_texts_keeps_the_bases_row_though_a_lan
     encoder, reading, view = opened.encoder(), opened.base.reading, opened.encoder().base_view
     if reading.pad is not None:
         before = encoder.encode_texts([(view, "afal coch")]).vectors
-        mark = TokenRows(np.array([reading.pad]), torch.ones(1, opened.base.table.shape[1]))
-        view = view.extend(1, "br", view.tokenizer, encoder.table, mark, {})
+        rows = encoder.table.append(torch.ones(1, opened.base.table.shape[1]))
+        view = view.extend(1, "br", view.tokenizer, np.array([reading.pad]), rows, {})
         same = np.array_equal(encoder.encode_texts([(view, "afal coch")]).vectors, before)
         assert same == (reading.pad not in reading.suffix)  # of some the end of a text is the same token
 

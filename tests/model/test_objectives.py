@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from benchmarks.emoji36.trainer import StepScaledAdamW
 from model import objectives
-from model.checkpoint import TokenRows
 from model.encoder import Encoder, View, pad
 from model.objectives import (
     NO_PICTURE,
@@ -242,8 +241,8 @@ def test_a_word_that_starts_as_its_english_is_not_trained_unless_others_move_its
 def test_new_rows_are_drawn_like_the_whole_table_as_it_is_now(encoder: Encoder, tmp_path: Path) -> None:
     """After a language whose rows are far away, what a later one begins with has its mean and deviation too."""
     base = encoder.base_view
-    far = TokenRows(np.arange(0, 40_000, dtype=np.int64), torch.full((40_000, encoder.base.table.shape[1]), 3.0))
-    view = base.extend(1, "xx", base.tokenizer, encoder.table, far, {})
+    far = encoder.table.append(torch.full((40_000, encoder.base.table.shape[1]), 3.0))
+    view = base.extend(1, "xx", base.tokenizer, np.arange(0, 40_000, dtype=np.int64), far, {})
     trainer = Trainer(encoder, view, corpus_for(encoder), tmp_path, SETTINGS)
     new = trainer.rows.detach()[torch.from_numpy(trainer.ids >= view.tokenizer.size)]
     whole = encoder.table.rows[torch.from_numpy(view.physical[view.physical >= 0]).long()]

@@ -189,11 +189,10 @@ MEASURE = """
 import sys, psutil, torch
 from model.base import open_base
 from model.encoder import Encoder
-from model.checkpoint import TokenRows
 import numpy as np
 encoder = Encoder(open_base(sys.argv[1], "cpu"))
-learned = TokenRows(np.arange(5, 905), torch.randn(900, encoder.base.table.shape[1]))
-view = encoder.base_view.extend(1, "xx", encoder.base_view.tokenizer, encoder.table, learned, {})
+rows = encoder.table.append(torch.randn(900, encoder.base.table.shape[1]))
+view = encoder.base_view.extend(1, "xx", encoder.base_view.tokenizer, np.arange(5, 905), rows, {})
 encoder.encode_texts([(view, "a red apple"), (encoder.base_view, "a red apple")])
 print(psutil.Process().memory_info().rss)
 print(1024 * int(open("/proc/self/status").read().partition("RssAnon:")[2].split()[0]))
