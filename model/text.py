@@ -150,7 +150,7 @@ def find_words(text: str) -> list[str]:
 
 def fold_apostrophes(word: str) -> str:
     """Return a word with one apostrophe for all that look like it, and none at its ends."""
-    return _APOSTROPHE.sub("'", word).strip("'")
+    return str(_APOSTROPHE.sub("'", word)).strip("'")
 
 
 def extract_query_terms(text: str, languages: Collection[str] = ()) -> list[str]:
