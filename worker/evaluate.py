@@ -151,6 +151,7 @@ def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[s
         kept = find_validation(attempt.root, versions.get(number).dataset_expansions)
         if kept is not None and tag not in (ENGLISH, data.language):
             earlier[tag] = kept
+    own = measure(context, view.shared, validation, encode_candidates(context, data, validation))
     base, candidates = context.encoder.base_view, encode_candidates(context, data, earlier[ENGLISH])
     english = describe(base, earlier[ENGLISH], candidates, measure(context, base, earlier[ENGLISH], candidates))
     about, taught = data.report.dump(), data.training_rows
@@ -162,7 +163,11 @@ def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[s
         "english": english,
         "rows": {"captions": len(taught) - words, "words": words},  # of all datasets together
         "new": _choose_new(context, data, served),
-        "shared": {"parent": context.parent, **_measure_shared(context, data, view, earlier, served, english)},
+        "shared": {
+            "parent": context.parent,
+            "own": own.figures["t2i"] if own else {},
+            **_measure_shared(context, data, view, earlier, served, english),
+        },
         "detected": _count_detected(context, data.language, view, {data.language: validation, **earlier}, served),
     }
     if attempt.expansion.is_of_answers:
@@ -313,28 +318,29 @@ def measure_chain(chain: Sequence[Version], language: str, report: Mapping[str, 
     """Measure AA and F of t2i R@1 over the shared table's `chain` (oldest first) and the language that `report` adds.
 
     It counts the languages that the chain has learned and that could be measured now. A past figure is the one in the
-    report of that step. English is measured on other texts with every dataset, so its past figures are those of this
-    report alone: of the base, of the table before, of the table after.
+    report of that step; all are of the table, which reads by no lexicon. English is measured on other texts with every
+    dataset, so its past figures are those of this report alone: of the base, of the table before, of the table after.
     """
     now = report["shared"]["languages"]
     turns = {version.language: version for version in chain if version.language != language}  # the newest turn counts
     steps = sorted((turns[tag] for tag in now if tag in turns and _get_recall(turns[tag], now)), key=lambda v: v.number)
-    if not report["t2i"]:
+    if not (own := report["shared"]["own"]):
         return {"languages": [], "AA": None, "F": None}
     triangle: list[list[float]] = []
     for place, step in enumerate(steps):
         last = place == len(steps) - 1
         past = [_get_past_recall(step, other, now, triangle[-1][at], last) for at, other in enumerate(steps[:place])]
         triangle.append([*past, _get_recall(step, now)[_FIGURE]])
-    triangle.append([*(now[step.language]["after"][_FIGURE] for step in steps), report["t2i"][_FIGURE]])
+    triangle.append([*(now[step.language]["after"][_FIGURE] for step in steps), own[_FIGURE]])
     counted = [*(step.language for step in steps), language]
     return {"languages": counted, "AA": compute_average_accuracy(triangle), "F": compute_forgetting(triangle)}
 
 
 def _get_recall(step: Version, now: Mapping[str, Any]) -> Mapping[str, float]:
-    """Return the recall of a language right after its own turn; a base has no report, so of English as measured now."""
-    recall: Mapping[str, float] = step.report.get("t2i") or now.get(step.language, {}).get("learned") or {}
-    return recall
+    """Return the table's recall of a language right after its turn, of English as measured now; empty if unknown."""
+    if step.parent is None:
+        return dict(now.get(step.language, {}).get("learned", {}))
+    return dict(step.report.get("shared", {}).get("own", {}))
 
 
 def _get_past_recall(step: Version, other: Version, now: Mapping[str, Any], before: float, last: bool) -> float:

@@ -268,8 +268,8 @@ def test_a_language_that_nobody_counted_is_never_guessed() -> None:
 
 
 def version(number: int, language: str, own: float | None = None, **after: float) -> Version:
-    shared = {tag: {"after": {"R@1": figure}} for tag, figure in after.items()}
-    report = {"t2i": {"R@1": own} if own is not None else {}, "shared": {"languages": shared}}
+    languages = {tag: {"after": {"R@1": figure}} for tag, figure in after.items()}
+    report = {"shared": {"own": {"R@1": own} if own is not None else {}, "languages": languages}}
     parent = number - 1 if number else None
     return Version(number, parent, language, "e", "f", "", 1, 1, report if number else {}, datetime.now(UTC))
 
@@ -278,7 +278,7 @@ def report_on(own: float | None, learned: float = 0.9, **moves: tuple[float, flo
     languages = {tag: {"before": {"R@1": a}, "after": {"R@1": b}, "learned": {}} for tag, (a, b) in moves.items()}
     if "en" in languages:
         languages["en"]["learned"] = {"R@1": learned}
-    return {"t2i": {} if own is None else {"R@1": own}, "shared": {"languages": languages}}
+    return {"shared": {"own": {} if own is None else {"R@1": own}, "languages": languages}}
 
 
 VERSION_0 = version(0, "en")

@@ -77,9 +77,10 @@ def test_a_second_language_is_measured_on_the_first_and_leaves_its_version(site:
     languages, so_far = second.report["shared"]["languages"], second.report["shared"]["so_far"]
     assert first.report["shared"]["so_far"]["languages"] == ["en", "cy"]
     assert so_far["languages"] == ["en", "cy", "br"]
-    now = [languages["en"]["after"]["R@1"], languages["cy"]["after"]["R@1"], second.report["t2i"]["R@1"]]
+    now = [languages["en"]["after"]["R@1"], languages["cy"]["after"]["R@1"], second.report["shared"]["own"]["R@1"]]
     assert so_far["AA"] == pytest.approx(sum(now) / 3)
     assert languages["cy"]["learned"] == first.report["t2i"]
+    assert languages["cy"]["before"] == first.report["shared"]["own"], "by the same table, on the same captions"
     assert set(second.report["detected"]) == {"en", "cy", "br"} and set(languages) == {"en", "cy"}
     assert second.report["shared"]["parent"] == first.version
     assert site.registry.releases.get_serving().languages == {"en": 0, "cy": 1, "br": 2}
