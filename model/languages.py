@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import langcodes
 import regex
@@ -24,6 +24,8 @@ _SHORTEST_NAME = 3  # bytes; shorter ones in Latin letters are tags with a slip,
 _NO_TAG = "not the tag of a registered language (BCP 47), such as `cy`, `pt-BR` or `zh-Hant`"
 _SHAPE = regex.compile(r"([A-Za-z]{2,8}|[Xx](?=-))(-[A-Za-z0-9]{1,8})*")
 _PRIVATE = "x-"  # tags that a community gives itself (RFC 5646, section 2.2.7)
+_REMEMBERED = 4_096  # tags: clients may send any number
+_MOST_PARSED = 10_000  # tags that langcodes keeps, some 1 kB each; 8,000 are those of Glottolog
 _LETTER = regex.compile(r"\p{Latin}\p{M}*|\p{L}|\p{M}")
 _ROW = 60  # letters of a row of keys; a script with more has an input method
 _RARE = 5_000  # letters, of which a single one may be of a foreign word
@@ -63,7 +65,18 @@ class Suggestion:
     glottocode: str | None
 
 
-@lru_cache(maxsize=4_096)  # clients may send any number of tags
+class _FullDict(dict[Any, Any]):
+    """A dictionary that takes no more entries when it is full: langcodes keeps all tags that it ever saw."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if len(self) < _MOST_PARSED:
+            super().__setitem__(key, value)
+
+
+langcodes.Language._INSTANCES, langcodes.Language._PARSE_CACHE = _FullDict(), _FullDict()
+
+
+@lru_cache(_REMEMBERED)
 def canonicalize(tag: str) -> str:
     """Return the canonical form of a BCP 47 tag (`iw` -> `he`, `eng` -> `en`), blanks around it aside.
 
@@ -96,7 +109,7 @@ def _guess_tag(text: str) -> str | None:
     if len(text) > _MAX_LENGTH or len(text.encode(errors="replace")) < _SHORTEST_NAME:
         return None
     if (locale := _parse_tag(text.partition(".")[0].replace("_", "-"))) is not None:
-        return locale
+        return None if "x" in locale.split("-") else locale
     try:
         return _parse_tag(langcodes.find(text).to_tag())
     except (LookupError, ValueError):  # ValueError: half of a character
@@ -171,7 +184,7 @@ def look_up(languages: Collection[str], tag: str) -> str | None:
     return next((each for each in broader if each in languages), None)
 
 
-@cache
+@lru_cache(_REMEMBERED)
 def find_names(tag: str) -> LanguageNames:
     """Return English and native name and text direction of a canonical tag; a private one has no other name."""
     if tag.startswith(_PRIVATE):
@@ -187,7 +200,7 @@ def find_names(tag: str) -> LanguageNames:
     )
 
 
-@cache
+@lru_cache(_REMEMBERED)
 def find_scripts(tag: str) -> frozenset[str]:
     """Return ISO 15924 codes of the Unicode scripts that the language is written in; empty when CLDR does not know."""
     script = langcodes.Language.get(tag).maximize().script

@@ -163,7 +163,7 @@ def extract_query_terms(text: str, languages: Collection[str] = ()) -> list[str]
     return ([term for term in terms if term not in light] or terms)[:MOST_QUERY_TERMS]
 
 
-@cache
+@lru_cache(4_096)
 def _list_light_words(languages: frozenset[str]) -> frozenset[str]:
     return frozenset(word for tag in languages for word in _LIGHT.get(tag.partition("-")[0], "").split())
 
