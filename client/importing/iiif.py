@@ -9,7 +9,7 @@ import json
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,8 +124,10 @@ class IiifManifest:
 
     def _load(self) -> dict[str, Any]:
         if self._manifest is None:
+            is_far = "://" in self.name
+            self._is_near = None if is_far else True  # decided anew by the addresses that this try is to ask
             try:
-                data = self._fetch(self.name, _MOST_MANIFEST) if "://" in self.name else _read_file(Path(self.name))
+                data = self._fetch(self.name, _MOST_MANIFEST) if is_far else _read_file(Path(self.name))
                 manifest = json.loads(data)
             except (ValueError, RecursionError) as error:
                 raise SourceError("It is not JSON.") from error
@@ -157,11 +159,11 @@ class IiifManifest:
 
         A manifest from elsewhere must not have this client ask the machine that it runs on, or its network.
         """
-        if self._is_near is None:  # once: a name that leads elsewhere later opens nothing
-            name = _read_host(httpx.URL(self.name)) if "://" in self.name else "localhost"
-            self._is_near = _is_local(name, _look_up(name))
         found = _look_up(host)
-        if not self._is_near and _is_local(host, found):
+        has_local_name, public = _is_local_name(host), [*map(_is_public, found)]
+        if self._is_near is None:  # the manifest is asked for, at these addresses and no others
+            self._is_near = has_local_name or (bool(found) and not any(public))
+        if not self._is_near and (has_local_name or not all(public)):
             raise httpx.UnsupportedProtocol("a local address in a manifest from elsewhere")
         return found
 
@@ -239,11 +241,8 @@ def _look_up(host: str) -> list[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-def _is_local(host: str, addresses: Sequence[str]) -> bool:
-    """Whether any of its addresses is of this machine or of its network; one without any cannot be asked."""
-    if host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
-        return True
-    return not all(map(_is_public, addresses))
+def _is_local_name(host: str) -> bool:
+    return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
 
 
 def _is_public(address: str) -> bool:

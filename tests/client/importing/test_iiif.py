@@ -137,7 +137,7 @@ def lead(monkeypatch: pytest.MonkeyPatch, names: dict[str, Callable[[], list[str
 def read_first_item(site: Site, host: str) -> Item:
     """Return the first picture, at this host, of a manifest from elsewhere."""
     source = IiifManifest("https://93.184.215.14/manifest", Record(), None)
-    source._manifest = make_manifest(site.url.replace("127.0.0.1", host))
+    source._manifest, source._is_near = make_manifest(site.url.replace("127.0.0.1", host)), False
     item = next(iter(source.list_parts()))
     assert isinstance(item, Item)
     return item
@@ -218,6 +218,7 @@ NEAR = {
 @pytest.mark.row("F13")
 def test_a_manifest_from_elsewhere_has_only_public_addresses_asked() -> None:
     source = IiifManifest("http://93.184.215.14/manifest", Record(), None)
+    source._is_near = False
     assert [source._resolve(address) for address in PUBLIC] == [[address] for address in PUBLIC]
     for address in (address for near in NEAR.values() for address in near):
         with pytest.raises(httpx.UnsupportedProtocol):
@@ -242,6 +243,26 @@ def test_a_name_that_leads_elsewhere_after_it_was_looked_at_is_asked_where_it_le
     with pytest.raises(UnreadableError, match="ConnectError"):
         read_first_item(site, "name.example").read()
     assert site.asked == [] and next(led, "") == ""
+
+
+@pytest.mark.row("F13")
+def test_a_manifest_has_this_machine_asked_only_if_all_that_it_came_from_is_there(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The site is taken for a public one here; 127.0.0.2, where nobody listens, for an address of this machine."""
+    monkeypatch.setattr(iiif, "_is_public", lambda address: address == "127.0.0.1")
+    inside = make_canvas(site.url, 1, {"type": "Image", "id": site.url.replace("127.0.0.1", "127.0.0.2")})
+    site.answers["/m"] = json.dumps({"type": "Manifest", "items": [inside]}).encode()
+    led = iter([["127.0.0.2", "127.0.0.1"], ["127.0.0.2"], ["127.0.0.1"]])
+    lead(monkeypatch, {"name.example": lambda: next(led)})
+    source = IiifManifest(site.url.replace("127.0.0.1", "name.example") + "/m", Record(), None)
+    for reason in ("UnsupportedProtocol", "ConnectError"):
+        with pytest.raises(SourceError, match=reason):
+            source.count()
+    (item,) = source.list_parts()
+    assert isinstance(item, Item)
+    with pytest.raises(UnreadableError, match="UnsupportedProtocol"):
+        item.read()
 
 
 def test_a_host_is_asked_by_its_name_at_each_of_its_addresses(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
