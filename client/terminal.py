@@ -280,9 +280,10 @@ def carry_out(
 
 
 def _change(client: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer to a change that is made once: without one, it is sent once more with the same key.
+    """Return the answer to a change; without one, it is sent once more, with the same key and the same `expected`.
 
-    Exits when no answer comes then either, or only that the service is not well.
+    Exits when that does not tell either what became of the first. A key is known to rollbacks and moves alone: the
+    others answer 409 to the second, perhaps because the first was done.
     """
     key = make_key_header()
     is_sent = False
@@ -294,7 +295,7 @@ def _change(client: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, 
             if is_last and not is_sent:
                 raise
         else:
-            if not (is_sent and _is_failure(response)):
+            if not (is_sent and (_is_failure(response) or response.status_code == httpx.codes.CONFLICT)):
                 return dict(read_answer(response))
     before = f"Release {body['expected']} served before; look" if "expected" in body else "Look"
     stop(f"It is not known whether this was done. {before} with `pictoglot releases`, then decide.")

@@ -11,13 +11,13 @@ from tests.client.test_commands import run, run_json
 from tests.service.harness import Service, share_service
 
 
-def lose_answers(monkeypatch: pytest.MonkeyPatch, drops: int) -> list[Any]:
-    """Drop the answers to the first rollbacks that are made; returns what is sent: key and body of each."""
+def lose_answers(monkeypatch: pytest.MonkeyPatch, drops: int, act: str = "rollback") -> list[Any]:
+    """Drop the answers to the first rollbacks, or other acts; returns what is sent: key and body of each."""
     post, sent = httpx.Client.post, list[Any]()
 
     def lossy(self: httpx.Client, url: str, **more: Any) -> httpx.Response:
         response = post(self, url, **more)
-        if url.endswith("/rollback") and not more["json"].get("dry_run"):
+        if url.endswith(f"/{act}") and not more["json"].get("dry_run"):
             sent.append((more["headers"]["Idempotency-Key"], more["json"]))
             if len(sent) <= drops:
                 raise httpx.ReadError("the connection was closed without an answer")

@@ -24,6 +24,7 @@ from store.bases import FIRST_ENCODING, Encoding
 from store.errors import BaseNotFound
 from store.registry import Registry
 from store.releases import Release
+from tests.client.test_admin import lose_answers
 from tests.client.test_commands import run, run_json
 from tests.doubles import Vectors, WeightlessEncoder, make_view
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running, wait_until
@@ -311,7 +312,9 @@ def test_too_little_disk_is_told_with_the_numbers_and_nothing_is_queued(tmp_path
         assert body["needed"] > 0 and body["free"] == 0 and "MB of disk" in body["detail"]
 
 
-def test_the_commands_tell_what_serves_and_lead_back_and_forth(tmp_path: Path) -> None:
+def test_the_commands_tell_what_serves_and_lead_back_and_forth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with serve(tmp_path / "home") as (service, _):
         service.context.registry.initialise(
             service.context.encoder.base_fingerprint, "first@/somewhere/first.safetensors"
@@ -334,5 +337,8 @@ def test_the_commands_tell_what_serves_and_lead_back_and_forth(tmp_path: Path) -
         assert (newest["change"]["restored"], newest["change"]["to"], newest["reason"]) == (2, "first", "worse")
         (act,) = service.admin.get("/v1/admin/audit?act=POST+/v1/admin/base/undo").json()["items"]
         assert act["actor"] == "admin" and f"release {newest['number']}" in act["targets"]
-        run(service, "base", "undo", "--yes")
-        assert get_base(service) == release.base
+        sent = lose_answers(monkeypatch, 1, "undo")
+        result = run(service, "base", "undo", "--yes")
+        assert (result.exit_code, len(sent)) == (1, 2)  # the second is refused, since the first was done
+        assert "not known whether this was done" in result.stderr and "Nothing was changed" not in result.stderr
+        wait_until(lambda: get_base(service) == release.base)
