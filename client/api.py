@@ -234,12 +234,13 @@ def retry(
 ) -> httpx.Response:
     """Send a request, again while the service is busy or breaks off the connection; returns the response.
 
-    It is given up after `patience` seconds. One that is not repeatable is sent again only where the service cannot have
+    It is given up after `patience` seconds, or at once where the service asks for more. One that is not repeatable is sent again only where the service cannot have
     begun it. Raises `StopError` before a request when `stopping` is set, also while it waits.
     """
     pause(0.0, stopping)
     lost, busy = (httpx.TransportError, _BUSY) if is_repeatable else (NOT_SENT, (429,))
-    seconds, until = 0.25, read_clock() + (PATIENCE if patience is None else patience)
+    patience = PATIENCE if patience is None else patience
+    seconds, until = 0.25, read_clock() + patience
     while read_clock() < until:
         seconds = least = min(2 * seconds, _LONGEST_PAUSE)
         try:
@@ -252,6 +253,8 @@ def retry(
             if response.status_code not in busy:
                 return response
             asked = response.headers.get("Retry-After", "")
+            if asked.isdecimal() and float(asked) > patience:
+                return response
             least = min(float(asked), _LONGEST_PAUSE) if asked.isdecimal() else seconds
         pause(least, stopping)
     return send()

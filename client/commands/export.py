@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
@@ -15,7 +16,7 @@ from urllib.parse import quote
 import httpx
 import typer
 
-from ..api import PATIENCE, Client, retry
+from ..api import PATIENCE, Client, RefusedError, retry
 from ..contract import DatasetItem
 from ..importing import GalleryPicture
 from ..importing.files import NAME
@@ -67,16 +68,25 @@ def export(
         stop(f"{folder} has files that no export wrote: name a new folder.", REFUSED)
     _write(folder / _MARK, iter([b'{"format": 1}\n']))
     with open_service(upload=True, patience=PATIENCE) as client:
-        count, reduced = _export_pictures(client, folder, collection, as_json)
+        count, reduced, damaged = _export_pictures(client, folder, collection, as_json)
         datasets, gone = ([], []) if pictures_only or collection is not None else _export_languages(client, folder)
     document = {"folder": str(folder), "pictures": count, "reduced": reduced, "languages": datasets}
-    document |= {"datasets_gone": gone}
+    document |= {"datasets_gone": gone, "damaged": damaged}
     languages = len({each["language"] for each in datasets})
     pictures, taught = format_count(count, "picture"), format_count(len(datasets), "dataset")
     also = f" and {taught} of {format_count(languages, 'taught language')}" if datasets else ""
     print_result(document, as_json, f"{pictures}{also} {'is' if count + len(datasets) == 1 else 'are'} in {folder}.")
-    if as_json:
-        return
+    if not as_json:
+        _advise(folder, reduced, datasets, gone)
+    if damaged:
+        stop(
+            f"Of {format_count(len(damaged), 'picture')} a stored file is damaged: {', '.join(damaged)}. Such a one is as "
+            "an earlier export had it, or a reduced copy, or left out. Put it again, and run the same command again."
+        )
+
+
+def _advise(folder: Path, reduced: int, datasets: list[dict[str, Any]], gone: list[str]) -> None:
+    """Note what is missing in the folder, and the commands that read it back."""
     if reduced:
         are, these = ("is a reduced copy", "this one") if reduced == 1 else ("are reduced copies", "these")
         note(
@@ -99,45 +109,66 @@ def export(
             note(f"  {name_program()} {shlex.join(command)}")
 
 
-def _export_pictures(client: Client, folder: Path, collection: str | None, quiet: bool) -> tuple[int, int]:
-    """Write the pictures and their manifest; returns how many there are, and how many of them are reduced copies."""
+def _export_pictures(
+    client: Client, folder: Path, collection: str | None, quiet: bool
+) -> tuple[int, int, list[str]]:
+    """Write the pictures and their manifest, and remove those that an earlier export wrote beside them.
+
+    Returns how many there are, how many of them are reduced copies, and the ids of those that are damaged.
+    """
     part = folder / _PART
-    done = dict(_read(part))
-    ids = dict[str, bool]()  # with whether the original is kept
+    done = {**dict(_read(folder / NAME)), **dict(_read(part))}
+    ids, damaged = dict[str, bool](), list[str]()  # with whether the original is kept
     with make_progress(errors, quiet=quiet) as bar, part.open("a", encoding="utf-8") as stream:
         total = sum(item["count"] for item in client.list_collections()["items"])
         task = bar.add_task("Pictures", total=None if collection else total)
         fetch = partial(_fetch, client, folder, done)
         items = client.iterate_pictures(fields=GalleryPicture.FIELDS, collection=collection)
-        for item, row in map_in_order(fetch, items, _AT_ONCE):
+        for item, (row, is_damaged) in map_in_order(fetch, items, _AT_ONCE):
             if row is not None:
                 ids[item["id"]] = item["original"]
-                stream.write(json.dumps({"etag": item["etag"], "row": row}, ensure_ascii=False) + "\n")
+                etag = "" if is_damaged else item["etag"]  # the next export fetches a damaged one again
+                stream.write(json.dumps({"etag": etag, "row": row}, ensure_ascii=False) + "\n")
                 stream.flush()
+            if is_damaged:
+                damaged.append(item["id"])
             bar.advance(task)
     rows = {id: row for id, (_, row) in _read(part) if id in ids}
+    for file in {row["file"] for _, row in done.values()} - {row["file"] for row in rows.values()}:
+        _remove(folder / "pictures" / Path(file).name)
     _write(folder / NAME, (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows.values()))
     part.unlink()
-    return len(rows), sum(not is_original for is_original in ids.values())
+    return len(rows), sum(not is_original for is_original in ids.values()), damaged
 
 
-def _fetch(client: httpx.Client, folder: Path, done: Mapping[str, Written], item: Mapping[str, Any]) -> Row | None:
-    """Return the row of a picture whose file is written; None when it was deleted meanwhile."""
+def _fetch(
+    client: httpx.Client, folder: Path, done: Mapping[str, Written], item: Mapping[str, Any]
+) -> tuple[Row | None, bool]:
+    """Return the row of a picture whose file is written, None without one; and whether it is damaged in the service.
+
+    What an earlier export has of a damaged picture stays, row and file.
+    """
     etag, before = done.get(item["id"], ("", {}))
-    if etag == item["etag"] and (folder / before["file"]).exists():
-        return before
+    is_there = bool(before) and (folder / before["file"]).exists()
+    if is_there and etag == item["etag"]:
+        return before, False
+    is_damaged = False
     for kind in ("original", "content"):
         response = retry(partial(client.get, f"{build_path('/v1/pictures', item['id'])}/{kind}"))
-        if response.status_code != 404:
+        if response.status_code == 503 and RefusedError(response).code == "picture_damaged":
+            is_damaged = True
+            if is_there:
+                return before, True
+        elif response.status_code != 404:
             break
     else:
-        return None
+        return None, is_damaged
     response.raise_for_status()
     suffix = _SUFFIXES.get(response.headers.get("content-type", "").partition(";")[0], "")
     file = f"pictures/{_name_file(item['id'])}{suffix}"
     _write(folder / file, iter([response.content]))
     row = {"file": file, "whole": True, **{name: item[name] for name in _KEPT}, "captions": item["own"]}
-    return {name: value for name, value in row.items() if value}
+    return {name: value for name, value in row.items() if value}, is_damaged
 
 
 def _name_file(id: str) -> str:
@@ -152,16 +183,17 @@ def _name_file(id: str) -> str:
 
 
 def _export_languages(client: Client, folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Write the version of each taught language, and all datasets of it.
+    """Write the version of each taught language, and all datasets of it; remove others that an earlier export wrote.
 
     Returns the datasets as rows in the order in which they were taught, since one may stand on the language of another;
     and the languages of those that are not kept any more.
     """
-    found, gone = list[tuple[DatasetItem, int, str]](), list[str]()
+    found, gone, numbers = list[tuple[DatasetItem, int, str]](), list[str](), set[str]()
     for item in client.list_languages()["items"]:
         if not item["taught"]:
             continue
         number = int(item["version"] or 0)
+        numbers.add(str(number))
         for name in ("manifest.json", *client.get_version(number)["digests"]):
             file = folder / "versions" / str(number) / _check_name(name)
             download(client, build_path(f"/v1/versions/{number}/files", name), file)
@@ -181,6 +213,11 @@ def _export_languages(client: Client, folder: Path) -> tuple[list[dict[str, Any]
             _write(folder / terms, iter([json.dumps(kept, ensure_ascii=False, indent=2).encode() + b"\n"]))
         of = {"settings": settings, "pivot": dataset["pivot"], "version": number}  # pivot: of a dictionary
         rows.append({"language": language, "dataset": path, "terms": terms, **of, "imported": dataset["imported"]})
+    written = {folder / each[name] for each in rows for name in ("dataset", "terms") if each[name] is not None}
+    written |= {folder / "versions" / number for number in numbers}
+    for pattern in ("datasets/[0-9][0-9][0-9]*-*", "versions/[0-9]*"):
+        for path in {*folder.glob(pattern)} - written:
+            _remove(path)
     _write(folder / LANGUAGES, (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
     return rows, gone
 
@@ -213,12 +250,24 @@ def _write(file: Path, pieces: Iterator[bytes]) -> None:
         stop(f"{file} cannot be written: {error.strerror}. The same command goes on.")
 
 
+def _remove(path: Path) -> None:
+    """Remove a file or a folder that an earlier export wrote, if it is there."""
+    try:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        stop(f"{path} cannot be removed: {error.strerror}. The same command goes on.")
+
+
 def _read(file: Path) -> Iterator[tuple[str, Written]]:
-    """Yield what was written before, by id. The last line of one that was killed may be torn."""
+    """Yield what was written before, by id; a manifest has no `etag`. The last line of a killed export may be torn."""
     if not file.exists():
         return
     with file.open(encoding="utf-8") as stream:
         for line in stream:
             with suppress(ValueError, KeyError, TypeError):
                 written = json.loads(line)
-                yield written["row"]["id"], (written["etag"], written["row"])
+                row = written.get("row", written)
+                yield row["id"], (written.get("etag", ""), {**row, "file": str(row["file"])})

@@ -113,6 +113,14 @@ def test_a_refusal_from_before_the_service_has_no_code() -> None:
     assert (refused.value.code, refused.value.problem) == ("", None)
 
 
+def test_a_wait_that_no_patience_reaches_is_not_begun() -> None:
+    sent, headers = list[httpx.Request](), {"Retry-After": "3600"}
+    transport = httpx.MockTransport(lambda request: sent.append(request) or httpx.Response(503, headers=headers))
+    with Client("http://pictures.example", transport=transport) as client, pytest.raises(RefusedError):
+        client.get_limits()
+    assert len(sent) == 1
+
+
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Three pictures."""

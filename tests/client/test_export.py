@@ -1,5 +1,6 @@
 """What `export` writes of a service, and what it leaves alone; that all is equal then, `tests/worker` tests."""
 
+import hashlib
 import json
 import shlex
 from contextlib import nullcontext
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from client import Client
+from tests.bitrot import flip
 from tests.client.test_commands import run, run_json
 from tests.service.harness import Service, assert_problem, picture, running, share_service
 from tests.store.steps import list_taught_from
@@ -122,6 +124,37 @@ def test_an_export_says_how_many_reduced_copies_it_holds(service: Service, tmp_p
         assert (
             run_json(other, "export", str(tmp_path / "out"), "--pictures-only")["reduced"] == 2
         )  # when it goes on, too
+
+
+def list_files(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_damaged_pictures_are_told_and_an_earlier_export_keeps_them_and_nothing_that_is_gone(tmp_path: Path) -> None:
+    with running(tmp_path / "home", keep_originals=True) as service:
+        for number, id in enumerate("abcd"):
+            service.put(id, picture(number)).raise_for_status()
+        for tag in ("cy", "qu"):
+            teach(service, tag, tag.encode())
+        run_json(service, "export", str(tmp_path / "old"))
+        earlier = list_files(tmp_path / "old")
+        for id, kinds in (("a", ("original",)), ("b", ("original", "jpg"))):
+            content = hashlib.sha256(earlier[f"pictures/{id}.png"]).hexdigest()
+            for kind in kinds:
+                flip(service.home / "pictures" / content[:2] / f"{content}.{kind}", 100)
+        service.admin.delete("/v1/pictures/d").raise_for_status()
+        gone = run(service, "withdraw", "cy", "--yes", "--out", str(tmp_path / "certificate"))
+        assert gone.exit_code == 0, gone.output
+        for folder in ("old", "new"):
+            result = run(service, "export", str(tmp_path / folder))
+            assert result.exit_code == 1 and "Of 2 pictures a stored file is damaged: a, b." in result.stderr
+    left = list_files(tmp_path / "old")
+    assert left["datasets/001-qu"] == b"qu" and not {file for file in left if "cy" in file or "versions/1" in file}
+    assert {name for name in left if "pictures" in name} == {f"pictures/{id}.png" for id in "abc"}
+    assert all(left[f"pictures/{id}.png"] == earlier[f"pictures/{id}.png"] for id in "abc")
+    new = list_files(tmp_path / "new")
+    assert {name for name in new if "pictures" in name} == {"pictures/a.jpg", "pictures/c.png"}
+    assert [json.loads(row)["id"] for row in new["manifest.jsonl"].splitlines()] == ["a", "c"]
 
 
 def test_a_folder_that_no_export_wrote_stays_as_it_is(service: Service, tmp_path: Path) -> None:
