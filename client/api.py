@@ -27,10 +27,11 @@ PATIENCE = 75.0  # seconds for which a request is made again while the service i
 ENDED = ("succeeded", "failed", "cancelled")
 # Raised before anything of a request is sent.
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
-_BUSY = (429, 503)
+_BUSY = (429, 502, 503, 504)  # 502 and 504: a proxy answers, and the service behind it is away
 _LONGEST_PAUSE = 30.0  # seconds
 _REOPEN_PAUSE = 1.0  # seconds until a stream of events is opened again
 _TIMEOUT = httpx.Timeout(900.0, connect=5.0)  # seconds: large files are uploaded
+_STREAM_TIMEOUT = httpx.Timeout(45.0, connect=5.0)  # seconds: the service sends a line every 15
 # To send the same again to these changes nothing more.
 _REPEATABLE = ("/v1/search/", "/v1/embeddings", "/v1/pictures")
 read_clock = time.monotonic
@@ -143,7 +144,8 @@ class Client(Operations, httpx.Client):
 
     def stream_expansion(self, id: str) -> Iterator[ExpansionItem]:
         """Yield how an expansion stands, now and whenever that changes, until it or the stream ends."""
-        with self.stream("GET", f"/v1/expansions/{quote_name(id)}/events") as response:
+        path = f"/v1/expansions/{quote_name(id)}/events"
+        with self.stream("GET", path, timeout=_STREAM_TIMEOUT) as response:
             if response.is_error:
                 response.read()
                 raise RefusedError(response)
@@ -156,22 +158,20 @@ class Client(Operations, httpx.Client):
     ) -> Iterator[ExpansionItem]:
         """Yield how an expansion stands until it has ended; its stream is opened again when that breaks off.
 
-        Raises what broke it off when nothing was heard for `patience` seconds, by default the client's own.
+        Raises what broke it off when that fails for `patience` seconds, by default the client's own.
         """
         patience = self.patience if patience is None else patience
-        until = read_clock() + patience
+        until: float | None = None  # from when it broke off
         while True:
             try:
                 for expansion in self.stream_expansion(id):
-                    until = read_clock() + patience
+                    until = None
                     yield expansion
                     if expansion["state"] in ENDED:
                         return
-            except httpx.TransportError:
-                if read_clock() >= until:
-                    raise
-            except RefusedError as error:
-                if error.status not in _BUSY or read_clock() >= until:
+            except (httpx.TransportError, RefusedError) as error:
+                until = read_clock() + patience if until is None else until
+                if (isinstance(error, RefusedError) and error.status not in _BUSY) or read_clock() >= until:
                     raise
             note_pause()
             pause(_REOPEN_PAUSE)

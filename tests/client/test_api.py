@@ -108,9 +108,37 @@ def test_what_could_happen_twice_is_not_sent_again(service: Service) -> None:
 
 def test_a_refusal_from_before_the_service_has_no_code() -> None:
     transport = httpx.MockTransport(lambda request: httpx.Response(502, text="<h1>Bad gateway</h1>"))
-    with Client("http://pictures.example", transport=transport) as client, pytest.raises(RefusedError) as refused:
-        client.get_limits()
+    with Client("http://pictures.example", patience=0.0, transport=transport) as client:
+        with pytest.raises(RefusedError) as refused:
+            client.get_limits()
     assert (refused.value.code, refused.value.problem) == ("", None)
+
+
+def test_a_service_that_is_away_after_a_quiet_hour_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """First its stream breaks off, then a proxy answers in its place."""
+    clock, read_timeouts = [0.0], list[float]()
+    monkeypatch.setattr("client.api.read_clock", lambda: clock[0])
+    monkeypatch.setattr("client.api.pause", lambda seconds, stopping=None: None)
+
+    def send_quietly() -> Iterator[bytes]:
+        yield b'data: {"state": "running"}\n\n'
+        clock[0] += 3_600
+        yield b": still here\n\n"
+        raise httpx.ReadError("the connection was closed")
+
+    answers: Iterator[Any] = iter([(200, send_quietly()), (502, b""), (504, b""), (200, b'data: {"state": "failed"}\n')])
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        read_timeouts.append(request.extensions["timeout"]["read"])
+        status, content = next(answers)
+        return httpx.Response(status, content=content)
+
+    with Client("http://pictures.example", transport=httpx.MockTransport(answer)) as client:
+        assert [each["state"] for each in client.follow_expansion("exp_1")] == ["running", "failed"]
+        assert max(read_timeouts) < 60
+        answers = iter([(502, b""), (504, b""), (200, b"")])
+        assert client.get_limits() == b""
+    assert next(answers, None) is None
 
 
 def test_a_wait_that_no_patience_reaches_is_not_begun() -> None:
