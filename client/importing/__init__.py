@@ -175,11 +175,11 @@ class GalleryPicture:
         has, own = self.item["metadata"], self.item["own"]
         metadata = {key: value for key, value in record.metadata.items() if has.get(key) != _normalize(value)}
         missing = {key: value for key, value in file.metadata.items() if key not in has and key not in metadata}
-        captions = {
-            tag: [*dict.fromkeys([*(own.get(tag, ()) if add else ()), *texts])]
-            for tag, texts in record.captions.items()
-            if not {clean_caption(text) or text for text in texts} <= {*own.get(tag, ())}
-        }
+        captions = dict[str, list[str]]()
+        for tag, texts in record.captions.items():
+            said, known = {clean_caption(text) or text for text in texts}, {*own.get(tag, ())}
+            if not (said <= known if add else said == known):
+                captions[tag] = [*dict.fromkeys([*(own.get(tag, ()) if add else ()), *texts])]
         patch: dict[str, Any] = {
             "metadata": {**trim_metadata(missing, {**has, **metadata}), **metadata},
             "captions": {tag: [*texts] for tag, texts in file.captions.items() if tag not in own} | captions,

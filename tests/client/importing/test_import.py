@@ -286,6 +286,11 @@ def test_a_manifest_brings_records_and_a_changed_row_changes_them(service: Servi
     assert list_outcomes(run_json(service, "import", str(table))) == {"row-1": "changed"}
     item = show_picture(service, "row-1")
     assert (item["waiting"]["de"], item["metadata"], item["collection"]) == (["die Brücke"], {"year": 1951}, "museum")
+    rows = tmp_path / "list.jsonl"
+    for texts, there in ((["Steg", "Pfad"], {"die Brücke", "Steg", "Pfad"}), (["Steg"], {"Steg"})):  # taken out again
+        rows.write_text(json.dumps({"file": "x.png", "id": "row-1", "captions": {"de": texts}}))
+        assert list_outcomes(run_json(service, "import", str(rows))) == {"row-1": "changed"}
+        assert {*show_picture(service, "row-1")["waiting"]["de"]} == there
 
 
 def test_faulty_rows_of_a_manifest_are_told_one_by_one_and_ids_are_composed(service: Service, tmp_path: Path) -> None:
