@@ -234,8 +234,9 @@ def retry(
 ) -> httpx.Response:
     """Send a request, again while the service is busy or breaks off the connection; returns the response.
 
-    It is given up after `patience` seconds, or at once where the service asks for more. One that is not repeatable is sent again only where the service cannot have
-    begun it. Raises `StopError` before a request when `stopping` is set, also while it waits.
+    It is given up after `patience` seconds, or at once where the service asks for more. One that is not repeatable is
+    sent again only where the service cannot have begun it. Raises `StopError` before a request when `stopping` is set,
+    also while it waits.
     """
     pause(0.0, stopping)
     lost, busy = (httpx.TransportError, _BUSY) if is_repeatable else (NOT_SENT, (429,))

@@ -26,7 +26,7 @@ from uuid import uuid4
 from sqlalchemy import func, inspect, make_url, select
 from sqlalchemy.orm import Session
 
-from index.copier import HOME, Copier, dump_registry, find_sqlite_files, has_registry, load_registry, place_file
+from index.copier import CACHE, HOME, Copier, dump_registry, find_sqlite_files, has_registry, load_registry, place_file
 from index.picture_files import name_files
 from index.set_states import is_run, select_newest
 from store import files
@@ -83,7 +83,7 @@ class Backup:
         if self.manifest["revision"] > NEWEST:
             raise BackupFailed("A newer release of pictoglot made this backup")
         root = DataRoot(home, settings.store)
-        if home.exists() and any(home.iterdir()):
+        if any(_list_made(home)):
             raise BackupFailed(f"{home} is not empty: a backup is restored into an empty PICTOGLOT_HOME alone")
         if has_registry(database):
             raise BackupFailed("There is a registry at PICTOGLOT_DATABASE_URL: a backup is restored into an empty one")
@@ -102,11 +102,16 @@ class Backup:
                 root.commit_all()
                 load_registry(database, self.folder / _REGISTRY[kind])  # last: without it, no file means anything
             except BaseException:
-                for made in home.iterdir():
+                for made in [*_list_made(home)]:
                     files.remove(made)
                 with suppress(StoreUnavailable):
                     root.forget("")
                 raise
+
+
+def _list_made(home: Path) -> Iterator[Path]:
+    """List what is in a data root, but bases from the network: to verify a backup fetches one."""
+    return (path for path in home.iterdir() if path.name != CACHE) if home.exists() else iter(())
 
 
 Ask = Callable[[Question], Any]  # returns a running service's answer as JSON; None without one

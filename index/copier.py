@@ -37,7 +37,8 @@ _CHUNK = 1 << 20  # bytes read at a time
 # What belongs to a server and its people stays there; comments on extensions are their owners' alone.
 _PORTABLE = ("--no-owner", "--no-privileges")
 HOME = "home"  # the files of the data root, in a backup
-LEFT_OUT = ("verified", "compiled", "teacher", "uploads")  # folders of the data root that are made again
+CACHE = ".cache"  # bases from the network, where the data root is the home of the user that serves
+LEFT_OUT = ("verified", "compiled", "teacher", "uploads", CACHE)  # folders of the data root that are made again
 _UNCHANGED = (PICTURES, "segments", "versions")  # folders whose files are never written to again
 _DAYS = 14  # as many as backups are kept
 _SQLITE = ("", "-wal", "-shm", "-journal")

@@ -80,8 +80,8 @@ def export(
         _advise(folder, reduced, datasets, gone)
     if damaged:
         stop(
-            f"Of {format_count(len(damaged), 'picture')} a stored file is damaged: {', '.join(damaged)}. Such a one is as "
-            "an earlier export had it, or a reduced copy, or left out. Put it again, and run the same command again."
+            f"Of {format_count(len(damaged), 'picture')} a stored file is damaged: {', '.join(damaged)}. Such a one "
+            "is as an earlier export had it, or a reduced copy, or left out. Put it again, and run the same command again."
         )
 
 
@@ -109,9 +109,7 @@ def _advise(folder: Path, reduced: int, datasets: list[dict[str, Any]], gone: li
             note(f"  {name_program()} {shlex.join(command)}")
 
 
-def _export_pictures(
-    client: Client, folder: Path, collection: str | None, quiet: bool
-) -> tuple[int, int, list[str]]:
+def _export_pictures(client: Client, folder: Path, collection: str | None, quiet: bool) -> tuple[int, int, list[str]]:
     """Write the pictures and their manifest, and remove those that an earlier export wrote beside them.
 
     Returns how many there are, how many of them are reduced copies, and the ids of those that are damaged.

@@ -108,9 +108,9 @@ def test_what_could_happen_twice_is_not_sent_again(service: Service) -> None:
 
 def test_a_refusal_from_before_the_service_has_no_code() -> None:
     transport = httpx.MockTransport(lambda request: httpx.Response(502, text="<h1>Bad gateway</h1>"))
-    with Client("http://pictures.example", patience=0.0, transport=transport) as client:
-        with pytest.raises(RefusedError) as refused:
-            client.get_limits()
+    client = Client("http://pictures.example", patience=0.0, transport=transport)
+    with client, pytest.raises(RefusedError) as refused:
+        client.get_limits()
     assert (refused.value.code, refused.value.problem) == ("", None)
 
 
@@ -126,7 +126,9 @@ def test_a_service_that_is_away_after_a_quiet_hour_is_waited_for(monkeypatch: py
         yield b": still here\n\n"
         raise httpx.ReadError("the connection was closed")
 
-    answers: Iterator[Any] = iter([(200, send_quietly()), (502, b""), (504, b""), (200, b'data: {"state": "failed"}\n')])
+    answers: Iterator[Any] = iter(
+        [(200, send_quietly()), (502, b""), (504, b""), (200, b'data: {"state": "failed"}\n')]
+    )
 
     def answer(request: httpx.Request) -> httpx.Response:
         read_timeouts.append(request.extensions["timeout"]["read"])

@@ -90,12 +90,16 @@ def test_a_backup_is_made_verified_and_restored_by_the_command_line(
     place, home, url = tmp_path / "backups", tmp_path / "restored", new_database()
     with running(tmp_path / "home", database_url=new_database(), keep_originals=True) as service:
         fill(service)
+        for each in (service.home, home):  # a base from the network
+            (each / ".cache" / "huggingface").mkdir(parents=True)
+            (each / ".cache" / "huggingface" / "weights").write_bytes(b"weights")
         made = run(service, "backup", str(place), "--json")
         assert made.exit_code == 0, made.output
         document = json.loads(made.stdout)
         assert document["languages"] == ["cy", "en"] and (document["pictures"], document["answers"]) == (3, 6)
         manifest = find(place).manifest
         assert {"release", "revision", "base", "time"} <= manifest.keys()
+        assert not [name for name in manifest["files"] if ".cache" in name]
         assert all(len(facts["sha256"]) == 64 for facts in manifest["files"].values())
         verified = run(service, "backup", "verify", str(place))
         assert verified.exit_code == 0, verified.output

@@ -312,9 +312,7 @@ def test_too_little_disk_is_told_with_the_numbers_and_nothing_is_queued(tmp_path
         assert body["needed"] > 0 and body["free"] == 0 and "MB of disk" in body["detail"]
 
 
-def test_the_commands_tell_what_serves_and_lead_back_and_forth(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_commands_tell_what_serves_and_lead_back_and_forth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(tmp_path / "home") as (service, _):
         service.context.registry.initialise(
             service.context.encoder.base_fingerprint, "first@/somewhere/first.safetensors"
