@@ -77,15 +77,15 @@ def export(
     also = f" and {taught} of {format_count(languages, 'taught language')}" if datasets else ""
     print_result(document, as_json, f"{pictures}{also} {'is' if count + len(datasets) == 1 else 'are'} in {folder}.")
     if not as_json:
-        _advise(folder, reduced, datasets, gone)
+        _note_gaps_and_commands(folder, reduced, datasets, gone)
     if damaged:
         stop(
-            f"Of {format_count(len(damaged), 'picture')} a stored file is damaged: {', '.join(damaged)}. Such a one "
-            "is as an earlier export had it, or a reduced copy, or left out. Put it again, and run the same command again."
+            f"Of {format_count(len(damaged), 'picture')} a stored file is damaged: {', '.join(damaged)}. It is as an "
+            "earlier export had it, or a reduced copy, or left out. Put it again, and run the same command again."
         )
 
 
-def _advise(folder: Path, reduced: int, datasets: list[dict[str, Any]], gone: list[str]) -> None:
+def _note_gaps_and_commands(folder: Path, reduced: int, datasets: list[dict[str, Any]], gone: list[str]) -> None:
     """Note what is missing in the folder, and the commands that read it back."""
     if reduced:
         are, these = ("is a reduced copy", "this one") if reduced == 1 else ("are reduced copies", "these")
@@ -186,12 +186,12 @@ def _export_languages(client: Client, folder: Path) -> tuple[list[dict[str, Any]
     Returns the datasets as rows in the order in which they were taught, since one may stand on the language of another;
     and the languages of those that are not kept any more.
     """
-    found, gone, numbers = list[tuple[DatasetItem, int, str]](), list[str](), set[str]()
+    found, gone, written = list[tuple[DatasetItem, int, str]](), list[str](), set[Path]()
     for item in client.list_languages()["items"]:
         if not item["taught"]:
             continue
         number = int(item["version"] or 0)
-        numbers.add(str(number))
+        written.add(folder / "versions" / str(number))
         for name in ("manifest.json", *client.get_version(number)["digests"]):
             file = folder / "versions" / str(number) / _check_name(name)
             download(client, build_path(f"/v1/versions/{number}/files", name), file)
@@ -204,18 +204,17 @@ def _export_languages(client: Client, folder: Path) -> tuple[list[dict[str, Any]
     for place, (dataset, number, language) in enumerate(sorted(found, key=lambda each: each[0]["created_at"]), 1):
         path = f"datasets/{_check_name(f'{place:03}-{language}')}"
         download(client, build_path(f"/v1/versions/{number}/datasets", dataset["expansion"]), folder / path)
+        written.add(folder / path)
         settings = json.dumps(dataset["settings"])
         terms = None if dataset["terms"] is None else f"{path}-terms.json"
         if terms is not None:
             kept = {name: value for name, value in (dataset["terms"] or {}).items() if name != "set_at"}
+            written.add(folder / terms)
             _write(folder / terms, iter([json.dumps(kept, ensure_ascii=False, indent=2).encode() + b"\n"]))
         of = {"settings": settings, "pivot": dataset["pivot"], "version": number}  # pivot: of a dictionary
         rows.append({"language": language, "dataset": path, "terms": terms, **of, "imported": dataset["imported"]})
-    written = {folder / each[name] for each in rows for name in ("dataset", "terms") if each[name] is not None}
-    written |= {folder / "versions" / number for number in numbers}
-    for pattern in ("datasets/[0-9][0-9][0-9]*-*", "versions/[0-9]*"):
-        for path in {*folder.glob(pattern)} - written:
-            _remove(path)
+    for there in {*folder.glob("datasets/[0-9][0-9][0-9]*-*"), *folder.glob("versions/[0-9]*")} - written:
+        _remove(there)
     _write(folder / LANGUAGES, (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
     return rows, gone
 

@@ -139,16 +139,15 @@ def test_a_service_that_is_away_after_a_quiet_hour_is_waited_for(monkeypatch: py
         assert [each["state"] for each in client.follow_expansion("exp_1")] == ["running", "failed"]
         assert max(read_timeouts) < 60
         answers = iter([(502, b""), (504, b""), (200, b"")])
-        assert client.get_limits() == b""
+        client.get_limits()
     assert next(answers, None) is None
 
 
 def test_a_wait_that_no_patience_reaches_is_not_begun() -> None:
-    sent, headers = list[httpx.Request](), {"Retry-After": "3600"}
-    transport = httpx.MockTransport(lambda request: sent.append(request) or httpx.Response(503, headers=headers))
+    answers = iter([httpx.Response(503, headers={"Retry-After": "3600"})])
+    transport = httpx.MockTransport(lambda request: next(answers))
     with Client("http://pictures.example", transport=transport) as client, pytest.raises(RefusedError):
         client.get_limits()
-    assert len(sent) == 1
 
 
 @pytest.fixture(scope="module")
