@@ -8,6 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.conftest import KEYED, open_context
 from tests.model.spreadsheets import write_xlsx
 from tests.service.harness import Service, share_service
+from tests.store.steps import submit
 
 NOUNS = (("c'hi", "dog"), ("c'hazh", "cat"), ("ti", "house"), ("wezenn", "tree"), ("vag", "boat"), ("marc'h", "horse"),
          ("labous", "bird"), ("heol", "sun"))  # fmt: skip
@@ -100,3 +101,19 @@ def test_doubts_are_in_the_language_of_the_page(chromium: Browser, service: Serv
             page.click("#teach-form button[type=submit]")
             expect(page.locator("#teach-trouble p").first).to_contain_text(said)
             expect(page.locator(".sorry [lang=en]:visible")).to_have_count(0)
+
+
+def test_seven_languages_that_wait_leave_the_page_its_connections(page: Page, service: Service) -> None:
+    registry = service.context.registry
+    for tag in ("cy", "eu", "fo", "ga", "gd", "gv", "kw"):
+        submit(registry, tag)
+    page.goto("/#languages")
+    waiting = page.locator("#languages-running [data-state=queued]")
+    expect(waiting.nth(6)).to_be_visible()
+    page.goto("/#releases")
+    expect(page.locator("#releases-body li").first).to_be_visible(timeout=10_000)
+    page.goto("/#languages")
+    expect(waiting.nth(6)).to_be_visible()
+    for expansion in registry.expansions.list():
+        registry.expansions.cancel(expansion.id)
+    expect(page.locator("#languages-running [data-state=cancelled]").nth(6)).to_be_visible()

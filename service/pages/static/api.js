@@ -1,4 +1,4 @@
-// Talks to this server: requests, the key, errors as sentences, events. Draws nothing.
+// Talks to this server: requests, the key, errors as sentences. Draws nothing.
 
 import { keep, recall } from "/static/storage.js";
 import { t } from "/static/text.js";
@@ -246,23 +246,6 @@ export async function all(path, most = 500, chosen = {}) {
     cursor = page.next_cursor;
   } while (cursor && items.length < most);
   return items;
-}
-
-/** Call `tell` with the data of each server-sent event until the stream ends. EventSource cannot send a key. */
-export async function events(path, tell, signal) {
-  const response = await send(path, { headers: { Accept: "text/event-stream" }, signal });
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    const blocks = (rest + value.replaceAll("\r", "")).split("\n\n");
-    rest = blocks.pop();
-    for (const block of blocks) {
-      const lines = block.split("\n").filter((line) => line.startsWith("data:"));
-      if (lines.length) tell(JSON.parse(lines.map((line) => line.slice(5)).join("\n")));
-    }
-  }
 }
 
 /** Show a picture of the gallery. With a key it is fetched with the key, which an element cannot send by itself. */

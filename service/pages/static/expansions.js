@@ -1,7 +1,7 @@
-// Expansions: what is done now, in words, followed by events while they run; what came of them; cancelling.
+// Expansions: what is done now, in words, as long as it runs and is shown; what came of them; cancelling.
 
 import { nothingAsked, write } from "/static/address.js";
-import { Problem, ask, events, show, thumbnail } from "/static/api.js";
+import { Problem, ask, show, thumbnail } from "/static/api.js";
 import { duration, fill, make, percent, time } from "/static/dom.js";
 import { learned, named, native, refresh, teachAddress, testsOf } from "/static/languages.js";
 import { dialog, nothing, sorry, waiting, waysOf } from "/static/parts.js";
@@ -18,11 +18,11 @@ const DOES = {
   promote: t("Putting it to use"),
 };
 const ENDED = ["succeeded", "failed", "cancelled"];
-const PAUSE = 1500; // ms until a broken stream is opened again
+const PAUSE = 1500; // ms between two looks at what runs
 const PATIENCE = 40; // requests for a new release before giving up
 const TRIED = 12; // new captions that are searched with
 const TRIES = 6; // of them, how many are shown
-const followed = new Set(); // ids
+let timer = null;
 
 export const isRunning = ({ state }) => !ENDED.includes(state);
 
@@ -32,29 +32,30 @@ export async function drawExpansions(body) {
   try {
     const { items } = await ask("/v1/expansions?limit=20");
     fill(body, items.length ? make("ol", { class: "expansions" }, items.map((item) => shown(item, true))) : nothing(t("No language has been taught yet.")));
-    for (const item of items) if (isRunning(item)) follow(item.id);
+    follow();
   } catch (problem) {
     fill(body, sorry(problem));
   }
 }
 
-/** Follow one expansion until it ends, wherever it is shown; a broken stream is opened again. */
-export async function follow(id) {
-  if (followed.has(id)) return;
-  followed.add(id);
-  for (let ended = false; !ended; ) {
+/** Look at what runs again and again, as long as it is shown. A stream for each would hold the six connections that a browser has for all its tabs. */
+export function follow() {
+  clearTimeout(timer);
+  timer = setTimeout(look, PAUSE);
+}
+
+async function look() {
+  const list = () => new Set([...document.querySelectorAll("[data-expansion]")].filter((one) => isRunning(one.dataset) && one.checkVisibility()).map((one) => one.dataset.expansion));
+  for (const id of list()) {
     try {
-      await events(`/v1/expansions/${id}/events`, (item) => {
-        ended = !isRunning(item);
-        redraw(item);
-        if (item.state === "succeeded") catchUp(item);
-      });
+      const item = await ask(`/v1/expansions/${id}`, { retried: true });
+      redraw(item);
+      if (item.state === "succeeded") catchUp(item);
     } catch (problem) {
-      if (problem.status === 404 || problem.status === 401) break;
+      if ([401, 403, 404].includes(problem.status)) return;
     }
-    if (!ended) await new Promise((resolve) => setTimeout(resolve, PAUSE));
   }
-  followed.delete(id);
+  if (list().size) follow();
 }
 
 /** The server opens a new release a moment after it was published: ask until it has. An assessment publishes none. */
@@ -70,6 +71,7 @@ function redraw(item) {
   for (const old of document.querySelectorAll(`[data-expansion="${item.id}"]`)) {
     const focused = old.contains(document.activeElement);
     const fresh = shown(item, old.hasAttribute("data-technical"));
+    if (old.isEqualNode(fresh)) continue;
     old.replaceWith(fresh);
     if (focused) fresh.querySelector("button")?.focus();
   }

@@ -43,7 +43,7 @@ export async function drawLanguages() {
     const [{ items }] = await Promise.all([ask(`/v1/expansions?limit=${LAST}`), refresh()]);
     const running = items.filter((item) => isRunning(item) && ["learn", "assess", "import"].includes(item.kind));
     fill(byId("languages-running"), running.length ? make("ol", { class: "expansions" }, running.map((item) => shown(item))) : null);
-    running.forEach((item) => follow(item.id));
+    follow();
   } catch (problem) {
     fill(body, sorry(problem));
   }

@@ -3,7 +3,7 @@
 import { ask, faultWords, freshKey, listed } from "/static/api.js";
 import { choice, entries, isSpreadsheet, isText, pairs as pairsOf } from "/static/dictionary.js";
 import { byId, fill, make, percent, whole } from "/static/dom.js";
-import { follow, isRunning, shown } from "/static/expansions.js";
+import { follow, shown } from "/static/expansions.js";
 import { known, named, onLanguages, teachAddress } from "/static/languages.js";
 import { reading } from "/static/overview.js";
 import { sorry, waiting } from "/static/parts.js";
@@ -77,7 +77,7 @@ async function drawLast() {
   const last = items.find((item) => item.language === language && ["learn", "assess"].includes(item.kind));
   if (language !== tag) return;
   fill(byId("teach-last"), last ? make("ol", { class: "expansions" }, shown(last)) : null);
-  if (last && isRunning(last)) follow(last.id);
+  follow();
 }
 
 const chosen = (name) => String(byId(`teach-${name}`).checked);
