@@ -42,7 +42,7 @@ def test_two_people_caption_a_picture_on_a_telephone(page: Page, site: Site) -> 
     second = read_picture(page)
     page.get_by_role("button", name="Skip").click()
     expect(page.locator("form.caption-this")).not_to_have_attribute("data-picture", second)
-    expect(page.locator("#caption-progress")).to_have_text("0 of 64 until it can be taught")
+    expect(page.locator("#captions-progress")).to_have_text("0 of 64 until it can be taught")
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         assert find_faults(page) == []
@@ -51,7 +51,7 @@ def test_two_people_caption_a_picture_on_a_telephone(page: Page, site: Site) -> 
     open_captions(page, "br", "Yann")
     expect(page.locator("form.caption-this")).to_have_attribute("data-picture", first)
     page.get_by_role("button", name="I agree: un dra c'hlas").click()
-    expect(page.locator("#caption-progress")).to_have_text("1 of 64 until it can be taught")
+    expect(page.locator("#captions-progress")).to_have_text("1 of 64 until it can be taught")
     assert site.http.get(f"/v1/pictures/{first}").json()["own"]["br"] == ["un dra c'hlas"]
 
 
@@ -253,17 +253,29 @@ def test_words_are_answered_with_the_keyboard_alone_and_kept_at_once(page: Page,
 
 
 def test_sixty_four_answers_are_taught_by_one_press(page: Page, site: Site) -> None:
-    words = [{"english": f"thing {n}", "captions": [f"peth {n}"]} for n in range(63)]
+    words = [{"english": f"thing {n}", "captions": [f"peth {n}"]} for n in range(62)]
     site.http.post("/v1/languages/br/words", json={"words": words}).raise_for_status()
+    asked = re.compile(r"(?<=/words\?count=)\d+")
+    page.route(asked, lambda route: route.continue_(url=asked.sub("2", route.request.url)))
     open_words(page, "br")
     expect(page.locator("#words-teach")).to_be_disabled()
-    page.keyboard.type("tra")
-    page.keyboard.press("Enter")
-    expect(page.locator("#words-progress")).to_have_text("64 answers can be taught")
+    for left in (1, 0):
+        last = read_word(page)
+        page.keyboard.type("tra")
+        page.keyboard.press("Enter")
+        expect(page.locator("#words-progress")).to_have_text(
+            f"{64 - left} of 64 until it can be taught" if left else "64 answers can be taught"
+        )
+        expect(page.locator("form.word h2")).not_to_have_text(
+            last
+        )  # after the second, too: the next ones are asked for
     page.click("#words-teach")
     expect(page.locator("#teach-last li")).to_contain_text(re.compile("brezhoneg|Breton"))
     newest = site.http.get("/v1/expansions?limit=1").json()["items"][0]
     assert newest["language"] == "br"
+    with page.expect_request(asked):  # those that nobody answered yet
+        page.click("#teach-ways >> text=Words we need")
+    expect(page.locator("form.word h2")).to_be_visible()
     site.http.post(f"/v1/expansions/{newest['id']}/cancel")
 
 

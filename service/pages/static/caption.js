@@ -1,10 +1,11 @@
 // "Caption this": pictures without a caption in a language, one at a time, large, for a telephone.
 
-import { ask, freshKey, show } from "/static/api.js";
+import { ask, show } from "/static/api.js";
 import { byId, fill, make } from "/static/dom.js";
-import { named, nativeName, teachAddress } from "/static/languages.js";
+import { named, nativeName } from "/static/languages.js";
 import { findTag } from "/static/naming.js";
 import { nothing, sorry, waiting } from "/static/parts.js";
+import { progress, reach, unskipped } from "/static/speakers.js";
 import { keep, recall } from "/static/storage.js";
 import { t } from "/static/text.js";
 
@@ -15,6 +16,7 @@ let tag = "";
 let counts = null;
 let queue = [];
 let shown = null; // the picture on the card
+const skipped = new Set(); // ids of pictures
 let loads = 0; // only what was asked for last is shown
 
 /** Connect the form; called once. */
@@ -36,7 +38,9 @@ export function prepare() {
 
 /** Show the pictures that want a caption in the language that the address names. */
 export async function drawCaption(query) {
-  tag = query.get("language") ?? tag;
+  const language = query.get("language") ?? tag;
+  if (language !== tag) skipped.clear();
+  tag = language;
   byId("caption-tag").value = tag && nativeName(tag);
   byId("caption-name").value = recall("localStorage", NAME) ?? "";
   if (tag) await load();
@@ -55,9 +59,9 @@ async function load() {
   wait();
   const mine = loads;
   try {
-    const answer = await ask(`${path()}/wanted?${new URLSearchParams({ name: name(), count: AT_ONCE })}`);
+    const answer = await ask(`${path()}/wanted?${new URLSearchParams({ name: name(), count: reach(AT_ONCE, skipped) })}`);
     if (mine !== loads) return;
-    [counts, queue] = [answer, answer.items];
+    [counts, queue] = [answer, unskipped(answer.items, skipped, ({ picture }) => picture)];
     draw();
   } catch (problem) {
     if (mine === loads) fill(byId("caption-body"), sorry(problem));
@@ -67,7 +71,7 @@ async function load() {
 function draw() {
   const typed = shown && shown === queue[0] ? byId("caption-text")?.value : "";
   shown = queue[0];
-  fill(byId("caption-body"), queue.length ? card(queue[0]) : nothing(t("Every picture has a caption, or yours already.")), progress());
+  fill(byId("caption-body"), queue.length ? card(queue[0]) : nothing(t("Every picture has a caption, or yours already.")), soFar());
   if (typed) byId("caption-text").value = typed;
   byId("caption-text")?.focus({ preventScroll: true });
 }
@@ -86,7 +90,7 @@ function card({ picture, proposals }) {
     show(make("img", { alt: t("The picture to caption") }), `/v1/pictures/${encodeURIComponent(picture)}/content`),
     proposals.map(({ text, name: who }) => make("p", { class: "proposed" }, make("bdi", { lang: tag, dir: direction }, text), who ? make("span", { class: "fine" }, ` – ${who}`) : null, make("button", { type: "button", "aria-label": t("I agree: {text}", { text }), onclick: () => send(picture, text) }, t("I agree")))),
     make("label", { class: "entry" }, t("In {language}", { language: language || tag }), field),
-    make("div", { class: "actions" }, make("button", { type: "submit", class: "main" }, t("Keep")), make("button", { type: "button", onclick: () => next() }, t("Skip"))),
+    make("div", { class: "actions" }, make("button", { type: "submit", class: "main" }, t("Keep")), make("button", { type: "button", onclick: skip }, t("Skip"))),
     make("div", { id: "caption-trouble", role: "alert", hidden: true }),
   );
 }
@@ -104,33 +108,16 @@ async function send(picture, text) {
   }
 }
 
-function next(picture = shown.picture) {
+/** It comes again when nothing else is left. */
+function skip() {
+  skipped.add(shown.picture);
+  next(shown.picture);
+}
+
+function next(picture) {
   queue = queue.filter((one) => one.picture !== picture);
   if (queue.length) draw();
   else load();
 }
 
-function progress() {
-  const { captions, needed } = counts;
-  const enough = captions >= needed;
-  return make(
-    "div",
-    { class: "so-far" },
-    make("progress", { max: needed, value: Math.min(captions, needed), "aria-label": t("Captions until it can be taught") }),
-    make("p", { id: "caption-progress", role: "status" }, enough ? t("Enough captions: it can be taught") : t("{captions} of {needed} until it can be taught", { captions, needed })),
-    make("button", { type: "button", id: "caption-teach", class: enough ? "main" : "", disabled: !enough, onclick: teach }, t("Teach")),
-  );
-}
-
-async function teach() {
-  const body = new FormData();
-  for (const [field, value] of Object.entries({ language: tag, captions: "true" })) body.set(field, value);
-  byId("caption-teach").disabled = true;
-  try {
-    await ask("/v1/languages", { body, headers: freshKey() });
-    location.hash = teachAddress(tag);
-  } catch (problem) {
-    fill(byId("caption-trouble"), sorry(problem));
-    byId("caption-teach").disabled = false;
-  }
-}
+const soFar = () => progress({ of: "captions", tag, have: counts.captions, needed: counts.needed, label: t("Captions until it can be taught"), enough: t("Enough captions: it can be taught") });
