@@ -93,6 +93,12 @@ def test_a_person_signs_in_uses_the_page_and_signs_out(browser: BrowserContext) 
     expect(page.locator("dialog a.button", has_text="Sign in")).to_be_visible()
 
 
+def test_who_opens_a_report_signs_in_and_is_back_there(browser: BrowserContext) -> None:
+    page = sign_in(browser, "ben", "/versions/0/report")
+    expect(page.locator("#report h1")).to_be_visible()
+    assert page.url.endswith("/versions/0/report")
+
+
 def test_who_may_only_search_sees_nothing_that_changes_anything(browser: BrowserContext, service: Service) -> None:
     page = sign_in(browser, "ben")
     expect(page.locator(".top nav a:visible")).to_have_text(["Search", "Languages"])

@@ -117,3 +117,12 @@ def test_seven_languages_that_wait_leave_the_page_its_connections(page: Page, se
     for expansion in registry.expansions.list():
         registry.expansions.cancel(expansion.id)
     expect(page.locator("#languages-running [data-state=cancelled]").nth(6)).to_be_visible()
+
+
+def test_a_dictionary_whose_letters_cannot_be_read_is_refused(page: Page) -> None:
+    page.goto("/#teach?language=fr&way=file")
+    content = "mot;word\nélève;pupil\n".encode("latin-1")
+    page.set_input_files("#teach-file", {"name": "mots.csv", "mimeType": "text/csv", "buffer": content})
+    page.check("#teach-dictionary")
+    page.click("text=Check the rows")
+    expect(page.locator("#teach-trouble")).to_contain_text("The letters of this file cannot be read.")

@@ -39,8 +39,8 @@ export async function drawAdd() {
 /** Put files on the list. */
 export async function take(files) {
   await drawAdd();
-  const room = MOST - entries.length;
-  fill(byId("add-trouble"), files.length > room ? make("div", { class: "sorry" }, make("p", {}, t("This list holds {MOST} pictures. For whole folders there is “pictoglot import FOLDER”.", { MOST }))) : null);
+  const room = MOST - left().length;
+  fill(byId("add-trouble"), files.length > room ? make("div", { class: "sorry" }, make("p", {}, t("This list holds {MOST} pictures: add these first, or clear the list. For whole folders there is “pictoglot import FOLDER”.", { MOST }))) : null);
   for (const file of files.slice(0, Math.max(0, room))) enter(file);
   tell();
 }
@@ -78,7 +78,9 @@ function clear() {
   byId("add-files").focus();
 }
 
+/** Pictures that are not added yet. */
 const left = () => entries.filter(({ state }) => !["added", "known"].includes(state));
+export const isAdding = () => left().length > 0;
 const count = (...states) => entries.filter(({ state }) => states.includes(state)).length;
 
 /** Show how far it is, and what can be done. */
@@ -142,19 +144,23 @@ async function submit(event) {
   (byId("add-summary").querySelector("a") ?? byId("add-start")).focus();
 }
 
+const pathOf = (id) => `/v1/pictures/${encodeURIComponent(id)}`;
+const isDescribed = ({ own, tags, metadata }) => [own, tags, metadata].some((part) => Object.keys(part).length);
+
 /** Send one picture, and what is said of it if it is new; while the server is busy, it is sent again. */
 async function one(entry, common, signal) {
   for (let tries = 1; ; tries += 1) {
     try {
+      entry.photo ??= await readPhoto(entry.file);
       if (!entry.id) {
         const response = await send("/v1/pictures", { body: body(entry, common), signal });
-        if (response.status !== 201) return mark(entry, "known"); // somebody may have described it better
-        entry.id = (await response.json()).id;
+        const item = await response.json();
+        if (response.status !== 201 && isDescribed(item)) return mark(entry, "known"); // somebody may have described it better
+        entry.id = item.id; // it is new, or only the answer to the last try was lost
       }
-      entry.photo ??= await readPhoto(entry.file);
       const record = said(entry, common);
       const headers = { "Content-Type": "application/merge-patch+json" };
-      if (Object.keys(record).length) await send(`/v1/pictures/${encodeURIComponent(entry.id)}`, { method: "PATCH", body: JSON.stringify(record), headers, signal });
+      if (Object.keys(record).length) await send(pathOf(entry.id), { method: "PATCH", body: JSON.stringify(record), headers, signal });
       return mark(entry, "added");
     } catch (problem) {
       if (problem.name === "AbortError") return mark(entry, "waiting");

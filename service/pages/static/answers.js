@@ -38,6 +38,7 @@ export const spoken = () => reader;
 /** Show a picture anew after its record was changed. */
 export function redraw(figure, item) {
   const [fresh] = grid([item], reader);
+  fresh.querySelector(".pick").checked = figure.querySelector(".pick").checked;
   wall.change(figure, fresh);
   return fresh;
 }

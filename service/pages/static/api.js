@@ -73,6 +73,7 @@ const SENTENCES = {
   alias_moved: t("A new release was published in the meantime, so nothing was changed. Look again before you decide."),
   expansion_in_progress: t("This language is being taught now. Wait until it ends, or cancel it first."),
   rollback_not_possible: t("English is built in and cannot be rolled back."),
+  file_changed: t("This file was changed or moved since it was chosen. Choose it again."),
   unreachable: t("The server cannot be reached."),
   outcome_unknown: t("The connection was lost, and no answer came."),
 };
@@ -191,6 +192,7 @@ export async function send(path, { method, body, json, headers = {}, signal, ret
     response = await fetch(path, { method: method ?? (content ? "POST" : "GET"), body: content, headers: sent, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    for (const part of body instanceof FormData ? body.values() : []) if (part instanceof File) await bytesOf(part); // the browser does not say which of both it is
     throw new Problem({ code: "unreachable", status: 0 });
   }
   if (response.ok) return response;
@@ -200,6 +202,9 @@ export async function send(path, { method, body, json, headers = {}, signal, ret
   }
   throw problem;
 }
+
+/** The bytes of a file that was chosen, or a `Problem` where it is no longer what it was. */
+export const bytesOf = (file) => file.arrayBuffer().catch(() => { throw new Problem({ code: "file_changed", status: 422 }); });
 
 async function read(response) {
   try {

@@ -28,6 +28,7 @@ const NAMES = { // of what has no name of its own
 };
 let chosen = {}; // what the address asks for, as the API calls it
 let next = null; // the cursor of what follows
+let loads = 0; // only what was asked for last is shown
 
 export function prepare() {
   const form = byId("audit-form");
@@ -47,12 +48,14 @@ export async function drawAudit(query) {
   chosen = Object.fromEntries(Object.entries(asked).filter(([, value]) => value).map(([name, value]) => [name, instant(name, value)]));
   byId("audit-more").hidden = true;
   fill(body, waiting(t("Loading the changes")));
+  const mine = (loads += 1);
   try {
     const page = await ask(`${PATH}?${new URLSearchParams({ ...chosen, limit: "50" })}`);
+    if (mine !== loads) return;
     fill(body, page.items.length ? make("ol", { class: "acts" }, page.items.map(entry)) : nothing(t("Nobody has changed anything like that.")));
     follow(page);
   } catch (problem) {
-    fill(body, sorry(problem));
+    if (mine === loads) fill(body, sorry(problem));
   }
 }
 
@@ -67,7 +70,9 @@ function instant(name, value) {
 }
 
 async function more() {
+  const mine = (loads += 1);
   const page = await ask(`${PATH}?${new URLSearchParams({ ...chosen, limit: "50", cursor: next })}`);
+  if (mine !== loads) return;
   byId("audit-body").querySelector("ol").append(...page.items.map(entry));
   follow(page);
 }

@@ -2,6 +2,7 @@
 
 import { ask } from "/static/api.js";
 import { byId, fill, make, withModifier } from "/static/dom.js";
+import { recount } from "/static/filters.js";
 import { itemOf } from "/static/gallery.js";
 import { dialog, sorry } from "/static/parts.js";
 import { Wrong, collectionField, tagFields } from "/static/record.js";
@@ -9,14 +10,15 @@ import { may } from "/static/session.js";
 import { t } from "/static/text.js";
 
 const UNDO = 12000; // ms for which a change can be taken back here
-const chosen = new Map(); // id -> its figure
+const chosen = new Set(); // ids: a figure is replaced when its record changes
 let last = null; // the figure chosen last: with Shift, all from there on are
 let timer = null;
+let wall = null;
 let show = () => {}; // shows the wall anew
 
 /** Let the pictures of a wall be chosen; `again` is called when they have changed. */
-export function prepare(wall, again) {
-  show = again;
+export function prepare(place, again) {
+  [wall, show] = [place, again];
   wall.addEventListener("click", (event) => {
     const box = event.target.closest(".pick");
     if (box) pick(box.closest("figure"), box.checked, event.shiftKey);
@@ -26,15 +28,17 @@ export function prepare(wall, again) {
     if (event.key === "x" && figure && !withModifier(event) && may("write")) pick(figure, !chosen.has(figure.dataset.picture));
     if (event.key === "Escape" && chosen.size) forget();
   });
+  wall.addEventListener("leaving", ({ detail }) => chosen.delete(detail.dataset.picture) && draw());
 }
+
+const figureOf = (id) => wall.querySelector(`figure[data-picture="${CSS.escape(id)}"]`);
 
 /** Choose a picture, or no more; with `row`, all from the last one on. */
 function pick(figure, is, row = false) {
-  const all = row && last?.isConnected ? [...figure.closest(".wall").querySelectorAll("figure")] : [figure];
+  const all = row && last?.isConnected ? [...wall.querySelectorAll("figure")] : [figure];
   const [from, to] = [all.indexOf(row && last?.isConnected ? last : figure), all.indexOf(figure)].sort((a, b) => a - b);
   for (const one of all.slice(from, to + 1)) {
-    if (is) chosen.set(one.dataset.picture, one);
-    else chosen.delete(one.dataset.picture);
+    chosen[is ? "add" : "delete"](one.dataset.picture);
     one.querySelector(".pick").checked = is;
   }
   last = figure;
@@ -43,7 +47,7 @@ function pick(figure, is, row = false) {
 
 /** Choose nothing any more. */
 export function forget() {
-  for (const figure of chosen.values()) figure.querySelector(".pick").checked = false;
+  for (const box of wall.querySelectorAll(".pick:checked")) box.checked = false;
   chosen.clear();
   draw();
 }
@@ -85,7 +89,7 @@ function question(title, field, words) {
 
 /** What a field of each chosen picture was, by its id; null where that is not known of all, so that nothing could be taken back. */
 function valuesOf(field) {
-  const values = new Map([...chosen].map(([id, figure]) => [id, itemOf(figure)?.[field]]));
+  const values = new Map([...chosen].map((id) => [id, itemOf(figureOf(id))?.[field]]));
   return [...values.values()].every((value) => value != null) ? values : null;
 }
 
@@ -94,7 +98,11 @@ async function tag() {
   if (!tags) return;
   const had = valuesOf("tags");
   const back = !had ? [] : tags.map((one) => ({ ids: [...had.keys()].filter((id) => !had.get(id).includes(one)), remove_tags: [one] })).filter(({ ids }) => ids.length);
-  await change({ add_tags: tags }, back, (count) => t("{count, plural, one {# picture was tagged.} other {# pictures were tagged.}}", { count }));
+  const stay = had && (() => {
+    for (const [id, before] of had) Object.assign(itemOf(figureOf(id)) ?? {}, { tags: [...new Set([...before, ...tags])] });
+    recount().catch(() => {});
+  }); // the wall does not show tags: whoever is deep in it keeps the place
+  await change({ add_tags: tags }, back, (count) => t("{count, plural, one {# picture was tagged.} other {# pictures were tagged.}}", { count }), stay || show);
 }
 
 async function move() {
@@ -107,11 +115,11 @@ async function move() {
 }
 
 const deletedText = (count) => t("{count, plural, one {# picture was deleted.} other {# pictures were deleted.}}", { count });
-const remove = () => change({ deleted: true }, [{ ids: [...chosen.keys()], deleted: false }], deletedText);
+const remove = () => change({ deleted: true }, [{ ids: [...chosen], deleted: false }], deletedText);
 
-/** Make a change of the chosen pictures, and offer to take it back: by the changes in `back`. */
-async function change(fields, back, said) {
-  const ids = [...chosen.keys()];
+/** Make a change of the chosen pictures, `renew` the page, and offer to take it back: by the changes in `back`. */
+async function change(fields, back, said, renew = show) {
+  const ids = [...chosen];
   try {
     await ask("/v1/pictures/changes", { json: { ids, ...fields } });
   } catch (problem) {
@@ -119,7 +127,7 @@ async function change(fields, back, said) {
     return;
   }
   forget();
-  show();
+  renew();
   offerUndo(said(ids.length), back);
   if (document.activeElement === document.body) byId("chosen").querySelector("button")?.focus(); // unless somebody went on
 }
@@ -134,13 +142,13 @@ function offerUndo(said, back, done = () => {}) {
     } catch (problem) {
       await dialog(t("It was not taken back"), () => sorry(problem));
     }
-    fill(byId("chosen"));
+    forget();
     show();
     done();
   };
   clearTimeout(timer);
   fill(byId("chosen"), make("p", { role: "status" }, said), back.length ? make("button", { type: "button", onclick: undo }, t("Undo")) : null);
-  timer = setTimeout(() => fill(byId("chosen")), UNDO);
+  timer = setTimeout(draw, UNDO);
 }
 
 /** Offer to bring back a picture that was deleted; then call `done`. */

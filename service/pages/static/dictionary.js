@@ -1,5 +1,6 @@
 // Dictionaries and word lists: a table becomes the entries that the service reads, and what it took is shown.
 
+import { Problem, bytesOf } from "/static/api.js";
 import { make } from "/static/dom.js";
 import { t } from "/static/text.js";
 
@@ -21,9 +22,10 @@ export const pairs = (file) => entries(file, pair);
 
 /** The file as entries, one JSON object in each line: a word, and in the other cells of its line what it means. */
 export async function entries(file, make = entry) {
-  const start = [...new Uint8Array(await file.slice(0, 2).arrayBuffer())].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  const content = new Uint8Array(await bytesOf(file));
+  const start = [...content.subarray(0, 2)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   if (KEPT.includes(start)) return file;
-  const text = (await file.text()).replace(/^\uFEFF/, "");
+  const text = decode(content);
   if (text.trimStart().startsWith("{")) return file;
   const lines = text.split(/\r?\n/).filter((line) => line.trim());
   const mark = MARKS.find((each) => lines[0]?.includes(each)) ?? ",";
@@ -33,6 +35,15 @@ export async function entries(file, make = entry) {
   if (english === 0) for (const row of rows) row.unshift(...row.splice(1, 1)); // the word goes first
   const list = rows.map((row) => JSON.stringify(make(row)));
   return new Blob([list.map((line) => `${line}\n`).join("")]);
+}
+
+/** The text of a file; letters that cannot be read are refused, as the service does: they would be taught. */
+function decode(content) {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(content);
+  } catch {
+    throw new Problem({ code: "dataset_invalid", kind: "not_utf8", status: 422 });
+  }
 }
 
 /** The cells of a line; in quotes, a cell may have the mark that stands between them. */

@@ -33,7 +33,7 @@ function form(item, names, close) {
     event.preventDefault();
     try {
       await state.fields.captions.settle();
-      const patch = difference(state.before, valuesOf(state.fields, state.base));
+      const patch = unite(difference(state.before, valuesOf(state.fields, state.base)), state.base, state.seen);
       if (!Object.keys(patch).length) return close(null);
       button.disabled = true;
       const headers = { "Content-Type": "application/merge-patch+json", "If-Match": `"${state.seen.etag}"` };
@@ -88,6 +88,17 @@ function difference(before, after) {
     if (Object.keys(changed).length) patch[part] = changed;
   }
   for (const part of ["tags", "collection"]) if (!same(before[part], after[part])) patch[part] = after[part];
+  return patch;
+}
+
+/** The patch with what others did since to the same lists: what they added stays, and what they removed is gone. */
+function unite(patch, was, now) {
+  const both = (mine, before = [], after = []) => [...new Set([...mine.filter((one) => !before.includes(one) || after.includes(one)), ...after.filter((one) => !before.includes(one))])];
+  if (patch.tags) patch.tags = both(patch.tags, was.tags, now.tags);
+  for (const [tag, texts] of Object.entries(patch.captions ?? {})) {
+    const all = both(texts ?? [], was.own[tag], now.own[tag]);
+    patch.captions[tag] = all.length ? all : null;
+  }
   return patch;
 }
 

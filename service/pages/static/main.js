@@ -30,6 +30,7 @@ const PARTS = { search: search.follow, add: add.drawAdd, duplicates: drawDuplica
 const NEEDS = { add: "write", caption: "teach", teach: "teach" }; // of parts that are of no use without this right
 const TABS = { caption: "languages", proposals: "languages", teach: "languages" }; // under which tab a part stands
 const RETRY = 2000; // ms until a server that is not ready is checked again
+const LATER = 30_000; // ms until one with a fault is
 const PICTURE = "#picture/"; // how the address of one large picture begins
 const FAILED = "#sign-in-failed"; // where the server leads who could not sign in
 let shown = null; // the part on the page
@@ -90,13 +91,14 @@ function drawAdministration() {
   drawExpansions(byId("expansions-body"));
 }
 
-/** Wait until the server is ready, and show its state. */
+/** Wait until the server is ready, and show its state, a fault as long as it lasts. */
 async function ready() {
   const banner = byId("banner");
   for (;;) {
     const state = await readiness();
     banner.hidden = !state.sentence;
     banner.textContent = state.sentence;
+    if (state.ok && state.sentence) setTimeout(ready, LATER);
     if (state.ok) return;
     await new Promise((resolve) => setTimeout(resolve, RETRY));
   }
@@ -197,6 +199,9 @@ async function tellCaller() {
   byId("caller").textContent = t("You are {name}", { name: caller.label });
 }
 
+/** Whether something is lost when the page is left: a list of pictures, typed lines, a form in a dialog. */
+const isUnsaved = () => add.isAdding() || teach.isTyping() || document.querySelector("dialog form.record") !== null;
+
 async function start() {
   search.prepare();
   choosing.prepare(byId("results"), search.again);
@@ -211,6 +216,7 @@ async function start() {
   onLanguages(search.tellLanguages);
   keys.prepare();
   audit.prepare();
+  window.addEventListener("beforeunload", (event) => isUnsaved() && event.preventDefault());
   await ready();
   await tellCaller();
   if (location.hash === FAILED) {

@@ -30,6 +30,8 @@ export function sorry(problem) {
   );
 }
 
+let titles = 0; // of dialogs: one may open over another
+
 /** Show `content(close)` as a modal dialog; resolves to the argument of `close`, or false when dismissed. */
 export function dialog(title, content, kind = "") {
   return new Promise((resolve) => {
@@ -39,8 +41,9 @@ export function dialog(title, content, kind = "") {
       element.close();
     };
     const shut = make("button", { type: "button", class: "shut", "aria-label": t("Close"), onclick: () => close(false) }, "×");
-    const element = make("dialog", { class: kind, "aria-labelledby": "dialog-title" });
-    element.append(make("h2", { id: "dialog-title" }, title), content(close), shut); // `shut` last: the first field gets the focus
+    const id = `dialog-title-${(titles += 1)}`;
+    const element = make("dialog", { class: kind, "aria-labelledby": id });
+    element.append(make("h2", { id }, title), content(close), shut); // `shut` last: the first field gets the focus
     element.addEventListener("click", (event) => event.target === element && !element.querySelector("form.record") && close(false)); // what was typed is not lost
     element.addEventListener("close", () => {
       element.remove();

@@ -1,5 +1,7 @@
 // What the camera wrote into a photograph (EXIF in JPEG and HEIC): when it was taken, and by which camera.
 
+import { bytesOf } from "/static/api.js";
+
 const MARK = [0x45, 0x78, 0x69, 0x66, 0, 0]; // "Exif", before the block
 const ORDERS = { 0x49492a00: true, 0x4d4d002a: false }; // whether numbers begin with their small end
 const MODEL = 0x0110, INNER = 0x8769, TAKEN = 0x9003, OFFSET = 0x9011;
@@ -7,8 +9,9 @@ const TIME = /^(\d{4}):(\d\d):(\d\d) (\d\d:\d\d:\d\d)/;
 
 /** Metadata of a file, `{taken_at, camera}`, without what it does not tell: as `pictoglot import` reads it. */
 export async function readPhoto(file) {
+  const content = await bytesOf(file);
   try {
-    const block = findBlock(await file.arrayBuffer());
+    const block = findBlock(content);
     if (!block) return {};
     const outer = readTags(block, block.number(4, 4));
     const inner = outer[INNER] ? readTags(block, outer[INNER].number) : {};
@@ -18,7 +21,7 @@ export async function readPhoto(file) {
     const camera = outer[MODEL]?.text;
     return { ...(Date.parse(date) && taken[1] >= "1000" ? { taken_at: date + offset } : {}), ...(camera ? { camera } : {}) };
   } catch {
-    return {}; // damaged, or no longer there: whoever sends the file will be told
+    return {}; // damaged: whoever sends the file will be told
   }
 }
 

@@ -5,6 +5,7 @@ import { bar, byId, decimal, fill, make, percent, points, sentence, time, whole 
 import { apart, learned, named, native, refresh } from "/static/languages.js";
 import { askKey, sorry, waiting, waysOf } from "/static/parts.js";
 import { chainPlot, confusionTable, matchTable, movesTable } from "/static/plots.js";
+import { look } from "/static/session.js";
 import { termsLine } from "/static/terms.js";
 import { locale, t } from "/static/text.js";
 
@@ -15,6 +16,7 @@ async function draw() {
   const body = byId("report");
   fill(body, waiting(t("Loading the report")));
   try {
+    await look(); // who is refused is asked to sign in, where people do
     const [answer] = await Promise.all([ask(source), refresh()]);
     answer.name = named(answer.language).name;
     document.title = `${t("{name}, version {number}", { name: answer.name, number })} – pictoglot`;

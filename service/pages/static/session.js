@@ -40,12 +40,12 @@ export async function signOut() {
   location.assign(isPerson() || caller.refused ? "/signout" : "/");
 }
 
-/** Note which part of the page a person was on before leaving it to sign in. */
-export const noteWayBack = () => keep("sessionStorage", BACK, location.hash);
+/** Note where a person was before leaving to sign in. */
+export const noteWayBack = () => keep("sessionStorage", BACK, location.pathname + location.hash);
 
 /** Go back there, once. */
 export function returnFromSignIn() {
   const back = recall("sessionStorage", BACK);
   keep("sessionStorage", BACK, "");
-  if (back && !location.hash) location.replace(back);
+  if (back && back !== location.pathname && !location.hash) location.replace(back);
 }

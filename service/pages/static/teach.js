@@ -17,6 +17,7 @@ const LAST = 100; // expansions among which the last one of the language is look
 let tag = "";
 let way = WAYS[0];
 let bare = null; // the file whose table has no names above its columns: it holds sentences
+const drafts = new Map(); // lines that were typed for other languages
 let left = []; // lines {number, text} that were typed without a meaning: they stay in the box
 
 /** Connect the form; called once. */
@@ -36,7 +37,10 @@ export function drawTeach(query) {
   const language = query.get("language");
   if (!language) return location.replace("#languages");
   if (language !== tag) {
+    drafts.set(tag, byId("teach-lines").value);
     byId("teach-form").reset();
+    byId("teach-lines").value = drafts.get(language) ?? "";
+    drafts.delete(language);
     fill(byId("teach-last"));
   }
   const next = WAYS.find((each) => each === query.get("way")) ?? WAYS[0];
@@ -58,6 +62,9 @@ export function drawTeach(query) {
   if (way === "words") drawWords(tag);
   if (query.has("add")) add(query.get("add"));
 }
+
+/** Whether lines were typed that nobody sent. */
+export const isTyping = () => [byId("teach-lines").value, ...drafts.values()].some((lines) => lines.trim());
 
 const drawState = () => fill(byId("teach-state"), known(tag) ? reading(known(tag)) : t("Not taught yet."));
 
@@ -124,11 +131,11 @@ async function submit(fields, what) {
   const gone = () => language !== tag || (fields.dry_run && here !== way); // other rows are shown by now
   const body = new FormData();
   for (const [name, value] of Object.entries({ language, ...fields })) body.set(name, value);
-  const terms = fields.assess ? "" : await readTerms(byId("teach-terms"));
-  if (terms) body.set("terms", terms);
   fill(byId("teach-report"), waiting(what));
   busy(true);
   try {
+    const terms = fields.assess ? "" : await readTerms(byId("teach-terms"));
+    if (terms) body.set("terms", terms);
     const words = way === "file" && byId("teach-dictionary").checked;
     if (words) body.set("kind", "dictionary");
     body.set("dataset", words ? await entries(file) : file === bare ? await pairsOf(file) : file, file.name);

@@ -1,6 +1,6 @@
 // Whose a language is: its terms where it acts, the fields for them, and its withdrawal with a certificate.
 
-import { ask } from "/static/api.js";
+import { ask, askOnce, bytesOf } from "/static/api.js";
 import { bytes, fill, make } from "/static/dom.js";
 import { dialog, sorry } from "/static/parts.js";
 import { t } from "/static/text.js";
@@ -49,7 +49,7 @@ export async function readTerms(fields, labels = []) {
   const terms = Object.fromEntries(Object.keys(TEXTS).map((name) => [name, fields.querySelector(`[name=${name}]`).value.trim()]).filter(([, text]) => text));
   const [file] = fields.querySelector("[name=labels]").files;
   if (file) {
-    const text = await file.text();
+    const text = new TextDecoder().decode(await bytesOf(file));
     try {
       const project = JSON.parse(text);
       for (const name of ["tk_labels", "bc_labels"]) terms[name] = project[name] ?? [];
@@ -90,11 +90,11 @@ export async function withdraw(item, done) {
     const plan = await ask(path, { json: { dry_run: true } });
     const agreed = await dialog(t("Withdraw {language}?", { language: item.name }), (close) => question(plan, item, close), "withdraw");
     if (!agreed) return;
-    const { certificate } = await ask(path, { json: { ...agreed, expected: plan.release } });
+    const { certificate } = await askOnce(path, { ...agreed, expected: plan.release });
     await done();
     await dialog(t("{language} is withdrawn", { language: item.name }), (close) => result(certificate, item, close));
   } catch (problem) {
-    await dialog(t("Not withdrawn"), () => make("div", {}, sorry(problem)));
+    await dialog(problem.code === "outcome_unknown" ? t("It is not known whether {language} was withdrawn.", { language: item.name }) : t("Not withdrawn"), () => sorry(problem));
     await done();
   }
 }
