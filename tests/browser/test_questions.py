@@ -131,7 +131,7 @@ def test_what_matches_less_well_stands_below_a_line(page: Page) -> None:
     set_matches(page, 0.2)
     page.fill("#text", "zzz qqq")
     page.locator("#text").press("Enter")
-    expect(page.locator("#results h2")).to_have_text(["It is not sure that these show it:"])
+    expect(page.locator("#results h2")).to_have_text(["Whether these show it is not certain:"])
     page.unroute_all(behavior="wait")
     set_matches(page, 0.1)
     page.fill("#text", "qqq zzz")

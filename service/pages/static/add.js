@@ -2,7 +2,7 @@
 
 import { ask, send } from "/static/api.js";
 import { nothingAsked, write } from "/static/address.js";
-import { byId, bytes, fill, make, sentence } from "/static/dom.js";
+import { byId, bytes, fill, make, withCode } from "/static/dom.js";
 import { sorry } from "/static/parts.js";
 import { readPhoto } from "/static/photo.js";
 import { Wrong, captionFields, collectionField, metadataFields, tagFields } from "/static/record.js";
@@ -110,7 +110,7 @@ function where() {
 function mark(entry, state, said = "") {
   Object.assign(entry, { state, said });
   entry.element.dataset.state = state;
-  fill(entry.element.querySelector(".became"), sentence([STATES[state], said].filter(Boolean).join(": ")));
+  fill(entry.element.querySelector(".became"), withCode([STATES[state], said].filter(Boolean).join(": ")));
   for (const control of entry.element.querySelectorAll("input, fieldset button, select")) control.disabled = ["sending", "added", "known"].includes(state);
   entry.element.querySelector(".out").disabled = state === "sending";
   tell();

@@ -1,7 +1,7 @@
 // How the service is, for administrators: what is wrong, space, queues, the newest backup.
 
 import { ask } from "/static/api.js";
-import { bytes, fill, make, sentence, time, whole } from "/static/dom.js";
+import { bytes, fill, make, time, whole, withCode } from "/static/dom.js";
 import { sorry, waiting } from "/static/parts.js";
 import { t } from "/static/text.js";
 
@@ -44,7 +44,7 @@ const tile = (name, ...content) => make("div", {}, make("dt", {}, name), make("d
 function health({ faults, degraded }) {
   const wrong = [
     ...faults.map((code) => make("li", {}, { ...NOTICED, ...OTHERS }[code] ?? code)),
-    ...degraded.filter((each) => !faults.includes(each)).map((each) => make("li", { class: "fine", lang: "en" }, sentence(each))),
+    ...degraded.filter((each) => !faults.includes(each)).map((each) => make("li", { class: "fine", lang: "en" }, withCode(each))),
   ];
   return tile(t("State"), wrong.length ? make("ul", { class: "wrong-list" }, wrong) : t("Nothing is wrong."));
 }

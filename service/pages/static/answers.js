@@ -173,7 +173,7 @@ function reading({ language, truncated, warnings }) {
   const how = {
     requested: read,
     detected: () => (!choice ? read() : typeof confidence === "number" ? t("Detected {language} ({percent} % sure)", { language: native(used), percent: Math.round(confidence * 100) }) : t("Detected {language}", { language: native(used) })),
-    shared: () => (requested === "shared" ? t("Read as any language") : t("It is not certain which language this is")),
+    shared: () => (requested === "shared" ? t("No particular language") : t("It is not certain which language this is")),
   }[source];
   const notes = [...warnings.filter((code) => !ELSEWHERE.includes(code)).map((code) => NOTES[code] ?? code.replaceAll("_", " ")), ...(truncated ? [t("The text is longer than the model can read; its end was ignored.")] : [])];
   return [how ? make("span", {}, how()) : null, termsLine(language?.terms && (known(language.used)?.terms ?? language.terms)), ...notes.map((note) => make("span", { class: "note" }, note))].filter(Boolean);

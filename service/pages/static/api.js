@@ -119,7 +119,7 @@ export const faultWords = (code) => FAULTS[code] ?? FAULTS[code.slice(code.index
 /** An error response; `message` is a sentence for a person. */
 export class Problem extends Error {
   constructor(problem) {
-    super(SENTENCES[problem.code] ? [KINDS[problem.kind] ?? SENTENCES[problem.code], limit(problem), suggested(problem)].filter(Boolean).join(" ") : sentence(problem));
+    super(SENTENCES[problem.code] ? [KINDS[problem.kind] ?? SENTENCES[problem.code], limit(problem), suggested(problem)].filter(Boolean).join(" ") : sentenceOf(problem));
     Object.assign(this, { code: problem.code, status: problem.status, request: problem.request_id, problem });
     this.advice = problem.code?.startsWith("dataset_") ? problem.detail : null; // the server's own words, in English
   }
@@ -160,7 +160,7 @@ function limit({ detail }) {
 /** What the server takes for meant, of what it does not know. */
 const suggested = ({ detail }) => /did you mean [^?]*\?/i.exec(detail ?? "")?.[0].replace(/^d/, "D") ?? "";
 
-function sentence({ title, detail }) {
+function sentenceOf({ title, detail }) {
   const message = detail && detail !== title ? `${title}: ${detail}` : title || t("Something went wrong");
   return /[.!?…]$/.test(message) ? message : `${message}.`;
 }

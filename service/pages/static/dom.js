@@ -31,7 +31,7 @@ export function fill(element, ...children) {
 }
 
 /** A sentence of the server: what stands in it between backticks is a name in the code, and is drawn as one. */
-export const sentence = (text) => text.split("`").map((part, place) => (place % 2 ? make("code", {}, part) : part));
+export const withCode = (text) => text.split("`").map((part, place) => (place % 2 ? make("code", {}, part) : part));
 
 export const whole = (number) => new Intl.NumberFormat(locale).format(number);
 export const decimal = (number, digits = 1) => new Intl.NumberFormat(locale, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(number);

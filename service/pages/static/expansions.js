@@ -4,7 +4,7 @@ import { nothingAsked, write } from "/static/address.js";
 import { Problem, ask, show, thumbnail } from "/static/api.js";
 import { duration, fill, make, percent, time } from "/static/dom.js";
 import { learned, named, native, refresh, teachAddress, testsOf } from "/static/languages.js";
-import { dialog, nothing, sorry, waiting, waysOf } from "/static/parts.js";
+import { confirm, dialog, nothing, sorry, waiting, waysOf } from "/static/parts.js";
 import { t } from "/static/text.js";
 
 const DOES = {
@@ -212,20 +212,8 @@ function comparison({ report }) {
 }
 
 async function cancel(item) {
-  const sure = await dialog(t("Stop teaching {what}?", { what: about(item).textContent }), (close) =>
-    make(
-      "div",
-      {},
-      make("p", {}, t("What it has learned so far is lost. Languages in use do not change.")),
-      make(
-        "div",
-        { class: "actions" },
-        make("button", { type: "button", class: "main danger", onclick: () => close(true) }, t("Cancel it")),
-        make("button", { type: "button", autofocus: true, onclick: () => close(false) }, t("Continue")),
-      ),
-    ),
-  );
-  if (!sure) return;
+  const lost = make("p", {}, t("What it has learned so far is lost. Languages in use do not change."));
+  if (!(await confirm(t("Stop teaching {what}?", { what: about(item).textContent }), lost, t("Cancel it"), t("Continue")))) return;
   try {
     redraw(await ask(`/v1/expansions/${item.id}/cancel`, { method: "POST" }));
   } catch (problem) {

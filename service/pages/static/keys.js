@@ -2,7 +2,7 @@
 
 import { ask, send } from "/static/api.js";
 import { byId, fill, make, time } from "/static/dom.js";
-import { dialog, nothing, sorry, waiting } from "/static/parts.js";
+import { confirm, dialog, nothing, sorry, waiting } from "/static/parts.js";
 import { t } from "/static/text.js";
 
 const PATH = "/v1/admin/keys";
@@ -94,15 +94,7 @@ const show = ({ key }) =>
   });
 
 async function end(item, title, what, button) {
-  const sure = await dialog(title, (close) =>
-    make(
-      "div",
-      {},
-      make("p", {}, what),
-      make("div", { class: "actions" }, make("button", { type: "button", class: "main danger", onclick: () => close(true) }, button), make("button", { type: "button", autofocus: true, onclick: () => close(false) }, t("Cancel"))),
-    ),
-  );
-  if (!sure) return;
+  if (!(await confirm(title, make("p", {}, what), button))) return;
   try {
     await send(`${PATH}/${item.id}`, { method: "DELETE" });
     await drawKeys();

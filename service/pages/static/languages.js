@@ -80,7 +80,7 @@ export function fillPicker(select) {
     make("option", { value: "auto" }, t("Detect the language")),
     make("optgroup", { label: t("Learned") }, learned.items.filter(served).map(option)),
     untaught.length ? make("optgroup", { label: t("Not taught; the base reads it") }, untaught.map(option)) : null,
-    make("option", { value: "shared" }, t("Any language")),
+    make("option", { value: "shared" }, t("No particular language")),
   );
   select.value = chosen;
   if (!select.value) select.value = "auto";

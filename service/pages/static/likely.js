@@ -10,7 +10,7 @@ const WORD = /[\p{L}\p{M}\u200c\u200d]+(?:['\u2019-][\p{L}\p{M}\u200c\u200d]+)*/
 /** What stands above an item of this answer, and of the pages behind it: a line above those that are less likely. */
 export function likelihood({ warnings = [], items }) {
   const none = warnings.includes("nothing_likely");
-  const said = !none ? t("These match less well") : items[0]?.match < NOISE ? t("Nothing here seems to show this. These come nearest:") : t("It is not sure that these show it:");
+  const said = !none ? t("These match less well") : items[0]?.match < NOISE ? t("Nothing here seems to show this. These come nearest:") : t("Whether these show it is not certain:");
   return ({ likely }) => (likely === false ? said : "");
 }
 

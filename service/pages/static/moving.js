@@ -3,7 +3,7 @@
 import { ask, askOnce } from "/static/api.js";
 import { byId, bytes, fill, make, percent } from "/static/dom.js";
 import { named } from "/static/languages.js";
-import { dialog, sorry } from "/static/parts.js";
+import { confirm, dialog, sorry } from "/static/parts.js";
 import { t } from "/static/text.js";
 
 const PATH = "/v1/admin/base";
@@ -51,26 +51,22 @@ function moving(done) {
 async function move(base, done) {
   try {
     const plan = await ask(PATH, { json: { base, dry_run: true } });
-    const answer = await dialog(t("Move to {base}?", { base: plan.base }), (close) => takes(plan, close));
-    if (!answer) return;
-    await askOnce(PATH, { base, ...answer });
+    const force = make("input", { type: "checkbox", id: "force" });
+    if (!(await confirm(t("Move to {base}?", { base: plan.base }), takes(plan, force), t("Move")))) return;
+    await askOnce(PATH, { base, force: force.checked });
     await done();
   } catch (problem) {
     await dialog(t("Not moved"), () => sorry(problem));
   }
 }
 
-function takes(plan, close) {
-  const force = make("input", { type: "checkbox", id: "force" });
+function takes(plan, force) {
   const again = plan.languages.length ? t("All pictures and captions are encoded anew, and taught again: {languages}.", { languages: plan.languages.map(nameOf).join(", ") }) : t("All pictures and captions are encoded anew.");
-  return make(
-    "div",
-    {},
+  return [
     make("p", {}, again),
     make("p", { class: "fine" }, t("It takes about {needed} of disk; {free} are free.", { needed: bytes(plan.needed), free: bytes(plan.free) })),
     make("label", { class: "check" }, force, t("Move even if a language loses more than it may")),
-    choice(t("Move"), () => close({ force: force.checked }), close),
-  );
+  ];
 }
 
 function back(plan, done) {
@@ -86,16 +82,11 @@ async function undo(plan, done) {
     [plan.returned, t("Served again")],
     [plan.changed, t("Served by their versions of before")],
   ];
-  const sure = await dialog(t("Back to {target}?", { target: target(plan) }), (close) =>
-    make(
-      "div",
-      {},
-      make("p", {}, isEncoding(plan) ? t("All languages stay as they are.") : t("Release {restored} is served again, exactly as it was.", { restored: plan.restored })),
-      make("ul", {}, lines.filter(([tags]) => tags.length).map(([tags, what]) => make("li", {}, `${what}: ${tags.map(nameOf).join(", ")}`))),
-      choice(t("Go back"), () => close(true), close),
-    ),
-  );
-  if (!sure) return;
+  const what = [
+    make("p", {}, isEncoding(plan) ? t("All languages stay as they are.") : t("Release {restored} is served again, exactly as it was.", { restored: plan.restored })),
+    make("ul", {}, lines.filter(([tags]) => tags.length).map(([tags, becomes]) => make("li", {}, `${becomes}: ${tags.map(nameOf).join(", ")}`))),
+  ];
+  if (!(await confirm(t("Back to {target}?", { target: target(plan) }), what, t("Go back")))) return;
   try {
     await ask(`${PATH}/undo`, { json: { expected: plan.release } });
   } catch (problem) {
@@ -104,12 +95,4 @@ async function undo(plan, done) {
   await done();
 }
 
-function choice(words, agree, close) {
-  return make(
-    "div",
-    { class: "actions" },
-    make("button", { type: "button", class: "main danger", onclick: agree }, words),
-    make("button", { type: "button", autofocus: true, onclick: () => close(null) }, t("Cancel")),
-  );
-}
 const nameOf = (tag) => named(tag).name;

@@ -1,6 +1,6 @@
 // What all parts of the page share: waiting, errors, empty states, dialogs. Sends no request.
 
-import { make, sentence } from "/static/dom.js";
+import { make, withCode } from "/static/dom.js";
 import { key, onKeyNeeded } from "/static/api.js";
 import { caller, noteWayBack, remember } from "/static/session.js";
 import { locale, t } from "/static/text.js";
@@ -19,13 +19,13 @@ export function waysOf(against) {
 /** An error as a sentence, with its places and the request id that is in the server's log. */
 export function sorry(problem) {
   const places = problem.places ?? [];
-  const advice = problem.advice && make("p", { class: "fine", lang: "en" }, sentence(problem.advice[0].toUpperCase() + problem.advice.slice(1)));
+  const advice = problem.advice && make("p", { class: "fine", lang: "en" }, withCode(problem.advice[0].toUpperCase() + problem.advice.slice(1)));
   return make(
     "div",
     { class: "sorry" },
-    make("p", {}, sentence(problem.message)),
+    make("p", {}, withCode(problem.message)),
     advice && locale !== "en" ? make("details", { class: "fine" }, make("summary", {}, t("Details")), advice) : advice,
-    places.length ? make("ul", {}, places.map((place) => make("li", {}, sentence(place)))) : null,
+    places.length ? make("ul", {}, places.map((place) => make("li", {}, withCode(place)))) : null,
     problem.request ? make("p", { class: "fine" }, `${problem.code} · ${problem.request}`) : null,
   );
 }
@@ -55,6 +55,13 @@ export function dialog(title, content, kind = "") {
   });
 }
 
+/** Ask before something is done that is not taken back lightly; whether the person agrees. */
+export const confirm = (title, content, yes, no = t("Cancel")) =>
+  dialog(title, (close) => {
+    const agree = make("button", { type: "button", class: "main danger", onclick: () => close(true) }, yes);
+    return make("div", {}, content, make("div", { class: "actions" }, agree, make("button", { type: "button", autofocus: true, onclick: () => close(false) }, no)));
+  });
+
 /** Ask for a key, or to sign in; true when a key was given. It is kept for this tab, or by the browser if it is to be. */
 export function askKey(problem) {
   const signIn = caller.sign_in && caller.by !== "session" ? make("div", { class: "actions" }, make("a", { class: "button main", href: caller.sign_in, onclick: noteWayBack }, t("Sign in"))) : null;
@@ -79,7 +86,7 @@ export function askKey(problem) {
       signIn,
       make("label", { class: "entry" }, t("Access key"), field),
       window.isSecureContext ? make("label", { class: "check" }, remembered, make("span", {}, t("Remember it in this browser for 30 days"))) : null, // elsewhere the browser keeps no such cookie
-      make("p", { class: "hint" }, t("The admin key is printed in the terminal where the server was started. Unless it is remembered, a key is kept until this tab is closed.")),
+      make("p", { class: "hint" }, t("Ask whoever keeps this service for a key. Unless it is remembered, a key is kept until this tab is closed.")),
       make("div", { class: "actions" }, make("button", { type: "submit", class: signIn ? null : "main" }, t("Use this key"))),
     );
   });

@@ -1,7 +1,7 @@
 // The report of one version: loads it and lays out figures and plots. Computes no score.
 
 import { ask, faultWords } from "/static/api.js";
-import { bar, byId, decimal, fill, make, percent, points, sentence, time, whole } from "/static/dom.js";
+import { bar, byId, decimal, fill, make, percent, points, time, whole, withCode } from "/static/dom.js";
 import { apart, learned, named, native, refresh } from "/static/languages.js";
 import { askKey, sorry, waiting, waysOf } from "/static/parts.js";
 import { chainPlot, confusionTable, matchTable, movesTable } from "/static/plots.js";
@@ -46,7 +46,7 @@ function verdict({ version, language, name, state, error, moved, report }) {
   const now = learned.items.find((item) => item.language === language)?.version;
   const quoted = []; // the server's words, where they are not the reader's
   const quote = (text) => {
-    const words = make("span", { lang: "en" }, sentence(`${text}.`.replace(/[.?]\.$/, (end) => end[0])));
+    const words = make("span", { lang: "en" }, withCode(`${text}.`.replace(/[.?]\.$/, (end) => end[0])));
     if (locale === "en") return words;
     quoted.push(words, " ");
     return null;

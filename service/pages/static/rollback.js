@@ -3,7 +3,7 @@
 import { ask, askOnce } from "/static/api.js";
 import { fill, make } from "/static/dom.js";
 import { names, native } from "/static/languages.js";
-import { dialog, sorry } from "/static/parts.js";
+import { confirm, dialog, sorry } from "/static/parts.js";
 import { locale, t } from "/static/text.js";
 
 const path = (tag) => `/v1/admin/languages/${encodeURIComponent(tag)}/rollback`;
@@ -106,22 +106,12 @@ function unknown(problem, close) {
 
 /** Serve an earlier release again, if `current` still serves when the person agrees; then call `done`. */
 export async function restore(release, current, done) {
-  const agreed = await dialog(t("Restore release {number}?", { number: release.number }), (close) =>
-    make(
-      "div",
-      {},
-      make("p", {}, t("Every language goes back to the version it had then:")),
-      make("ul", {}, differences(release, current)),
-      make("p", { class: "fine" }, t("This undoes everything that happened since. To change only one language, roll it back instead.")),
-      make(
-        "div",
-        { class: "actions" },
-        make("button", { type: "button", class: "main danger", onclick: () => close(true) }, t("Restore")),
-        make("button", { type: "button", autofocus: true, onclick: () => close(false) }, t("Keep the current one")),
-      ),
-    ),
-  );
-  if (!agreed) return;
+  const what = [
+    make("p", {}, t("Every language goes back to the version it had then:")),
+    make("ul", {}, differences(release, current)),
+    make("p", { class: "fine" }, t("This undoes everything that happened since. To change only one language, roll it back instead.")),
+  ];
+  if (!(await confirm(t("Restore release {number}?", { number: release.number }), what, t("Restore"), t("Keep the current one")))) return;
   try {
     await ask(`/v1/admin/releases/${release.number}/restore`, { json: { expected: current.number } });
   } catch (problem) {
