@@ -52,15 +52,18 @@ def sweep(sets: VectorSets, seconds: float = _LEFT_OVER_SECONDS, kept: float = K
     process, and by a worker once a day.
 
     Left over are temporary files of killed writers, submissions without an expansion, working files of finished
-    expansions, segments (with an engine, rows there too) that no vector set names, versions that are not registered or
-    were pruned on another machine, stored pictures whose content no picture ever had.
+    expansions, segments (with an engine, rows there too) that no vector set names, versions that are not registered,
+    versions and datasets that were pruned or withdrawn on another machine, stored pictures whose content no picture
+    ever had.
     """
     root, registry = sets.root, sets.registry
     removed = files.sweep(root.home, seconds)
     finished = registry.expansions.list_ids("succeeded", "failed", "cancelled")
     for expansion in finished:
         discard_working_files(root, expansion)
-    known = registry.expansions.list_ids()
+    # one whose dataset went, perhaps through another machine, has lost its folder with it
+    has_gone = ExpansionRow.dataset_sha256.is_not(None) & ExpansionRow.dataset_path.is_(None)
+    known = {*registry.read_values(select(ExpansionRow.id).where(~has_gone))}
     for path in _list_old(root.home / EXPANSIONS, seconds):
         if path.name not in known:
             with suppress(StoreUnavailable):

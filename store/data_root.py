@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 EXPANSIONS = "expansions"  # folder
 SIGNING_KEY = "signing.key"
-_WORKING = ("checkpoints", "teacher", "pictures")  # in an expansion's folder, only needed to resume it
+_WORKING = ("checkpoints", "teacher", "pictures", "evaluation")  # in an expansion's folder, only needed to resume it
 PICTURE, ORIGINAL = ".jpg", ".original"  # files that tell whether they are whole
 # Everything that another machine may have to read; all other files are scratch and stay on their machine.
 SHARED = (

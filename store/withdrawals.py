@@ -104,6 +104,8 @@ class Withdrawals(RegistryPart):
             session.execute(update(VersionRow).where(VersionRow.number.in_(numbers)).values(**never))
             for taught in session.scalars(select(ExpansionRow).where(ExpansionRow.language == tag)):
                 taught.report, taught.settings = _keep_figures(taught.report), _keep_figures(taught.settings)
+            for again in session.scalars(select(ExpansionRow).where(ExpansionRow.kind.in_(("rebuild", "base")))):
+                again.report = _strip_language(again.report, tag)
             for version in session.scalars(select(VersionRow).where(VersionRow.number.in_(numbers))):
                 version.report = _keep_figures(version.report)
             for table in (WordAnswerRow, UnknownWordRow, WaitingRow, ProposalRow):
@@ -258,6 +260,13 @@ def _publish_without(session: Session, serving: ReleaseRow, tag: str, actor: str
     change = {"kind": "withdraw", "language": tag, "from_version": serving.languages.get(tag), "to_version": None}
     row = ReleaseRow(shared=shared, languages=languages, actor=actor, reason=reason, change=change)
     return publish(session, serving.number, row).number
+
+
+def _strip_language(report: dict[str, Any] | None, tag: str) -> dict[str, Any] | None:
+    """Return the report of what taught several languages again without this one's texts."""
+    if report is None or tag not in (languages := report.get("languages", {})):
+        return report
+    return {**report, "languages": {**languages, tag: _keep_figures(languages[tag])}}
 
 
 def _keep_figures(report: Any) -> Any:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from index.janitor import finish_withdrawal
+from index.janitor import finish_withdrawal, sweep
 from index.live import LiveIndex
 from index.set_states import NOTHING_SEALED
+from store import files
 from store.bases import Encoding
 from store.errors import ExpansionInProgress, VersionPruned
 from store.tables import CaptionRow, ExpansionRow
@@ -195,6 +196,15 @@ def teach(world: World, tag: str, word: str) -> str:
     return expansion
 
 
+def rebuild(world: World, languages: dict[str, Any]) -> None:
+    """Teach languages again, as after a rollback, with what evaluating them left on disk."""
+    rebuilt, _ = world.registry.expansions.submit(kind="rebuild", language="mul", settings={}, actor="test")
+    lease = world.registry.expansions.take_lease(rebuilt.id, "worker")
+    assert lease is not None
+    files.write_json(world.root.locate(f"expansions/{rebuilt.id}/evaluation/br-1.json"), languages)
+    world.registry.expansions.succeed(lease, None, None, {"moved": True, "languages": languages})
+
+
 def fill(world: World, *, later: bool) -> World:
     """Teach Welsh, Breton in two versions and, `later`, German upon them."""
     for seed in range(WITHDRAWN):
@@ -206,6 +216,7 @@ def fill(world: World, *, later: bool) -> World:
     world.registry.terms.set("br", {"owner": "Ti ar Brezhoneg"}, "admin", may_change=True)
     if later:
         teach(world, "de", "Bild")
+    rebuild(world, {tag: {"pairs": 3, "new": [word]} for tag, word in (("br", SECRET.decode()), ("cy", "llun"))})
     world.serve()
     world.seal()
     return world
@@ -232,6 +243,7 @@ def test_a_withdrawal_that_is_killed_anywhere_comes_to_the_same_end(world: World
             world.registry.releases.restore(before.number, expected=serving, actor="test", reason="")
     done = withdraw(world)
     assert_gone(world, done, kept=[], captions=2 * (WITHDRAWN - 1))
+    sweep(world.sets)
     if world.registry.is_local:
         world.close()
         assert find_texts(tmp_path) == []
@@ -274,6 +286,9 @@ def assert_gone(world: World, done: Any, kept: list[int], captions: int) -> None
         expansion = registry.expansions.get(str(version.expansion))
         assert expansion.dataset_path is None and not world.root.locate(f"expansions/{expansion.id}").exists()
         assert expansion.report == {"dataset": {"dictionary": {}, "usable": 3, "format": "csv"}}
+    again = registry.expansions.find_newest("rebuild")
+    assert again is not None and again.report is not None
+    assert again.report["languages"] == {"br": {"pairs": 3}, "cy": {"pairs": 3, "new": ["llun"]}}
     with registry.read() as session:
         captioned = set(session.scalars(select(CaptionRow.language).distinct()))
     assert registry.answers.list("br") == [] and captioned == {"en", "cy", *(["de"] if kept else [])}

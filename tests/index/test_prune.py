@@ -41,6 +41,19 @@ def withdraw_welsh(world: World) -> World:
     return world
 
 
+def keep_datasets(world: World) -> set[str]:
+    """Give each version's expansion the dataset that it would have had; return their ids."""
+    named = {str(version.expansion) for version in world.registry.versions.list() if version.number}
+    for name in named:
+        path = f"expansions/{name}/dataset"
+        files.write_bytes(world.root.locate(path), b"{}")
+        world.root.commit(path)
+        with world.registry.begin() as session:
+            facts = {"dataset_path": path, "dataset_sha256": "0" * 64, "dataset_bytes": 2}
+            session.execute(update(ExpansionRow).where(ExpansionRow.id == name).values(**facts))
+    return named
+
+
 def make_pruner(world: World) -> Pruner:
     return Pruner(world.sets)
 
@@ -189,13 +202,17 @@ def test_pruning_while_others_search_teach_and_restore_takes_nothing_that_serves
 def test_other_machines_lose_their_copies_at_their_next_start(tmp_path: Path, store: str) -> None:
     here = withdraw_welsh(World(tmp_path, store=store))
     there = DataRoot(tmp_path / "there", store)
-    folder = str(here.registry.versions.get(1).folder)
-    kept = str(here.registry.versions.get(2).folder)
-    assert there.open(folder).exists() and there.open(kept).exists()
+    keep_datasets(here)
+    gone, kept = (
+        [f"{version.folder}", f"expansions/{version.expansion}/dataset"]
+        for version in map(here.registry.versions.get, (1, 2))
+    )
+    assert all(there.open(name).exists() for name in (*gone, *kept))
     prune(here)
-    assert not DataRoot(tmp_path / "new", store).open(folder).exists()
-    assert sweep(VectorSets(Gallery(here.registry, there)), seconds=0) == 1
-    assert not there.locate(folder).exists() and there.locate(kept).exists()
+    assert not any(DataRoot(tmp_path / "new", store).open(name).exists() for name in gone)
+    assert sweep(VectorSets(Gallery(here.registry, there)), seconds=0) == 2
+    assert not any(there.locate(name).exists() for name in gone) and all(there.locate(name).exists() for name in kept)
+    assert not there.locate(gone[1]).parent.exists()
     here.close()
 
 
@@ -229,13 +246,7 @@ def test_a_version_folder_that_nobody_registered_goes_unless_its_expansion_runs(
 
 
 def test_datasets_go_with_the_last_version_that_came_from_them(world: World) -> None:
-    withdraw_welsh(world)
-    named = {str(version.expansion) for version in world.registry.versions.list() if version.number}
-    for name in named:
-        files.write_bytes(world.home / "expansions" / name / "dataset", b"{}")
-        with world.registry.begin() as session:
-            path = {"dataset_path": f"expansions/{name}/dataset", "dataset_bytes": 2}
-            session.execute(update(ExpansionRow).where(ExpansionRow.id == name).values(**path))
+    named = keep_datasets(withdraw_welsh(world))
     items = prune(world)
     assert [(item.what, item.bytes) for item in items if item.what == "dataset"] == [("dataset", 2)]
     left = {path.name for path in (world.home / "expansions").iterdir()}
