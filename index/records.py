@@ -318,7 +318,7 @@ def _get_moment(order: Order) -> Any:
     return SHOWN if order.endswith("shown_at") else CREATED
 
 
-def read_last_change(session: Session) -> int:
+def read_last_record_change(session: Session) -> int:
     """Return the number of the last change of any record."""
     last: int = session.connection().execute(LAST_CHANGE).scalar_one()
     return last

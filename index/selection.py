@@ -30,7 +30,7 @@ from index.records import (
     Record,
     fetch_numbers,
     hold_in_time,
-    read_last_change,
+    read_last_record_change,
 )
 from index.vectors import VectorKeys, drop_repeated, is_among
 from store.registry import Registry
@@ -141,7 +141,7 @@ class Selection:
             with self._lock:
                 known = self._selections.get(name)
             with self._registry.read_in_time() as session:
-                last = read_last_change(session)
+                last = read_last_record_change(session)
                 if known is None or (without_deleted and known.full_read_at < last):
                     keys = drop_repeated(fetch_numbers(session, _build_first_query(criteria, language)))
                     is_same = known is not None and np.array_equal(known.keys, keys)
@@ -163,7 +163,7 @@ class Selection:
         selected = None if criteria.filter is None else self.select_vector_keys(criteria)
         with self._registry.read_in_time() as session:
             page = (session, limit, after, order, criteria.build_conditions())
-            if selected is not None and selected.as_of_change == read_last_change(session):
+            if selected is not None and selected.as_of_change == read_last_record_change(session):
                 ids = records.list_ids_among(*page, selected.keys, criteria.collection_conditions)
             else:
                 ids = records.list_ids_after(*page)
@@ -190,7 +190,7 @@ class Selection:
         facets, selected = dict[str, list[FacetValue]](), self.select_vector_keys(criteria)
         few = selected is not None and len(selected.keys) <= _MANY_KEYS
         with self._registry.read_in_time() as session:
-            last = read_last_change(session)
+            last = read_last_record_change(session)
             for key in keys:
                 with self._lock:
                     values = self._facets.get((criteria, key, most, last))

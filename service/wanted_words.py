@@ -20,14 +20,14 @@ from index.coverage import (
     weigh_common_words,
 )
 from index.gallery import Gallery
-from index.records import Collections, read_last_change
+from index.records import Collections, read_last_record_change
 from model.dataset import MIN_ROWS
 from model.encoder import Encoder, View
 from model.text import clean
 from service.forms import FileOnDisk
 from service.requests import locate_error
 from service.schemas.speakers import Answer
-from store.errors import PictoglotError, Unavailable
+from store.errors import Unavailable
 from store.registry import Registry
 from store.speakers import WordAnswerRow
 
@@ -47,9 +47,10 @@ class UnknownWordCounter:
 
     def count(self, language: str, words: Iterable[str]) -> None:
         """Count one search with these words; when very many wait to be stored, new ones are forgotten."""
+        short = {word.lower() for word in words if len(word) <= _LONGEST_UNKNOWN}
         with self._lock:
-            counts = self._counts.setdefault(language, Counter())
-            for word in {word.lower() for word in words if len(word) <= _LONGEST_UNKNOWN}:
+            for word in short:
+                counts = self._counts.setdefault(language, Counter())
                 if word in counts or len(counts) < _WAITING:
                     counts[word] += 1
 
@@ -57,13 +58,14 @@ class UnknownWordCounter:
         """Store what was counted since the last time; raises `RegistryUnavailable` and keeps it."""
         with self._lock:
             counts, self._counts = self._counts, {}
-        for language, words in counts.items():
-            try:
-                self._registry.unknown_words.add(language, words)
-            except PictoglotError:
-                with self._lock:
+        try:
+            for language in [*counts]:
+                self._registry.unknown_words.add(language, counts[language])
+                del counts[language]
+        finally:
+            with self._lock:
+                for language, words in counts.items():  # that were not stored
                     self._counts.setdefault(language, Counter()).update(words)
-                raise
 
     def list(self, language: str, view: View) -> list[tuple[str, int]]:
         """List words that `view` does not know and nobody answered, with their searches, those of most first."""
@@ -104,7 +106,7 @@ class WordAsker:
 
     def _find_nearest(self, collections: Collections, known: frozenset[str], check: Callable[[], None]) -> NearestWords:
         with self.gallery.registry.read() as session:
-            change = read_last_change(session)
+            change = read_last_record_change(session)
         added = frozenset(word for word in known if word not in weigh_common_words())
         key = (collections, change, added)
         if (found := self._nearest.get(key)) is None:

@@ -204,8 +204,9 @@ def warm_up(context: Context) -> None:
 
 def _close(context: Context) -> None:
     context.picture_queue.close()
-    with contextlib.suppress(PictoglotError):
-        context.live.close()
+    for end in (context.unknown_words.store, context.live.close):
+        with contextlib.suppress(PictoglotError):
+            end()
 
 
 async def probe_broker(app: FastAPI) -> None:

@@ -19,7 +19,7 @@ from store.audit import note_act
 from store.clock import now
 from store.database import RegistryPart
 from store.errors import InsufficientScope, PictureNotFound, TooManyAnswers
-from store.tables import AutoKey, CaptionRow, PictureRow, RegistryRow
+from store.tables import AliasRow, AutoKey, CaptionRow, PictureRow, RegistryRow, ReleaseRow
 
 MOST_ANSWERS = 20_000  # of one language: ten times what a speaker types in a week
 MOST_UNKNOWN = 2_000  # words of one language, those of most searches
@@ -127,9 +127,15 @@ class UnknownWords(RegistryPart):
     """The counts of a registry."""
 
     def add(self, language: str, counts: Mapping[str, int]) -> None:
-        """Add the searches of each word; of very many words, those of fewest searches are dropped."""
+        """Add the searches of each word; of very many words, those of fewest searches are dropped.
+
+        Of a language that is not served any more nothing is added: it may have been withdrawn since it was searched.
+        """
         row = UnknownWordRow
+        serving = select(ReleaseRow.languages).join(AliasRow, AliasRow.release == ReleaseRow.number)
         with self._database.begin() as session:
+            if language not in (session.scalar(serving) or {}):
+                return
             rows = session.scalars(select(row).where(row.language == language))
             searches = Counter({each.word: each.searches for each in rows}) + Counter(counts)
             session.execute(delete(row).where(row.language == language))

@@ -1,14 +1,19 @@
 """Words that a gallery asks for, their answers, and dictionaries, over HTTP."""
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from store.errors import RegistryUnavailable
+from tests.patience import insist
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running
+from tests.store import steps
 
 PICTURES = 30
 MINE = {"collection": "mine"}
@@ -149,6 +154,21 @@ def test_answers_outlive_a_restart(tmp_path: Path) -> None:
         tell(service, "cy", {"cat": ["cath"]})
     with running(tmp_path) as service:
         assert ask(service.admin)["answered"] == 1
+
+
+def test_words_that_the_registry_refused_are_stored_later_and_none_that_is_too_long(fresh: Service) -> None:
+    registry, counter = fresh.context.registry, fresh.context.unknown_words
+    for tag, word in (("br", "x" * 65), ("cy", "Wyddfa"), ("gv", "Sniaul")):
+        steps.teach(registry, tag)
+        counter.count(tag, [word])
+    with closing(sqlite3.connect(fresh.home / "registry.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(RegistryUnavailable):
+            counter.store()
+    for _ in range(2):
+        insist(counter.store)
+    counted = {tag: registry.unknown_words.list(tag) for tag in ("br", "cy", "gv")}
+    assert counted == {"br": [], "cy": [("wyddfa", 1)], "gv": [("sniaul", 1)]}
 
 
 def make_dictionary(count: int = 80, gloss: str = "red apple {}") -> bytes:

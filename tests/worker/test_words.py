@@ -77,6 +77,7 @@ def test_words_of_searches_that_nobody_taught_are_asked_for_first_where_they_are
         asked_for = {"text": " ".join(mistyped), "language": "cy"}
         result = service.http.post("/v1/search/pictures", json=asked_for, headers=bound).json()
         assert (len(result["unknown_words"]), result["did_you_mean"]) == (8, {}), "others may have taught them"
+    assert {*mistyped} <= {word for word, _ in site.registry.unknown_words.list("cy")}, "a stop stores them"
 
 
 def test_words_of_searches_are_not_counted_unless_it_is_allowed(site: Site) -> None:
