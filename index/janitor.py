@@ -105,6 +105,9 @@ def _sweep_versions(root: DataRoot, registry: Registry, seconds: float) -> int:
 
 
 def _delete_discarded(gallery: Gallery, kept: float) -> int:
+    with gallery.registry.read() as session:
+        if kept > 0 and not gallery.registry.is_steady(session):
+            return 0
     removed = 0
     gallery.forget_deleted(kept)  # first: nothing can be brought back whose files are gone
     for content in gallery.list_discarded(kept):
@@ -213,7 +216,7 @@ def finish_withdrawal(sets: VectorSets, withdrawal: WithdrawalRow) -> Withdrawal
     removable = [version for version in registry.retention.list_removable() if version.number in numbers]
     _remove_files(sets, "withdraw", removable, [each["expansion"] for each in plan.datasets])
     registry.forget_words()
-    registry.forget_deleted()
+    registry.truncate_log()
     pass_fault_point("withdraw.removed")
     return registry.withdrawals.finish(withdrawal.number, _certify(sets, withdrawal))
 

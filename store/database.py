@@ -145,7 +145,10 @@ class Database:
         return 0.0 if self._refused_since is None else time.monotonic() - self._refused_since
 
     def is_steady(self, session: Session) -> bool:
-        """Return whether the database's clock has not jumped within the last hour, between calls of this method."""
+        """Return whether the database's clock has not jumped within the last hour, between calls of this method.
+
+        The first call in a process, made when it opens the registry, says yes: it has nothing to compare with.
+        """
         moment: float = session.scalars(select(type_coerce(now(), Double()))).one()
         return self._clock.is_steady(moment)
 
@@ -170,7 +173,7 @@ class Database:
             found = connection.exec_driver_sql(f"PRAGMA integrity_check({_FAULTS})").scalars().all()
         return [] if found == ["ok"] else [str(fault) for fault in found]
 
-    def forget_deleted(self) -> None:
+    def truncate_log(self) -> None:
         """Clear SQLite's log, which may still have what was deleted, as soon as nobody reads it.
 
         Gives up after some time: the log is written over later, and emptied by whoever closes the database last.
@@ -293,7 +296,8 @@ def _retry_while_busy(act: Callable[[], object], until: float) -> None:
             return
         except (sqlite3.OperationalError, OperationalError) as error:
             cause = error.orig if isinstance(error, OperationalError) else error
-            if getattr(cause, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+            kind = (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF  # its last byte
+            if kind != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                 raise
             time.sleep(0.001)
 

@@ -163,7 +163,8 @@ class Sessions:
         """
         id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         with self._database.begin() as session:
-            session.execute(delete(SessionRow).where(SessionRow.expires_at <= now()))
+            if self._database.is_steady(session):
+                session.execute(delete(SessionRow).where(SessionRow.expires_at <= now()))
             own = select(SessionRow.id).where(SessionRow.subject == subject).order_by(SessionRow.created_at.desc())
             oldest = SessionRow.id.in_(own.offset(_MOST_SESSIONS - 1))
             ended = session.scalars(delete(SessionRow).where(oldest).returning(SessionRow.id)).all()

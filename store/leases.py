@@ -128,8 +128,8 @@ class Leases(RegistryPart):
     ) -> None:
         """Give the lease back for the next attempt: after a crash, with its `cause`, or `stopped` on request.
 
-        A crash counts as an attempt without progress, a `suspect` attempt, which was ended for what another process may
-        have done, as one that ended together with its worker.
+        A crash counts towards MAX_ATTEMPTS. A `suspect` attempt, ended because another process may have locked the
+        registry, counts towards MAX_VANISHED.
         """
         self._write(
             lease,

@@ -87,7 +87,7 @@ class VersionRow(RegistryRow):
 
 
 class BaseRow(RegistryRow):
-    """A base that versions are made for, as the version that it is itself: the root of their lineage.
+    """A base. It is also a version, without a parent: the root of all versions made for it.
 
     `name` is as in `PICTOGLOT_BASE`.
     """

@@ -27,6 +27,7 @@ from worker.settings import WorkerSettings
 from worker.supervisor import PYTHON, STILL_SECONDS, Chore, Supervisor, begin_child, do_duty
 
 _DAY = 86_400.0
+_UNSTEADY = "unsteady"  # what a worker says of the database's clock
 _RETRY_SECONDS = 60.0  # seconds until the next try to seal after one that failed
 _UNSEALED_SECONDS = 300.0  # after one that could not seal everything, unless as much has changed again
 _PURGE_LOOK_SECONDS = 3_600.0  # seconds between looks whether deleted rows are to go: what fails is not tried sooner
@@ -45,8 +46,8 @@ class IndexingChore(Chore):
     """Chore of sealing when enough has changed, and of purging when deleted rows were kept for long enough."""
 
     def __init__(self, settings: WorkerSettings, still_seconds: float = STILL_SECONDS) -> None:
-        command = (*PYTHON, "worker.upkeep", "seal", str(os.getpid()), str(settings.seal_at))
-        super().__init__(settings, command, SEALING, still_seconds)
+        self._seal = (*PYTHON, "worker.upkeep", "seal", str(os.getpid()), str(settings.seal_at))
+        super().__init__(settings, self._seal, SEALING, still_seconds)
         self._seal_at = settings.seal_at
         self._look_at = -math.inf
         self._not_before = 0.0
@@ -58,6 +59,9 @@ class IndexingChore(Chore):
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _PURGE_LOOK_SECONDS
             due |= is_purge_due(registry, self.settings)
+        if due:
+            with registry.read() as session:  # the child, which has just begun, could not tell
+                self.command[len(self._seal) :] = [] if registry.is_steady(session) else [_UNSTEADY]
         return due
 
     def _is_seal_due(self, registry: Registry, status: int | None) -> bool:
@@ -188,8 +192,11 @@ def _count_kept_seconds(settings: WorkerSettings) -> float:
     return min(KEPT_SECONDS, settings.purge_days * _DAY)
 
 
-def seal(parent: str, seal_at: str) -> int:
-    """Seal and purge what is due, and prune the change feed; returns the exit status."""
+def seal(parent: str, seal_at: str, clock: str = "") -> int:
+    """Seal and purge what is due, and prune the change feed; returns the exit status.
+
+    Nothing is purged early because the database's `clock` has jumped.
+    """
     from index.indexer import Indexer
     from index.sets import open_sets
 
@@ -199,7 +206,7 @@ def seal(parent: str, seal_at: str) -> int:
         sets = open_sets(registry, DataRoot(settings.home, settings.store), settings.index)
         indexer = Indexer(sets, seal_at=int(seal_at))
         indexer.run(keep)
-        due = is_purge_due(registry, settings)
+        due = (clock != _UNSTEADY or settings.purge_days == 0) and is_purge_due(registry, settings)
         if due:
             sets.gallery.forget_deleted(_count_kept_seconds(settings))
             indexer.purge(keep)
@@ -207,7 +214,7 @@ def seal(parent: str, seal_at: str) -> int:
             _log.info("what was deleted is purged")
         prune_feed(registry)
         if due:
-            registry.forget_deleted()
+            registry.truncate_log()
 
     return do_duty(SEALING, settings.database, settings.lease_seconds, work)
 

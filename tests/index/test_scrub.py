@@ -211,7 +211,7 @@ def test_a_dataset_comes_back_from_the_store(machines: Machines) -> None:
 
 def flip_in_first_page(world: World, name: str, byte: int) -> None:
     """Flip a bit of a byte in the first page of a table or an index of the registry; -1 is the last byte."""
-    world.registry.forget_deleted()  # all that was written is in the file itself
+    world.registry.truncate_log()  # all that was written is in the file itself
     file = world.home / "registry.db"
     with closing(sqlite3.connect(file)) as registry:
         (size,) = registry.execute("PRAGMA page_size").fetchone()

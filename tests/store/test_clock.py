@@ -11,11 +11,16 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text, update
 
+from index.gallery import Gallery
+from index.janitor import sweep
+from index.sets import VectorSets
 from store import files
 from store.clock import LONGEST_LEASE, SteadyClock, now
+from store.data_root import DataRoot
 from store.errors import ExpansionInProgress
 from store.registry import Registry
 from store.tables import ReleaseRow
+from tests.index.world import make_picture
 from tests.store.steps import begin, learn, promote, submit, teach, write
 
 pytestmark = pytest.mark.row("F5")
@@ -112,6 +117,22 @@ def test_a_purge_that_was_noted_in_the_future_is_done_again(registry: Registry, 
     assert not registry.duties.is_done_within("purge", 86_400)
     registry.duties.note_done("purge")
     assert registry.duties.is_done_within("purge", 86_400)
+
+
+def test_what_can_be_brought_back_and_who_has_signed_in_stays_while_the_clock_is_ahead(
+    registry: Registry, wrong: Wrong, tmp_path: Path
+) -> None:
+    gallery, session = Gallery(registry, DataRoot(tmp_path)), registry.sessions.begin("key:a", "a", (), 3_600.0)
+    gallery.put([make_picture("p", 0)], "tower")
+    gallery.delete("p")
+    for seconds in (YEAR, 0.0):
+        with wrong(seconds):
+            sweep(VectorSets(gallery))
+            registry.sessions.begin("key:b", "b", (), 3_600.0)
+    kept = gallery.list_needed_contents()
+    assert len(kept) == 1 and session.split("_")[1] in {each.id for each in registry.sessions.list()}
+    sweep(VectorSets(gallery), kept=0)
+    assert gallery.list_needed_contents() == set(), "who says so need not wait"
 
 
 @BOTH

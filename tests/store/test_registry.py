@@ -159,15 +159,30 @@ def test_what_is_deleted_is_overwritten_with_any_build_of_sqlite(tmp_path: Path)
         with registry.begin() as session:
             session.execute(text("CREATE TABLE told (word TEXT)"))
             session.execute(text("INSERT INTO told VALUES (:word)"), {"word": word})
-        registry.forget_deleted()
+        registry.truncate_log()
         assert word.encode() in file.read_bytes()
         with registry.begin() as session:
             session.execute(text("DELETE FROM told"))
-        registry.forget_deleted()
+        registry.truncate_log()
         assert word.encode() not in file.read_bytes()
         registry.close()
     finally:
         event.remove(Pool, "connect", turn_off)
+
+
+def test_a_writer_waits_whatever_sqlite_is_busy_with(tmp_path: Path) -> None:
+    busy = sqlite3.OperationalError("database is locked")
+    busy.sqlite_errorcode = sqlite3.SQLITE_BUSY_RECOVERY
+    registry, errors = open_registry(f"sqlite:///{tmp_path / 'registry.db'}"), [busy]
+
+    def refuse_once(*_: object) -> None:
+        if errors:
+            raise errors.pop()
+
+    event.listen(registry._writer, "before_cursor_execute", refuse_once)  # as while another process mends the log
+    registry.probe()
+    assert errors == []
+    registry.close()
 
 
 @pytest.mark.parametrize("content", [b"x" * 5000, None])

@@ -9,14 +9,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from sqlalchemy import update
 
 from index.gallery import NewPicture
 from index.scrub_report import ScrubReport, list_unmended, load_report, name_duty, save_report
 from index.set_states import NOTHING_SEALED
 from index.sets import VectorSets
 from index.vectors import Identity
+from store.clock import SteadyClock
 from store.data_root import DataRoot
 from store.leases import PURGING
+from store.reach import DeletedPictureRow
+from store.tables import DiscardedContentRow, DutyRow
 from tests.bitrot import flip
 from tests.launcher import PARENT
 from tests.patience import PATIENCE, insist
@@ -114,6 +118,25 @@ def test_without_the_setting_a_worker_waits_for_thirty_days(deleted: Site) -> No
     indexing = IndexingChore(WorkerSettings(home=deleted.home, base=deleted.base))
     indexing.tick(deleted.registry)
     assert not indexing.is_running and "rows.safetensors" in traces(deleted, 1)
+
+
+@pytest.mark.row("F5")
+def test_a_worker_whose_clock_has_jumped_purges_nothing(deleted: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = [0.0]
+    jumped, settings = SteadyClock(lambda: running[0]), WorkerSettings(home=deleted.home, base=deleted.base)
+    assert jumped.is_steady(time.time())
+    running[0] -= 40 * DAY  # as much as the database's clock is ahead
+    monkeypatch.setenv("PICTOGLOT_HOME", str(deleted.home))
+    with deleted.registry.begin() as session:
+        for moment in (DutyRow.expires, DeletedPictureRow.deleted_at, DiscardedContentRow.discarded_at):
+            session.execute(update(moment.class_).values({moment: moment - 40 * DAY}))
+    for clock, purged in ((jumped, False), (SteadyClock(), True)):
+        monkeypatch.setattr(deleted.registry, "_clock", clock)
+        indexing = IndexingChore(settings)
+        indexing.tick(deleted.registry)
+        assert indexing.is_running
+        deleted.wait_until(lambda: not indexing.is_running)  # noqa: B023 - called at once
+        assert (traces(deleted, 1) == set()) is purged
 
 
 def test_of_a_replaced_picture_the_vector_goes(deleted: Site) -> None:
