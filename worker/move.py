@@ -1,11 +1,12 @@
 """Moves to another base or encoding beside what serves: vectors, languages, a comparison, and one release at the end.
 
 Every step may be repeated after any crash, and what an earlier attempt or an earlier move to the same base has made is
-not made again. What comes meanwhile (pictures, captions, a language learned or rolled back) is taken in by another
-pass, until a release can be published upon the one that the last pass began with.
+not made again. What comes meanwhile is taken in by another pass: a language learned or rolled back always, pictures and
+captions if they are more than each process of the service encodes itself as soon as the release is published.
 """
 
 import logging
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -69,10 +70,13 @@ def move(attempt: Attempt) -> None:
         return _conclude(attempt, attempt.registry.releases.get(expansion.release), expansion.report or {})
     with attempt.enter_phase("prepare"):
         context = open_new_context(attempt)
-    mover = _Mover(context)
+    mover, came = _Mover(context), math.inf
     while True:
-        before = attempt.registry.releases.get_serving()
+        before, change = attempt.registry.releases.get_serving(), attempt.gallery.read_last_change()
         report = mover.run_pass(before)
+        earlier, came = came, attempt.gallery.read_last_change() - change
+        if attempt.settings.seal_at < came < earlier:  # a pass over fewer is shorter, unless they come too fast
+            continue
         with attempt.enter_phase("promote"):
             after = attempt.registry.bases.move(
                 attempt.lease,

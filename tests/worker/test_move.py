@@ -27,6 +27,7 @@ from tests.worker.moving import OTHER, move, serving, show, submit_move
 from worker.attempt import Attempt
 from worker.child import run
 from worker.gate import GateFailed
+from worker.settings import WorkerSettings
 
 SHOWN = 101
 
@@ -162,6 +163,27 @@ def test_what_comes_meanwhile_is_taken_in_by_another_pass(site: Site, other_base
     assert report["shared_lacks"] == ["br"], "it was taught upon Welsh, which is rolled back"
     assert rows_of(site, new, "br", 5) == 101
     assert len(vectors_of(site, new)["pictures"]) == SHOWN + 1
+
+
+@pytest.mark.parametrize(("more", "passes"), [(2, 1), (3, 2)])
+def test_many_pictures_that_come_meanwhile_are_encoded_before_it_serves_unless_as_many_come_again(
+    site: Site, other_base: str, monkeypatch: pytest.MonkeyPatch, more: int, passes: int
+) -> None:
+    monkeypatch.setattr(WorkerSettings, "seal_at", 2)
+    compared = []
+
+    class Filled(Attempt):
+        @contextmanager
+        def enter_phase(self, name: str) -> Iterator[None]:
+            with super().enter_phase(name):
+                yield
+            if name == "compare":
+                show(site, more, first=SHOWN + more * len(compared))
+                compared.append(name)
+
+    run(attempt_at(site, submit_move(site.registry, other_base), kind=Filled))
+    assert len(compared) == passes
+    assert len(vectors_of(site, serving(site))["pictures"]) == SHOWN + more * (passes - 1)
 
 
 def test_a_move_is_refused_before_it_starts_and_nothing_else_begins_beside_it(
