@@ -13,7 +13,7 @@ from threading import Thread, Timer
 from typing import Any
 
 from celery import Celery, Task
-from celery.signals import setup_logging, worker_ready, worker_shutting_down
+from celery.signals import setup_logging, worker_init, worker_ready, worker_shutting_down
 from kombu.exceptions import KombuError
 
 from store import logs
@@ -149,13 +149,18 @@ def _configure_logging(**_: Any) -> None:
     logs.configure(app.supervisor.settings.log_level)
 
 
-@worker_ready.connect  # type: ignore[untyped-decorator]
+@worker_init.connect  # type: ignore[untyped-decorator]
 def _start_threads(**_: Any) -> None:
-    _log.info("the worker is ready: hints by %s", "Redis" if app.supervisor.settings.broker_url else "memory")
+    """Start what needs no broker, before Celery waits for one."""
     relay = HintRelay(app, app.supervisor)
     relay.start()
     Sweeper(app.supervisor).start()
     atexit.register(_join, relay)
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def _tell_ready(**_: Any) -> None:
+    _log.info("the worker is ready: hints by %s", "Redis" if app.supervisor.settings.broker_url else "memory")
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]

@@ -74,10 +74,14 @@ def test_a_hint_that_is_lost_is_sent_again(site: Site, redis_server: RedisServer
 
 
 @pytest.mark.row("E9", "S1")
-def test_a_worker_asks_again_for_a_redis_that_comes_late(new_site: NewSite, redis_server: RedisServer) -> None:
+def test_a_worker_asks_again_for_a_redis_that_comes_late_and_does_its_upkeep_meanwhile(new_site: NewSite, redis_server: RedisServer) -> None:
     site = new_site(BROKER_URL=redis_server.url)
     waiting = site.submit([])  # fails at once: enough to see that it was looked at
+    finished = site.submit(PICTURED, "br")
+    site.registry.expansions.cancel(finished)
+    (site.home / "expansions" / finished / "checkpoints" / "br" / "step-5").mkdir(parents=True)
     worker = site.start()
+    site.wait_until(lambda: site.checkpoints(finished) == [])  # upkeep needs no Redis
     site.wait_until(lambda: worker.poll() is not None or site.log().count("Cannot connect to redis") > 1)
     assert worker.poll() is None and site.registry.expansions.get(waiting).state == "queued", site.log()
     redis_server.start()
