@@ -1,12 +1,14 @@
 """The child process that carries out one expansion: `python -m worker.child ID OWNER FENCE`.
 
 Its parent owns the lease, but every write carries the fence, so that a child that was overtaken writes nothing.
-Exit status: 0 the expansion is finished (or another worker's), 75 stopped on request and resumable, 1 crashed.
+Exit status: 0 the expansion is finished (or another worker's), 75 stopped on request and resumable, 78 wrong settings,
+1 crashed.
 """
 
 import errno
 import logging
 import sys
+from collections.abc import Callable
 from threading import Event
 
 from model.processes import pulse
@@ -52,7 +54,7 @@ def main(arguments: list[str]) -> int:
         return RESUMABLE
     try:
         with export_spans("pictoglot-worker"):
-            return _run_to_status(attempt)
+            return run_to_status(attempt)
     finally:
         attempt.registry.close()
 
@@ -69,8 +71,23 @@ def _open_attempt(settings: WorkerSettings, lease: Lease, stop: Event) -> Attemp
     return None
 
 
-def _run_to_status(attempt: Attempt) -> int:
-    """Run the attempt, and return what ends it as an exit status."""
+def run_to_status(attempt: Attempt) -> int:
+    """Run the attempt, record why it failed if it did, and return what ends it as an exit status."""
+    try:
+        _run_or_fail(attempt)
+        return 0
+    except Stopped:
+        _log.info("stopped on request; a later attempt goes on from here")
+        return RESUMABLE
+    except LeaseLost:
+        _log.warning("the lease is no longer ours; this attempt writes nothing more")
+        return 0
+    except Exception:  # noqa: BLE001 - the next attempt may succeed; after three without progress the expansion fails
+        _log.exception("crashed")
+        return 1
+
+
+def _run_or_fail(attempt: Attempt) -> None:
     expansion, parent = attempt.expansion, {"traceparent": attempt.expansion.trace or ""}
     about: dict[str, str | int] = {
         "pictoglot.expansion": expansion.id,
@@ -79,24 +96,15 @@ def _run_to_status(attempt: Attempt) -> int:
     }
     try:
         with open_span(expansion.kind, parent, about):
-            run_patiently(attempt)
-        return 0
-    except Stopped:
-        _log.info("stopped on request; a later attempt goes on from here")
-        return RESUMABLE
+            _do_patiently(attempt, lambda: run(attempt))
     except LeaseLost:
-        _log.warning("a later attempt holds the lease; this one writes nothing more")
-        return 0
+        raise
     except PictoglotError as error:
-        cause = (
-            f"{error.code}: {error.detail}" if isinstance(error, GateFailed) else error.code
-        )  # others may name files
-        _log.warning("expansion %s of %s failed: %s", attempt.lease.expansion, attempt.expansion.language, cause)
-        attempt.fail(error)
-        return 0
-    except Exception:  # noqa: BLE001 - the next attempt may succeed; after three without progress the expansion fails
-        _log.exception("crashed")
-        return 1
+        # others may name files
+        cause = f"{error.code}: {error.detail}" if isinstance(error, GateFailed) else error.code
+        _log.warning("expansion %s of %s failed: %s", expansion.id, expansion.language, cause)
+        failed = error
+        _do_patiently(attempt, lambda: attempt.fail(failed))
 
 
 def run(attempt: Attempt) -> None:
@@ -104,15 +112,15 @@ def run(attempt: Attempt) -> None:
     _BY_KIND[attempt.expansion.kind](attempt)
 
 
-def run_patiently(attempt: Attempt) -> None:
-    """Run again from the last resumable point while only space, the registry, the store or the engine is missing.
+def _do_patiently(attempt: Attempt, work: Callable[[], None]) -> None:
+    """Do the work again, from the last resumable point, while only space, registry, store or engine is missing.
 
     So it does where a disk did not give the files of a version, a few times.
     """
     unread = 0
     while True:
         try:
-            return run(attempt)
+            return work()
         except (StorageFull, RegistryUnavailable, StoreUnavailable, IndexUnavailable) as error:
             missing = error.code
         except VersionCorrupt as error:

@@ -50,10 +50,15 @@ _log = logging.getLogger(__name__)
 def begin_child(parent: str, end: Callable[[], object] = lambda: sys.exit(128 + signal.SIGTERM)) -> WorkerSettings:
     """Load the settings of this child, which from now on ends with its parent and lets searches come first.
 
-    `end` is called when it is asked to end. By default it exits in order: its duty is given back.
+    `end` is called when it is asked to end. By default it exits in order: its duty is given back. Where the settings
+    are wrong by now, it says so and exits with 78.
     """
     logs.configure("info")  # until the settings say otherwise
-    settings = WorkerSettings.load()
+    try:
+        settings = WorkerSettings.load()
+    except SettingsError as error:
+        _log.error("%s", error)
+        sys.exit(MISCONFIGURED)
     die_with_parent(int(parent))
     os.nice(_NICE)
     signal.signal(signal.SIGTERM, lambda *_: end())
@@ -266,7 +271,17 @@ class Supervisor:
                 return
             if lease is not None:
                 _log.info("expansion %s: the attempt with fence %d begins", expansion, lease.fence)
-                _LeasedChild(self, lease).run()
+                self._work(lease)
+
+    def _work(self, lease: Lease) -> None:
+        try:
+            child = _LeasedChild(self, lease)
+        except OSError as error:  # no memory for a process, or no file for its pipe
+            _log.warning("expansion %s: no child could be started: %s", lease.expansion, error.strerror)
+            with suppress(PictoglotError):  # then it expires
+                self.registry.expansions.give_back_lease(lease, stopped=True)
+        else:
+            child.run()
 
 
 class _LeasedChild:
@@ -346,7 +361,7 @@ class _LeasedChild:
         """Give the lease back, unless the child has ended the expansion itself, which its status 0 says."""
         if self.is_cancelled:
             self.expansions.end_as_cancelled(self.lease)
-        elif status != 0 and (self.is_ending or status in (RESUMABLE, -signal.SIGTERM)):
+        elif status != 0 and (self.is_ending or status in (RESUMABLE, MISCONFIGURED, -signal.SIGTERM)):
             self.expansions.give_back_lease(self.lease, stopped=True)
         elif status != 0:
             cause = self.why_killed or (f"ended by signal {-status}" if status < 0 else f"ended with status {status}")

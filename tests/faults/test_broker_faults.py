@@ -74,7 +74,9 @@ def test_a_hint_that_is_lost_is_sent_again(site: Site, redis_server: RedisServer
 
 
 @pytest.mark.row("E9", "S1")
-def test_a_worker_asks_again_for_a_redis_that_comes_late_and_does_its_upkeep_meanwhile(new_site: NewSite, redis_server: RedisServer) -> None:
+def test_a_worker_asks_again_for_a_redis_that_comes_late_and_does_its_upkeep_meanwhile(
+    new_site: NewSite, redis_server: RedisServer
+) -> None:
     site = new_site(BROKER_URL=redis_server.url)
     waiting = site.submit([])  # fails at once: enough to see that it was looked at
     finished = site.submit(PICTURED, "br")

@@ -13,11 +13,11 @@ import pytest
 
 from index.sets import VectorSets
 from index.vectors import Identity
-from store.errors import PictoglotError, RegistryUnavailable, StorageFull, VersionCorrupt
+from store.errors import LeaseLost, PictoglotError, RegistryUnavailable, StorageFull, VersionCorrupt
 from store.leases import Lease
 from tests.worker.harness import Site, attempt_at, pairs, report_of, teach
 from worker.attempt import Attempt, Stopped, open_context
-from worker.child import run, run_patiently
+from worker.child import run, run_to_status
 from worker.evaluate import measure
 from worker.gate import GateFailed
 from worker.prepare import prepare
@@ -244,12 +244,9 @@ def test_a_version_that_could_not_be_read_is_read_again_before_it_counts_as_dama
 
     monkeypatch.setattr("worker.child._PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(Path, "read_text", fail)
-    if times < 3:
-        run_patiently(attempt)
-    else:
-        with pytest.raises(VersionCorrupt):
-            run_patiently(attempt)
-    assert left == []
+    assert run_to_status(attempt) == 0 and left == []
+    ended = site.registry.expansions.get(attempt.expansion.id)
+    assert (ended.error and ended.error.code) == (None if times < 3 else "version_corrupt")
     assert site.registry.releases.get_serving().number == (3 if times < 3 else 2)
 
 
@@ -265,5 +262,26 @@ def test_what_is_missing_for_now_ends_no_expansion(site: Site, monkeypatch: pyte
 
     monkeypatch.setattr("worker.child._PAUSE_SECONDS", 0.0)
     monkeypatch.setattr("worker.child.run", fail)
-    run_patiently(attempt)
+    assert run_to_status(attempt) == 0
     assert phases == [None, *["paused_storage_full"] * 3, "paused_registry_unavailable"]
+
+
+@pytest.mark.row("S5")
+@pytest.mark.parametrize(
+    ("refusals", "state"), [([StorageFull(), RegistryUnavailable()], "failed"), ([LeaseLost()], "running")]
+)
+def test_that_it_failed_is_recorded_as_soon_as_it_can_be(
+    site: Site, monkeypatch: pytest.MonkeyPatch, refusals: list[PictoglotError], state: str
+) -> None:
+    attempt, left = attempt_at(site, site.submit([])), [*refusals]
+    record = attempt.fail
+
+    def fail(error: PictoglotError) -> None:
+        if left:
+            raise left.pop()
+        record(error)
+
+    monkeypatch.setattr("worker.child._PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(attempt, "fail", fail)
+    assert run_to_status(attempt) == 0 and left == []
+    assert site.registry.expansions.get(attempt.expansion.id).state == state

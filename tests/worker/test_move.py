@@ -170,7 +170,7 @@ def test_many_pictures_that_come_meanwhile_are_encoded_before_it_serves_unless_a
     site: Site, other_base: str, monkeypatch: pytest.MonkeyPatch, more: int, passes: int
 ) -> None:
     monkeypatch.setattr(WorkerSettings, "seal_at", 2)
-    compared = []
+    compared = list[str]()
 
     class Filled(Attempt):
         @contextmanager

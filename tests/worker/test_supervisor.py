@@ -18,10 +18,11 @@ import pytest
 from store.errors import RegistryUnavailable
 from store.leases import Lease
 from store.registry import Registry, open_registry
+from store.tables import ExpansionRow
 from tests.patience import PATIENCE, bound_time, insist
 from tests.worker.harness import Site, pairs
 from worker.settings import WorkerSettings
-from worker.supervisor import ChildProcess, Supervisor
+from worker.supervisor import PYTHON, ChildProcess, Supervisor
 
 STILL = 1.0  # seconds
 SLEEPS = "import time; time.sleep(600)"
@@ -194,3 +195,31 @@ def test_a_cancelled_child_that_does_not_listen_is_killed_within_ten_seconds(
         running.wait()
     assert said(caplog)[1:] == ["the child ended with status -9"]
     assert site.registry.expansions.get(running.lease.expansion).state == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("command", "variable", "said"),
+    [
+        ((*PYTHON, "worker.child"), "MIN_RECAL", "PICTOGLOT_MIN_RECAL is not a setting"),
+        (("/nowhere/python",), "MIN_RECALL", ""),
+    ],
+    ids=["wrong settings", "no process"],
+)
+def test_an_attempt_that_cannot_begin_counts_for_nothing(
+    site: Site,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    command: tuple[str, ...],
+    variable: str,
+    said: str,
+) -> None:
+    monkeypatch.setenv(f"PICTOGLOT_{variable}", "0")
+    supervisor = Supervisor(WorkerSettings(home=site.home, base=site.base), command)
+    expansion = site.submit(pairs("cy"))
+    supervisor.run(expansion)
+    supervisor.registry.close()
+    with site.registry.read() as session:
+        row = session.get_one(ExpansionRow, expansion)
+        assert (row.state, row.stalled, row.vanished, row.lease_owner) == ("queued", 0, 0, None)
+    err = capfd.readouterr().err
+    assert said in err and "Traceback" not in err
