@@ -22,7 +22,7 @@ from store.tables import ExpansionRow
 from tests.patience import PATIENCE, bound_time, insist
 from tests.worker.harness import Site, pairs
 from worker.settings import WorkerSettings
-from worker.supervisor import PYTHON, ChildProcess, Supervisor
+from worker.supervisor import ChildProcess, Supervisor
 
 STILL = 1.0  # seconds
 SLEEPS = "import time; time.sleep(600)"
@@ -200,7 +200,7 @@ def test_a_cancelled_child_that_does_not_listen_is_killed_within_ten_seconds(
 @pytest.mark.parametrize(
     ("command", "variable", "said"),
     [
-        ((*PYTHON, "worker.child"), "MIN_RECAL", "PICTOGLOT_MIN_RECAL is not a setting"),
+        ((sys.executable, "-m", "worker.child"), "MIN_RECAL", "PICTOGLOT_MIN_RECAL is not a setting"),
         (("/nowhere/python",), "MIN_RECALL", ""),
     ],
     ids=["wrong settings", "no process"],
