@@ -13,11 +13,11 @@ for pictures first.
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial, reduce
 from operator import attrgetter
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +38,7 @@ from model.text import (
     is_spelled,
     make_whole_term,
 )
+from store.errors import RegistryUnavailable
 from store.registry import Registry
 from store.releases import Release
 from store.tables import CaptionRow, PictureRow, PictureWordsRow
@@ -70,15 +71,18 @@ MOST_WORDED = 200  # pictures that a text finds by words beside meaning
 LEAST_SHARE = 0.75
 _MOST_KEPT = 200_000  # words that are kept
 _SOON = 0.05  # seconds: a list that is read in less is always of now
-_PATIENCE = 20  # times as long as reading them took that any other is used though there are newer captions
+_PATIENCE = 20  # times as long as reading it took that any other is used, though there are newer captions
 # Captions of expansions are no change of the gallery
 _NEWEST = select(LAST_CHANGE.scalar_subquery(), select(func.max(CaptionRow.id)).scalar_subquery())
 _CACHED_BYTES = 64 << 20  # of the pictures that terms of earlier searches were found with
 _CACHED_IDS = 1 << 17
 # SQLite has the terms in the index of its full-text search, and tells them by a table of the connection alone
 _OPEN = "CREATE VIRTUAL TABLE IF NOT EXISTS temp.picture_vocabulary USING fts5vocab(main, picture_terms, row)"
-_SQLITE = "SELECT term FROM temp.picture_vocabulary"
-_POSTGRESQL = "SELECT DISTINCT unnest(string_to_array(terms, ' ')) FROM picture_words"
+_SQLITE = "SELECT term FROM temp.picture_vocabulary ORDER BY doc DESC, term"
+_POSTGRESQL = (
+    "SELECT term FROM (SELECT unnest(string_to_array(terms, ' ')) AS term FROM picture_words) AS words "
+    "GROUP BY term ORDER BY count(*) DESC, term"
+)
 
 
 _TermPictures = tuple[VectorKeys, NDArray[np.int64]]
@@ -166,27 +170,49 @@ class Newest(NamedTuple):
 class CaptionWords:
     """The newest list of one registry. Thread-safe; raises `RegistryUnavailable`."""
 
-    def __init__(self) -> None:
-        self._list, self._as_of, self._until, self._lock = WordList(), Newest(-1, 0), 0.0, Lock()
+    def __init__(self, registry: Registry) -> None:
+        self._registry, self._lock = registry, Lock()
+        self._list, self._as_of, self._until = WordList(), Newest(-1, 0), 0.0
 
     def read(self, session: Session, newest: Newest) -> WordList:
-        """Return the list: as of the `newest` change, or where many words take long to read, of a moment before."""
+        """Return the list: as of the `newest` change or, where many words take long to read, of a while before.
+
+        Such a list is read anew beside the searches, which use the one before until then.
+        """
         if newest == self._as_of or time.monotonic() < self._until:
+            return self._list
+        if self._until:  # it took long
+            if self._lock.acquire(blocking=False):
+                Thread(target=self._read_beside, daemon=True, name="words").start()
             return self._list
         with self._lock:
             if newest != self._as_of:
-                begun = time.monotonic()
-                self._list, self._as_of = WordList(_read_words(session)), newest
-                took = time.monotonic() - begun
-                self._until = begun + _PATIENCE * took if took > _SOON else 0.0
+                self._read_anew(session, newest)
             return self._list
+
+    def _read_beside(self) -> None:
+        try:
+            with suppress(RegistryUnavailable), self._registry.read() as session:
+                self._read_anew(session, _read_newest(session))
+        finally:
+            self._lock.release()
+
+    def _read_anew(self, session: Session, newest: Newest) -> None:
+        begun = time.monotonic()
+        try:
+            self._list, self._as_of = WordList(_read_words(session)), newest
+        except BaseException:
+            self._until = time.monotonic()  # it may be too much for one search
+            raise
+        took = time.monotonic() - begun
+        self._until = begun + _PATIENCE * took if took > _SOON else 0.0
 
 
 class WordSearch:
     """Answers about one registry's pictures. Thread-safe; raises `RegistryUnavailable`."""
 
     def __init__(self, registry: Registry) -> None:
-        self._registry, self._words = registry, CaptionWords()
+        self._registry, self._words = registry, CaptionWords(registry)
         self._expansions = LRUCache[int, frozenset[str]](_CACHED_RELEASES)
         self._lock, self._turn = Lock(), Lock()
         self._terms = LRUCache[Any, _TermPictures](_CACHED_BYTES, getsizeof=lambda found: 200 + found[0].nbytes * 2)
@@ -207,9 +233,9 @@ class WordSearch:
         """Return at most `most` pictures that have some of these words: best first, then of fewest words, then by id.
 
         With `least`, only those that have all of them, or this share by their weight. With `allowed` keys only those;
-        for a caller who `is_bound` to them, a word that none of them has is missing. One that is called exactly so
-        comes first. Words count in their forms in `languages`, too, captions of expansions where this release shows
-        them. Pictures that have all words of `without` are excluded.
+        for a caller who `is_bound` to them, a word that none of them has is missing, and no other picture decides which
+        forms count. One that is called exactly so comes first. Words count in their forms in `languages`, too, captions
+        of expansions where this release shows them. Pictures that have all words of `without` are excluded.
         """
         terms, unwanted = extract_query_terms(words, languages), extract_query_terms(without or "")
         if not terms:
@@ -220,7 +246,7 @@ class WordSearch:
             read = partial(self._read_terms, session, newest, release)
             excluded = reduce(np.intersect1d, [read([term])[0] for term in unwanted]) if unwanted else None
             known = self._words.read(session, newest).words if languages else ()
-            forms = [find_forms(term, known, languages) for term in terms]
+            forms = [find_forms(term, known, languages, is_cut=not is_bound) for term in terms]
             with ExitStack() as turn:
                 found, count, missing = list[_Postings](), 0, list[str]()
                 for term, others in zip(terms, forms, strict=True):

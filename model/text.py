@@ -98,7 +98,7 @@ _STEMMERS = {
 _STEM = 4  # letters, at least, that forms have in common where there is no stemmer
 _ENDING = 2  # letters, at most, in which these differ at their ends
 _LOOKED_AT = 300  # words of one beginning
-MOST_FORMS = 16
+_MOST_FORMS = 16
 _lock = Lock()  # a stemmer keeps the word that it works on
 
 
@@ -246,33 +246,37 @@ def find_stem(word: str, language: str) -> str | None:
         return str(_open_stemmer(name).stemWord(word))
 
 
-def find_forms(word: str, words: Sequence[str], languages: Collection[str]) -> list[str]:
-    """Return the other forms of a word in these languages among `words`, which are sorted; at most `MOST_FORMS`."""
+def find_forms(word: str, words: Sequence[str], languages: Collection[str], *, is_cut: bool = True) -> list[str]:
+    """Return the other forms of a word in these languages among `words`, which are sorted.
+
+    With `is_cut` the first 16, and only `words` near the beginning of the word: which those are depends on all of them.
+    """
     if not is_spelled(word):
         return []
-    forms = (form for language in languages for form in _find_forms(word, words, language))
-    return list(islice(dict.fromkeys(form for form in forms if form != word), MOST_FORMS))
+    most, looked_at = (_MOST_FORMS, _LOOKED_AT) if is_cut else (len(words), len(words))
+    forms = (form for language in languages for form in _find_forms(word, words, language, looked_at))
+    return list(islice(dict.fromkeys(form for form in forms if form != word), most))
 
 
-def _find_forms(word: str, words: Sequence[str], language: str) -> Iterator[str]:
+def _find_forms(word: str, words: Sequence[str], language: str, looked_at: int) -> Iterator[str]:
     stem = find_stem(word, language)
     if stem is None:
         beginning = word[: max(_STEM, len(word) - _ENDING)]
-        for form in _list_beginning(beginning, words) if len(word) >= _STEM else ():
+        for form in _list_beginning(beginning, words, looked_at) if len(word) >= _STEM else ():
             shared = _count_shared(word, form)
             if max(len(word), len(form)) - shared <= _ENDING:
                 yield form
         return
     # a stemmer may change the last letter that stays, as in `berri` of berry and berries; more words begin without it
     beginning = word[: max(2, min(_count_shared(word, stem), len(stem) - 1))]
-    for form in (*_list_beginning(stem, words), *_list_beginning(beginning, words)):
+    for form in (*_list_beginning(stem, words, looked_at), *_list_beginning(beginning, words, looked_at)):
         if find_stem(form, language) == stem:
             yield form
 
 
-def _list_beginning(beginning: str, words: Sequence[str]) -> Sequence[str]:
+def _list_beginning(beginning: str, words: Sequence[str], most: int) -> Sequence[str]:
     first = bisect_left(words, beginning)
-    return words[first : min(first + _LOOKED_AT, bisect_left(words, beginning + "\U0010ffff"))]
+    return words[first : min(first + most, bisect_left(words, beginning + "\U0010ffff"))]
 
 
 def _count_shared(word: str, other: str) -> int:

@@ -25,6 +25,10 @@ _TURN_SECONDS = 2.0  # that a request waits for others of its kind, before its o
 AWAY_SECONDS = 5.0  # for which nobody asks a registry that did not answer for what a search can do without
 
 
+class _TookTooLong(RegistryUnavailable, code=RegistryUnavailable.code):
+    """The work of a lane has not ended in its time."""
+
+
 class Lane:
     """Some threads for one kind of work, whose result is waited for `seconds` at most. Thread-safe.
 
@@ -33,7 +37,8 @@ class Lane:
 
     def __init__(self, name: str, threads: int, seconds: float | None = None, busy: str = "") -> None:
         self.seconds, self.turn_seconds, self._busy = seconds, _TURN_SECONDS, busy
-        self._away_until = -math.inf
+        self._away_until, self._threads = -math.inf, threads
+        self._late = set[Future[Any]]()  # works that nobody waits for any more, and that hold a thread
         self._work: SimpleQueue[_Work | None] = SimpleQueue()
         for _ in range(threads):
             Thread(target=_work_off, args=(self._work,), daemon=True, name=f"lane {name}").start()
@@ -58,10 +63,15 @@ class Lane:
             result.cancel()  # who waited for a turn may have left
 
     async def try_to_run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """Return what `run` does; None while the registry does not answer, and then for some seconds without asking."""
-        if time.monotonic() >= self._away_until:
+        """Return what `run` does; None when that takes too long, or while the registry does not answer.
+
+        It is then not asked for some seconds if it said so, and otherwise as long as it holds every thread.
+        """
+        if time.monotonic() >= self._away_until and len(self._late) < self._threads:
             try:
                 return await self.run(work, *args, **kwargs)
+            except _TookTooLong:
+                pass
             except RegistryUnavailable:
                 self._away_until = time.monotonic() + AWAY_SECONDS
         return None
@@ -81,9 +91,12 @@ class Lane:
 
     def _end_late(self, future: "Future[T]") -> T:
         """Give up work that takes too long; what has ended, perhaps with a disk's `TimeoutError`, ends as it did."""
-        if future.cancel() or not future.done():
-            raise RegistryUnavailable("The registry takes too long.") from None
-        return future.result()
+        if not future.cancel():  # it has begun
+            if future.done():
+                return future.result()
+            self._late.add(future)
+            future.add_done_callback(self._late.discard)
+        raise _TookTooLong("The registry takes too long.") from None
 
 
 def _work_off(queue: "SimpleQueue[_Work | None]") -> None:

@@ -80,7 +80,7 @@ class Search:
         self._calibration: Calibration | None = None
         self._facets: Mapping[str, Sequence[FacetValue]] | None = None
         self._found: FoundWords | None = None
-        self._words_unavailable = False  # the registry does not answer
+        self._words_unavailable = False
         self._known_share = 1.0  # of its words, by their weight, those that somebody knows
         self._unknown, self._guessed, self._suggestions = list[str](), list[str](), dict[str, str]()
 
@@ -193,7 +193,7 @@ class Search:
             self._facets = await lane.run(selection.count_facets, criteria or Criteria(), self.body.facets)
 
     async def _find_words(self, text: str) -> None:
-        """Find pictures by words; where nobody asked for that by name, a registry that does not answer is done without.
+        """Find pictures by words; where nobody asked for that by name, not if the registry is away or takes too long.
 
         Raises `RegistryUnavailable` otherwise.
         """
@@ -311,7 +311,8 @@ class Search:
         captions, picture_set = self._read_captions(hits, records), self._snapshot.picture_set
         warnings = {
             "nothing_likely": nothing_likely,
-            "records_unavailable": records is None or self._words_unavailable,
+            "records_unavailable": records is None,
+            "words_unavailable": records is not None and self._words_unavailable,
             "match_unknown": body.min_match is not None and not has_chances,  # it cuts nothing
             "not_known_to_base": bool(self._guessed),
             "unknown_words": bool(self._unknown),

@@ -44,7 +44,7 @@ def measure_words(records: Records) -> list[dict[str, Any]]:
 def _find_words(
     search: WordSearch, selection: Selection, words: str, release: Release, wanted: Criteria, number: int
 ) -> object:
-    return search.find(words.format(number), release, selection.find_allowed_keys(wanted))
+    return search.find(words.format(number), release, selection.find_allowed_keys(wanted), None, ["en"])
 
 
 def _list_queries(records: Records, half: Criteria) -> Iterator[tuple[str, Criteria]]:

@@ -41,6 +41,7 @@ _WARNINGS = {
     "detection_tie": "Several languages are possible: name one with --language.",
     "match_unknown": "How well a picture matches is not known for this language: --min-match has no effect.",
     "records_unavailable": "Tags and metadata cannot be read now.",
+    "words_unavailable": "Looking up the words takes too long now; these were found by meaning alone.",
     "not_known_to_base": "The base does not know people, places and events; this is a guess for: {guessed}.",
     "nothing_likely": "No picture is likely to show this; these come nearest.",
     "unknown_words": "No caption has these words, and nobody taught them: {unknown}.",

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
+from index import word_search
 from index.filters import parse_filter
 from index.gallery import Gallery, NewPicture
 from index.records import Patch, RecordInput
@@ -22,9 +24,10 @@ from store.registry import open_registry
 from store.releases import Release
 from store.tables import PictureWordsRow
 from tests.index.conftest import make_match
-from tests.index.world import digest
+from tests.index.world import digest, wait_until
+from tests.patience import PATIENCE
 from tests.registries import publish_release
-from tests.service.harness import learn
+from tests.service.harness import hold_up, learn
 
 LATIN = ["red", "Äpfel", "apple", "the", "bridge"]
 WORDS = [*LATIN, "猫", "黒猫", "りんご", "사과", "นก", "🍎", "1950", "o'clock", "NEAR"]
@@ -205,6 +208,10 @@ def test_no_word_stays_of_a_picture_that_is_gone(world: WordWorld) -> None:
         world.gallery.delete(id)
 
 
+def make_endings(count: int) -> list[str]:
+    return [f"{first}{second}" for first in "abcde" for second in "abcdefgh"][:count]
+
+
 def put_called(world: WordWorld, **called: str) -> None:
     for number, (id, caption) in enumerate(called.items(), 1_000):
         world.gallery.put([NewPicture(id, digest(number), 9, 9, {"en": [caption]})], "tower")
@@ -249,9 +256,37 @@ def test_words_that_take_the_place_of_others_are_suggested(world: WordWorld) -> 
     assert world.words.suggest(["schmeterling"], world.release) == {"schmeterling": "schmetterling"}
 
 
+def test_while_many_words_are_read_anew_searches_use_those_of_before(
+    world: WordWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(word_search, "_SOON", -1.0)
+    monkeypatch.setattr(word_search, "_PATIENCE", 0)
+    put_called(world, a="two melons")
+    assert find_ids(world, "melon", "en") == ["a"]
+    with ThreadPoolExecutor() as threads, hold_up(word_search, "_read_words") as reading:
+        put_called(world, b="a fern")
+        assert threads.submit(find_ids, world, "ferns", "en").result(PATIENCE / 2) == []
+        assert threads.submit(find_ids, world, "melon", "en").result(PATIENCE / 2) == ["a"]
+        assert reading.acquire(timeout=PATIENCE)
+    wait_until(lambda: find_ids(world, "ferns", "en") == ["b"])
+
+
+def test_of_too_many_words_those_of_most_pictures_are_kept(world: WordWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(word_search, "_MOST_KEPT", len(LATIN) + 1)
+    put_called(world, a="aardvark", **{f"b{number}": "giraffe" for number in range(30)})
+    assert world.words.suggest(["girafe", "aardvarc"], world.release) == {"girafe": "giraffe"}
+
+
 def test_what_a_bound_key_misses_and_is_found_depends_on_its_collection_alone(world: WordWorld) -> None:
     put_called(world, a="a giraffe")
     here = world.selection.find_allowed_keys(Criteria(collections=frozenset(["other"])))
     found = world.words.find("giraffe", world.release, here, None, ["en"], is_bound=True)
     assert found.missing == ["giraffe"]
     assert world.words.find("giraffe", world.release, None, None, ["en"]).missing == []
+    documents = {f"{letters}{number}": f"brezh{letters}" for number, letters in enumerate(["on", *make_endings(40)])}
+    put_called(world, **documents)
+    mine = RecordInput(collection="mine")
+    world.gallery.put([NewPicture("mine", digest(1), 9, 9, {"en": ["brezhzz"]}, record=mine)], "tower")
+    here = world.selection.find_allowed_keys(Criteria(collections=frozenset(["mine"])))
+    found = world.words.find("brezhon", world.release, here, None, ["br"], is_bound=True)
+    assert [hit.picture for hit in found.hits] == ["mine"], "among many forms in other collections"

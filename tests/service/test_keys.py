@@ -247,6 +247,21 @@ def test_nobody_works_for_a_client_that_left_while_it_waited_for_its_turn() -> N
     assert calls == ["another"]
 
 
+def test_work_that_takes_too_long_is_done_without_and_keeps_no_other_from_its_turn() -> None:
+    lane, done = Lane("test", 2, 0.2), threading.Event()
+
+    async def try_some() -> list[str | bool | None]:
+        found = list[str | bool | None]()
+        for _ in range(2):
+            found += [await lane.try_to_run(done.wait, PATIENCE), await lane.try_to_run(str, "done")]
+        done.set()
+        while (again := await lane.try_to_run(str, "again")) is None:
+            await asyncio.sleep(0.01)
+        return [*found, again]
+
+    assert asyncio.run(try_some()) == [None, "done", None, None, "again"]  # at last both threads wait
+
+
 CHUNKED = make_head(SEARCH, "application/json", 0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
 
 

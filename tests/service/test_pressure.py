@@ -243,6 +243,17 @@ def test_filters_that_take_long_hold_up_no_search_by_words(fresh: Service) -> No
     assert {answer.result().status_code for answer in answers} <= {200, 503}  # some may have waited too long
 
 
+def test_words_that_are_not_found_in_time_are_left_out_of_that_search_alone(fresh: Service) -> None:
+    assert fresh.put("a", en=["a cat"]).status_code == 201
+    lane = fresh.context.lanes.optional_words
+    with hold_up(fresh.context.words, "find"):
+        lane.seconds = 0.2
+        found = fresh.search("cat").json()
+        assert [hit["id"] for hit in found["items"]] == ["a"] and "words_unavailable" in found["warnings"]
+        lane.seconds = PATIENCE
+    assert "words_unavailable" not in fresh.search("cat").json()["warnings"]
+
+
 _LOCKING = """
 import fcntl, sys
 with open(sys.argv[1], "r+b") as file:

@@ -22,6 +22,7 @@ const NOTES = {
   detection_tie: t("Several languages are possible; choose one in the list."),
   language_not_taught: t("This language was not taught: the base reads it, as well as it can."),
   records_unavailable: t("Tags and metadata cannot be read now."),
+  words_unavailable: t("Looking up the words takes too long now; these were found by meaning alone."),
 };
 let running = null; // the current search; a newer one aborts it
 let again = null; // loads the next page
