@@ -11,25 +11,24 @@ for pictures first.
 """
 
 import math
-import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property, partial, reduce
+from functools import partial, reduce
 from operator import attrgetter
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
 from cachetools import LRUCache, cachedmethod
 from numpy.typing import NDArray
-from sqlalchemy import String, bindparam, cast, column, func, or_, select, table, text
+from sqlalchemy import String, bindparam, cast, column, func, or_, select, table
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import Session
 
-from index.records import LAST_CHANGE, fetch_numbers, hold_in_time
+from index.records import fetch_numbers, hold_in_time
 from index.vectors import VectorKeys, drop_repeated, is_among, mark_first_occurrences
-from model.lexicon import Speller
+from index.word_list import CaptionWords, Newest, read_newest
 from model.text import (
     MOST_DOCUMENT_TERMS,
     extract_document_terms,
@@ -38,10 +37,9 @@ from model.text import (
     is_spelled,
     make_whole_term,
 )
-from store.errors import RegistryUnavailable
 from store.registry import Registry
 from store.releases import Release
-from store.tables import CaptionRow, PictureRow, PictureWordsRow
+from store.tables import PictureRow, PictureWordsRow
 
 MOST = 1_000  # pictures that one search by words finds
 _STEPS = 1_000  # a word's weight is a whole number of these: sums of them are the same in every order
@@ -69,20 +67,8 @@ MOST_WORDED = 200  # pictures that a text finds by words beside meaning
 # of two things that are asked for came before the picture of both, which has no text (`benchmarks.records.modes`, R@1
 # .57 for .89).
 LEAST_SHARE = 0.75
-_MOST_KEPT = 200_000  # words that are kept
-_SOON = 0.05  # seconds: a list that is read in less is always of now
-_PATIENCE = 20  # times as long as reading it took that any other is used, though there are newer captions
-# Captions of expansions are no change of the gallery
-_NEWEST = select(LAST_CHANGE.scalar_subquery(), select(func.max(CaptionRow.id)).scalar_subquery())
 _CACHED_BYTES = 64 << 20  # of the pictures that terms of earlier searches were found with
 _CACHED_IDS = 1 << 17
-# SQLite has the terms in the index of its full-text search, and tells them by a table of the connection alone
-_OPEN = "CREATE VIRTUAL TABLE IF NOT EXISTS temp.picture_vocabulary USING fts5vocab(main, picture_terms, row)"
-_SQLITE = "SELECT term FROM temp.picture_vocabulary ORDER BY doc DESC, term"
-_POSTGRESQL = (
-    "SELECT term FROM (SELECT unnest(string_to_array(terms, ' ')) AS term FROM picture_words) AS words "
-    "GROUP BY term ORDER BY count(*) DESC, term"
-)
 
 
 _TermPictures = tuple[VectorKeys, NDArray[np.int64]]
@@ -148,66 +134,6 @@ class _Postings(NamedTuple):
         return _Postings(self.picture_keys[mask], self.lengths[mask], self.is_form[mask])
 
 
-class WordList:
-    """Words, sorted. Immutable."""
-
-    def __init__(self, words: Iterable[str] = ()) -> None:
-        self.words: Sequence[str] = sorted(words)
-
-    @cached_property
-    def speller(self) -> Speller:
-        """What finds the nearest of them; it takes a second to make of 200,000."""
-        return Speller(self.words)
-
-
-class Newest(NamedTuple):
-    """What a session sees last: as long as nothing comes, terms find the same pictures."""
-
-    change: int
-    caption: int
-
-
-class CaptionWords:
-    """The newest list of one registry. Thread-safe; raises `RegistryUnavailable`."""
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry, self._lock = registry, Lock()
-        self._list, self._as_of, self._until = WordList(), Newest(-1, 0), 0.0
-
-    def read(self, session: Session, newest: Newest) -> WordList:
-        """Return the list: as of the `newest` change or, where many words take long to read, of a while before.
-
-        Such a list is read anew beside the searches, which use the one before until then.
-        """
-        if newest == self._as_of or time.monotonic() < self._until:
-            return self._list
-        if self._until:  # it took long
-            if self._lock.acquire(blocking=False):
-                Thread(target=self._read_beside, daemon=True, name="words").start()
-            return self._list
-        with self._lock:
-            if newest != self._as_of:
-                self._read_anew(session, newest)
-            return self._list
-
-    def _read_beside(self) -> None:
-        try:
-            with suppress(RegistryUnavailable), self._registry.read() as session:
-                self._read_anew(session, _read_newest(session))
-        finally:
-            self._lock.release()
-
-    def _read_anew(self, session: Session, newest: Newest) -> None:
-        begun = time.monotonic()
-        try:
-            self._list, self._as_of = WordList(_read_words(session)), newest
-        except BaseException:
-            self._until = time.monotonic()  # it may be too much for one search
-            raise
-        took = time.monotonic() - begun
-        self._until = begun + _PATIENCE * took if took > _SOON else 0.0
-
-
 class WordSearch:
     """Answers about one registry's pictures. Thread-safe; raises `RegistryUnavailable`."""
 
@@ -242,7 +168,7 @@ class WordSearch:
             return FoundWords()
         self._find_visible_expansions(release)  # which reads the registry, too: before this search holds a connection
         with self._registry.read_in_time() as session:
-            newest = _read_newest(session)
+            newest = read_newest(session)
             read = partial(self._read_terms, session, newest, release)
             excluded = reduce(np.intersect1d, [read([term])[0] for term in unwanted]) if unwanted else None
             known = self._words.read(session, newest).words if languages else ()
@@ -282,7 +208,7 @@ class WordSearch:
         """Return for words that no picture has the nearest that one has, where there is one so near."""
         found = dict[str, str]()
         with self._registry.read_in_time() as session:
-            newest = _read_newest(session)
+            newest = read_newest(session)
             speller = self._words.read(session, newest).speller
             for word in words:
                 for near in speller.suggest(word)[:_SUGGESTED]:
@@ -317,11 +243,6 @@ class WordSearch:
     def _find_visible_expansions(self, release: Release) -> frozenset[str]:
         visible = (self._registry.releases.find_visible(tag, version) for tag, version in release.languages.items())
         return frozenset[str]().union(*visible)
-
-
-def _read_newest(session: Session) -> Newest:
-    change, caption = session.connection().execute(_NEWEST).one()
-    return Newest(change, caption or 0)
 
 
 def _find_word(read: Callable[[Sequence[str]], _TermPictures], word: str, forms: Sequence[str]) -> _Postings:
@@ -400,17 +321,3 @@ def _find_terms(session: Session, terms: Sequence[str], visible: frozenset[str])
     pictures = both // _LONGEST
     first = mark_first_occurrences(pictures)
     return pictures[first], both[first] % _LONGEST
-
-
-def _read_words(session: Session) -> list[str]:
-    connection = session.connection()
-    if connection.dialect.name != "sqlite":
-        terms = connection.execute(text(_POSTGRESQL)).scalars()
-    else:
-        connection.exec_driver_sql("PRAGMA query_only = OFF")
-        try:
-            connection.exec_driver_sql(_OPEN)
-        finally:
-            connection.exec_driver_sql("PRAGMA query_only = ON")
-        terms = connection.execute(text(_SQLITE)).scalars()
-    return [term for term in terms if is_spelled(term)][:_MOST_KEPT]

@@ -22,11 +22,8 @@ _HIT_SECONDS = 0.5  # that a search waits for the records of its hits
 _OPTIONAL_SECONDS = 1.0  # that a search by meaning waits for what its words find, which nobody asked for by name
 _READ_SECONDS = 6.0  # that a request waits for the registry; longer than PostgreSQL may take for a filter
 _TURN_SECONDS = 2.0  # that a request waits for others of its kind, before its own time begins
+_TOO_LONG = "The registry takes too long."
 AWAY_SECONDS = 5.0  # for which nobody asks a registry that did not answer for what a search can do without
-
-
-class _TookTooLong(RegistryUnavailable, code=RegistryUnavailable.code):
-    """The work of a lane has not ended in its time."""
 
 
 class Lane:
@@ -70,10 +67,9 @@ class Lane:
         if time.monotonic() >= self._away_until and len(self._late) < self._threads:
             try:
                 return await self.run(work, *args, **kwargs)
-            except _TookTooLong:
-                pass
-            except RegistryUnavailable:
-                self._away_until = time.monotonic() + AWAY_SECONDS
+            except RegistryUnavailable as error:
+                if error.detail != _TOO_LONG:
+                    self._away_until = time.monotonic() + AWAY_SECONDS
         return None
 
     def run_blocking(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -96,7 +92,7 @@ class Lane:
                 return future.result()
             self._late.add(future)
             future.add_done_callback(self._late.discard)
-        raise _TookTooLong("The registry takes too long.") from None
+        raise RegistryUnavailable(_TOO_LONG) from None
 
 
 def _work_off(queue: "SimpleQueue[_Work | None]") -> None:

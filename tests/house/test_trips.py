@@ -25,7 +25,7 @@ from worker.child import run
 
 # (files, moves) today, those of a language with some room for what other threads do meanwhile on a busy machine:
 # whoever lowers one lowers it here. Aims: 22 and 45, 30 files, 62.
-MOST = {"search": (21, 74), "upload": (30, 124), "language": (65, 490)}
+MOST = {"search": (22, 74), "upload": (30, 124), "language": (65, 490)}
 
 
 @dataclass

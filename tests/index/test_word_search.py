@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
-from index import word_search
 from index.filters import parse_filter
 from index.gallery import Gallery, NewPicture
 from index.records import Patch, RecordInput
@@ -259,11 +258,11 @@ def test_words_that_take_the_place_of_others_are_suggested(world: WordWorld) -> 
 def test_while_many_words_are_read_anew_searches_use_those_of_before(
     world: WordWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(word_search, "_SOON", -1.0)
-    monkeypatch.setattr(word_search, "_PATIENCE", 0)
+    monkeypatch.setattr("index.word_list._SOON", -1.0)
+    monkeypatch.setattr("index.word_list._PATIENCE", 0)
     put_called(world, a="two melons")
     assert find_ids(world, "melon", "en") == ["a"]
-    with ThreadPoolExecutor() as threads, hold_up(word_search, "_read_words") as reading:
+    with ThreadPoolExecutor() as threads, hold_up(world.words._words, "_read_anew") as reading:
         put_called(world, b="a fern")
         assert threads.submit(find_ids, world, "ferns", "en").result(PATIENCE / 2) == []
         assert threads.submit(find_ids, world, "melon", "en").result(PATIENCE / 2) == ["a"]
@@ -272,7 +271,7 @@ def test_while_many_words_are_read_anew_searches_use_those_of_before(
 
 
 def test_of_too_many_words_those_of_most_pictures_are_kept(world: WordWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(word_search, "_MOST_KEPT", len(LATIN) + 1)
+    monkeypatch.setattr("index.word_list._MOST_KEPT", len(LATIN) + 1)
     put_called(world, a="aardvark", **{f"b{number}": "giraffe" for number in range(30)})
     assert world.words.suggest(["girafe", "aardvarc"], world.release) == {"girafe": "giraffe"}
 
