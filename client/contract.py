@@ -703,13 +703,15 @@ class MonthCount(TypedDict):
 
 
 class MoveSubmitted(TypedDict):
-    """What a move takes, in bytes of disk; without `expansion` it was not queued."""
+    """What a move takes, in bytes of disk, or null when it was queued before; without `expansion` it was not
+    queued.
+    """
 
     base: str
-    languages: list[str]
+    languages: NotRequired[list[str] | None]
     """Those that are taught again."""
-    needed: int
-    free: int
+    needed: NotRequired[int | None]
+    free: NotRequired[int | None]
     expansion: ExpansionItem | None
     dry_run: bool
 

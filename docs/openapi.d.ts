@@ -671,13 +671,16 @@ export interface MonthCount {
   count: number;
 }
 
-/** What a move takes, in bytes of disk; without `expansion` it was not queued. */
+/**
+ * What a move takes, in bytes of disk, or null when it was queued before; without `expansion` it was not
+ * queued.
+ */
 export interface MoveSubmitted {
   base: string;
   /** Those that are taught again. */
-  languages: Array<string>;
-  needed: number;
-  free: number;
+  languages?: Array<string> | null;
+  needed?: number | null;
+  free?: number | null;
   expansion: ExpansionItem | null;
   dry_run: boolean;
 }

@@ -318,6 +318,9 @@ def _submit_move(
     from model.base import measure_base  # imported late: torch takes seconds, and test encoders do not need it
 
     registry, settings = context.registry, context.settings
+    if not body.dry_run and (earlier := registry.expansions.find_submitted(key)) is not None:
+        asked = str(earlier.settings["base"]).partition("@")[0]  # it may serve by now, or be gone
+        return schemas.MoveSubmitted(base=asked, expansion=ExpansionItem.model_validate(earlier), dry_run=False)
     serving, served = registry.releases.get_serving(), registry.bases.find_serving()
     made_by, base = find_recorded_encoding(registry), body.base or (served.name if served else settings.base)
     try:
@@ -329,10 +332,9 @@ def _submit_move(
         raise BaseUnusable(f"{error.detail}.".replace("..", ".")) from error
     needed = estimate_move_bytes(registry, dimension, towers, teaches=served is None or served.name != base)
     free = shutil.disk_usage(settings.home).free
-    expansion: Expansion | None = None if body.dry_run else registry.expansions.find_submitted(key)
-    if expansion is None:
-        files.require_room(settings.home, needed, settings.free_bytes)
-    if expansion is None and not body.dry_run:
+    files.require_room(settings.home, needed, settings.free_bytes)
+    expansion: Expansion | None = None
+    if not body.dry_run:
         expansion, _ = registry.expansions.submit(
             kind="base",
             language=MANY,

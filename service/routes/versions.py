@@ -263,17 +263,21 @@ async def import_language(
     not as it was made, else with `language_file_invalid`. Its terms become those of the language.
     """
     (upload,) = request.state.files
-    found = await context.lanes.dataset.run(partial(_check, upload, context))
-    right = partial(context.registry.terms.require_right, may_change=caller.scope == "admin")
-    if found.terms:
-        await run_in_threadpool(right, found.tag, found.terms)
-    if form.dry_run == "true":
-        return JSONResponse(found.item.model_dump(mode="json"))
-    settings = found.settings | ({"force": True} if form.force == "true" else {})
     key = IdempotencyKey.build(caller.id, idempotency_key, ["import", upload.sha256, form.force])
-    expansion = await run_in_threadpool(
-        submit_dataset, context, upload, "import", found.tag, settings, key, caller, found.terms or None, ()
-    )
+    expansion = None
+    if form.dry_run == "false":  # first: a file that was accepted before is not checked again
+        expansion = await run_in_threadpool(context.registry.expansions.find_submitted, key)
+    if expansion is None:
+        found = await context.lanes.dataset.run(partial(_check, upload, context))
+        right = partial(context.registry.terms.require_right, may_change=caller.scope == "admin")
+        if found.terms:
+            await run_in_threadpool(right, found.tag, found.terms)
+        if form.dry_run == "true":
+            return JSONResponse(found.item.model_dump(mode="json"))
+        settings = found.settings | ({"force": True} if form.force == "true" else {})
+        expansion = await run_in_threadpool(
+            submit_dataset, context, upload, "import", found.tag, settings, key, caller, found.terms or None, ()
+        )
     response.headers["Location"] = f"/v1/expansions/{expansion.id}"
     return Submitted(expansion=ExpansionItem.model_validate(expansion))
 

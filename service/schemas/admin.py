@@ -221,12 +221,12 @@ class BaseUndo(_PlannedRequest):
 
 
 class MoveSubmitted(Response):
-    """What a move takes, in bytes of disk; without `expansion` it was not queued."""
+    """What a move takes, in bytes of disk, or null when it was queued before; without `expansion` it was not queued."""
 
     base: str
-    languages: list[str] = Field(description="Those that are taught again.")
-    needed: int
-    free: int
+    languages: list[str] | None = Field(None, description="Those that are taught again.")
+    needed: int | None = None
+    free: int | None = None
     expansion: ExpansionItem | None
     dry_run: bool
 

@@ -291,6 +291,9 @@ def test_a_move_is_queued_once_and_refused_with_a_reason(tmp_path: Path) -> None
         assert answers[0].headers["location"] == f"/v1/expansions/{expansion['id']}"
         assert answers[1].json()["expansion"]["id"] == expansion["id"] and expansion["kind"] == "base"
         assert_problem(post_move(service, base=base), 409, "expansion_in_progress")
+        Path(base.partition("@")[2]).unlink()
+        again = service.admin.post("/v1/admin/base", json={"base": base}, headers=key)
+        assert again.status_code == 202 and again.json()["expansion"]["id"] == expansion["id"]
         status = service.admin.get("/v1/admin/base").json()
         assert (status["version"], status["move"]["state"], status["undo"]) == (0, "queued", None)
 

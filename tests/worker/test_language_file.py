@@ -245,6 +245,17 @@ def test_who_may_and_what_is_not_there(exported: dict[str, Path], first: Service
     assert target.admin.put("/v1/languages/cy/terms", json={}).status_code == 200
 
 
+def test_an_import_that_is_sent_again_gets_the_first_answer(exported: dict[str, Path], other: Service) -> None:
+    headers, ids = {"X-API-Key": other.key("write"), "Idempotency-Key": "once"}, set[str]()
+    for owner in ("others", "more others"):
+        file = {"file": exported["cy"].read_bytes()}
+        answer = other.http.post("/v1/languages/import", files=file, headers=headers)
+        assert answer.status_code == 202, answer.text
+        ids.add(answer.json()["expansion"]["id"])
+        assert other.admin.put("/v1/languages/cy/terms", json={"owner": owner}).status_code == 200
+    assert len(ids) == 1
+
+
 def refuse(target: Service, data: bytes, code: str, status: int = 422) -> dict[str, Any]:
     return assert_problem(target.admin.post("/v1/languages/import", files={"file": data}), status, code)
 
