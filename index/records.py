@@ -180,9 +180,13 @@ class Patch:
 
 def find_spelling(session: Session, name: str, collections: Collections) -> str:
     """Return the name of a collection as it is spelled among `collections`, whatever its upper and lower case."""
-    if session.scalar(select(PictureRow.id).where(PictureRow.collection == name).limit(1)) is not None:
+    if collections is None:
+        row = PictureRow
+        if session.scalar(select(row.id).where(row.collection == name).limit(1)) is not None:
+            return name
+        others = {*session.scalars(select(row.collection).distinct())}
+    elif name in (others := {*collections}):
         return name
-    others = session.scalars(select(PictureRow.collection).distinct()) if collections is None else collections
     return next((each for each in sorted(others) if each.casefold() == name.casefold()), name)
 
 

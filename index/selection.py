@@ -209,6 +209,11 @@ class Selection:
             rows = session.execute(query.order_by(PictureRow.collection))
             return [(name, number) for name, number in rows]
 
+    def find_spelling(self, name: str, collections: Collections = None) -> str:
+        """Return the name of a collection as it is spelled among `collections`, whatever its upper and lower case."""
+        with self._registry.read_in_time() as session:
+            return records.find_spelling(session, name, collections)
+
     def count_captions(self, language: str, expansions: frozenset[str], collections: frozenset[str]) -> int:
         """Count the captions in a language, added with pictures in these collections or by these expansions."""
         row = CaptionRow

@@ -66,8 +66,9 @@ class Principal:
 
     def require_access(self, collection: str | None) -> None:
         """Raise `InsufficientScope` unless this caller may write into a collection, which need not exist; None: any."""
-        if collection is not None and self.collections is not None and collection not in self.collections:
-            raise InsufficientScope("you may use other collections alone")
+        bound = self.collections
+        if collection is not None and bound is not None and collection.casefold() not in map(str.casefold, bound):
+            raise InsufficientScope("you may not write into this collection")
 
 
 class People:

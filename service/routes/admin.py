@@ -183,7 +183,8 @@ def prune(body: schemas.PruneRequest, context: AppContext, caller: Caller) -> sc
 @require_scope("admin")
 def create_key(body: schemas.KeyRequest, context: AppContext) -> schemas.NewKey:
     """Create a key; its text is shown only in this response."""
-    key, plain = context.keys.create(body.scope, body.label, body.expires_at, body.collections)
+    bound = body.collections and [*dict.fromkeys(map(context.selection.find_spelling, body.collections))]
+    key, plain = context.keys.create(body.scope, body.label, body.expires_at, bound)
     return schemas.NewKey(**schemas.KeyItem.model_validate(key).model_dump(), key=plain)
 
 

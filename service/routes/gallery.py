@@ -54,6 +54,15 @@ _Score = Annotated[
 ]
 
 
+async def _make_criteria(context: Context, caller: Principal, filter: str | None, collection: str | None) -> Criteria:
+    """Make the criteria of a listing; its collection may be spelled in upper or lower case."""
+    parsed = parse_query_filter(filter)
+    if collection is not None:
+        find_spelling = context.selection.find_spelling
+        collection = await context.lanes.read.run(find_spelling, collection, caller.collections)
+    return Criteria(parsed, caller.collections, collection)
+
+
 @router.get("", response_model=schemas.PicturePage)
 @require_scope("search", allows_bound_keys=True)
 async def list_pictures(
@@ -72,7 +81,7 @@ async def list_pictures(
     503 `registry_unavailable` after six seconds, as a search with a filter.
     """
     without = exclude_fields(find_unwanted_fields(fields, schemas.PictureItem), facets=facets is None)
-    criteria = Criteria(parse_query_filter(filter), caller.collections, collection)
+    criteria = await _make_criteria(context, caller, filter, collection)
     parameters = [filter, collection, sort, caller.id if caller.collections is not None else None]
     cursor_query: object = "pictures" if parameters == [None, None, "created_at", None] else ["pictures", *parameters]
 
@@ -116,7 +125,7 @@ async def count_gallery(
     Those that the filter leaves and the key may see; at most 1,200 of each. A month is that of `shown_at`, in UTC.
     503 `registry_unavailable` after six seconds, as a search with a filter.
     """
-    criteria = Criteria(parse_query_filter(filter), caller.collections, collection)
+    criteria = await _make_criteria(context, caller, filter, collection)
     counts = await context.lanes.filter.run(context.selection.count_facets, criteria, [*_COUNTED.values()], _MOST)
     by_name = {name: counts[key] for name, key in _COUNTED.items()}
     return schemas.GalleryFacets.model_validate(
@@ -277,7 +286,7 @@ async def list_duplicates(
     100 such others: then only the nearest of these are seen, and the group says `more`.
     """
     started, snapshot = time.perf_counter(), context.live.current
-    criteria = Criteria(parse_query_filter(filter), caller.collections, collection)
+    criteria = await _make_criteria(context, caller, filter, collection)
     query = ["duplicates", min_score, filter, collection, caller.id if caller.collections is not None else None]
     state, cursors = snapshot.picture_set.identity.name, context.cursors
     place = cursors.read_place(query, cursor, state)

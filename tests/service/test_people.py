@@ -244,6 +244,11 @@ def test_administrators_see_how_the_service_is(service: Service) -> None:
     }
 
 
+def test_collections_of_groups_are_named_as_pictures_name_theirs(tmp_path: Path) -> None:
+    group = {"scope": "write", "collections": ["Muse\u0301e  1"], "default_collection": "Mus\u00e9e 1"}
+    assert Settings(home=tmp_path, groups=json.dumps({"a": group})).bound_collections == {"Mus\u00e9e 1"}
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
