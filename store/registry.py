@@ -7,7 +7,7 @@ newest step notes.
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import Connection, Text, cast, delete, false, func, inspect, select, text
@@ -43,7 +43,7 @@ _FTS5 = (
     "INSERT INTO picture_terms (rowid, terms) VALUES (new.id, new.terms); END",
 )
 _GIN = ("CREATE INDEX picture_terms ON picture_words USING gin (array_to_tsvector(string_to_array(terms, ' ')))",)
-_ROUNDED = timedelta(microseconds=1)  # the database has more digits of a time than an answer
+_ROUNDED = 1e-6  # seconds: the database has more digits of a time than an answer
 _log = logging.getLogger(__name__)
 
 
@@ -136,7 +136,7 @@ class Audit(RegistryPart):
             find = func.instr if self._database.is_local else func.strpos  # LIKE takes `p1` for `P1` in SQLite
             query = query.where(find(cast(row.targets, Text), encode_json(target)) > 0)
         if since is not None:
-            query = query.where(row.at >= since - _ROUNDED)
+            query = query.where(row.at >= since.timestamp() - _ROUNDED)
         if until is not None:
             query = query.where(row.at < until)
         with self._database.read_in_time() as session:

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx2
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, RootModel
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
 
@@ -32,6 +33,16 @@ _STATE_SECONDS = 600  # for which a person may be at the issuer
 _SECONDS = 10.0  # for one answer of the issuer
 _NAMES = ("name", "preferred_username", "email", "sub")  # the claims that may name a person, best first
 _log = logging.getLogger("pictoglot.signin")
+
+
+class _State(BaseModel):
+    """What `authlib` keeps while a person is at the issuer: nonce and verifier; and until when."""
+
+    data: dict[str, str]
+    exp: float
+
+
+_States = RootModel[dict[str, _State]]  # anybody can send another cookie
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,8 @@ class Provider:
     async def finish(self, request: Request, brought: str) -> Person:
         """Return who came back from the issuer, with what this browser `brought`. Raises SignInFailed."""
         with _explain():
-            request.scope["session"] = json.loads(base64.urlsafe_b64decode(brought) or b"{}")
+            states = _States.model_validate_json(base64.urlsafe_b64decode(brought) or b"{}")
+            request.scope["session"] = states.model_dump()
             token = await self._client.authorize_access_token(request)  # compares state, nonce, issuer, signature
             claims: dict[str, Any] = {**token["userinfo"]}
             claim, metadata = self._settings.oidc_groups_claim, self._client.server_metadata

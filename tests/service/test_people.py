@@ -1,5 +1,6 @@
 """People who sign in: the settings, a proxy that names them, sessions of browsers, an issuer of OpenID Connect."""
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,13 +125,17 @@ def test_an_administrator_ends_the_session_of_another(service: Service, browser:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("forged", ["state", "code", "cookie", "again", "denied", "nothing"])
+@pytest.mark.parametrize("forged", ["state", "code", "cookie", "list", "text", "again", "denied", "nothing"])
 def test_who_comes_back_from_the_issuer_otherwise_is_not_let_in(browser: httpx.Client, forged: str) -> None:
     back = ask_issuer(browser, **({"action": "deny"} if forged == "denied" else {}))
     if forged in back:
         back[forged] = back[forged][:-1] + "~"
     if forged == "cookie":  # that of another browser: somebody else began
         browser.cookies.clear()
+    if forged in ("list", "text"):
+        brought = {"list": [], "text": {f"_state_oidc_{back['state']}": "x"}}[forged]
+        browser.cookies.clear()
+        browser.cookies.set("pictoglot-signin", base64.urlsafe_b64encode(json.dumps(brought).encode()).decode())
     if forged == "again":
         assert browser.get("/signin/callback", params=back).headers["location"] == f"{PAGE}/"
         browser.cookies.clear()
