@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from model.encoder import Encoder, VersionFolder
 from model.language_file import open_file, write_file
@@ -54,6 +55,15 @@ _ZIP = "application/zip"
 # Of a report: no captions, and nothing of other languages
 _REPORTED = ("against", "pairs", "candidates", "truncated", "t2i", "i2t", "in_sample", "letters")
 _TEST = "validation.json"  # in an expansion's folder
+
+
+class _WholeFile(FileResponse):
+    """A file from its first byte to its last, whatever `Range` says: a wrong one would be refused as plain text."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.headers["Accept-Ranges"] = "none"
+        headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        await super().__call__({**scope, "headers": headers}, receive, send)
 
 
 @router.get("")
@@ -130,27 +140,27 @@ def list_datasets(number: values.PathNumber, context: AppContext) -> schemas.Dat
     return schemas.Datasets(items=items)
 
 
-@router.get("/{number}/datasets/{expansion}", response_class=FileResponse, responses=_DATASET)
+@router.get("/{number}/datasets/{expansion}", response_class=_WholeFile, responses=_DATASET)
 @require_scope("admin")
-def get_dataset(number: values.PathNumber, expansion: str, context: AppContext) -> FileResponse:
+def get_dataset(number: values.PathNumber, expansion: str, context: AppContext) -> _WholeFile:
     """One of these datasets, byte for byte as it was sent. 404 when it was pruned."""
     if expansion not in _find_version(number, context).dataset_expansions:
         raise VersionNotFound("this version was not taught from such a dataset")
     path = _find_dataset_file(context.registry.expansions.get(expansion), context.root)
     if path is None:
         raise VersionNotFound("this dataset of the version is not kept")
-    return FileResponse(path, media_type=_BYTES)
+    return _WholeFile(path, media_type=_BYTES)
 
 
-@router.get("/{number}/files/{name}", response_class=FileResponse, responses=_FILE)
+@router.get("/{number}/files/{name}", response_class=_WholeFile, responses=_FILE)
 @require_scope("admin")
-def get_version_file(number: values.PathNumber, name: str, context: AppContext) -> FileResponse:
+def get_version_file(number: values.PathNumber, name: str, context: AppContext) -> _WholeFile:
     """A file of a version: `manifest.json`, or one that it names. 404 when they were pruned, and of a base."""
     version = _find_version(number, context)
     manifest = _read_manifest(version, context.root)
     if version.folder is None or manifest is None or name not in {files.MANIFEST, *manifest.get("files", {})}:
         raise VersionNotFound("this version has no such file")
-    return FileResponse(context.root.open(version.folder) / name, media_type=_BYTES)
+    return _WholeFile(context.root.open(version.folder) / name, media_type=_BYTES)
 
 
 def _find_version(number: int, context: Context) -> Version:
@@ -197,9 +207,9 @@ def _read_manifest(version: Version, root: DataRoot) -> dict[str, Any] | None:
     return manifest
 
 
-@files_router.get("/{tag}/file", response_class=FileResponse, responses=describe_file(_ZIP))
+@files_router.get("/{tag}/file", response_class=_WholeFile, responses=describe_file(_ZIP))
 @require_scope("admin")
-def export_language(tag: str, context: AppContext, sign: values.QueryFlag = "false") -> FileResponse:
+def export_language(tag: str, context: AppContext, sign: values.QueryFlag = "false") -> _WholeFile:
     """Send a taught language as a file, for any service with this base: its own rows and tokens, its test, its terms.
 
     It holds the held-out texts by which it is measured. With `sign`, it is signed by this data root's key.
@@ -230,7 +240,7 @@ def export_language(tag: str, context: AppContext, sign: values.QueryFlag = "fal
         if isinstance(error, VersionCorrupt):
             raise VersionNotFound("the files of this language are missing or damaged") from error
         raise
-    return FileResponse(path, media_type=_ZIP, filename=f"{tag}.pictoglot", background=BackgroundTask(clear))
+    return _WholeFile(path, media_type=_ZIP, filename=f"{tag}.pictoglot", background=BackgroundTask(clear))
 
 
 class _Found(NamedTuple):

@@ -245,6 +245,14 @@ def test_who_may_and_what_is_not_there(exported: dict[str, Path], first: Service
     assert target.admin.put("/v1/languages/cy/terms", json={}).status_code == 200
 
 
+def test_a_download_is_whole_whatever_range_is_asked_for(exported: dict[str, Path], first: Service) -> None:
+    size = exported["br"].stat().st_size
+    for wanted in ("bytes=0-1", "bytes=x", "bytes=99999999-"):
+        answer = first.admin.get("/v1/languages/br/file", headers={"Range": wanted})
+        assert (answer.status_code, len(answer.content)) == (200, size)
+    wait_until(lambda: not [*(first.home / "uploads").iterdir()])
+
+
 def test_an_import_that_is_sent_again_gets_the_first_answer(exported: dict[str, Path], other: Service) -> None:
     headers, ids = {"X-API-Key": other.key("write"), "Idempotency-Key": "once"}, set[str]()
     for owner in ("others", "more others"):
