@@ -401,7 +401,7 @@ class Joined(TypedDict):
 
     datasets: int
     rows: int
-    """Those that another one of them, or the new dataset, has too count here as well."""
+    """Total rows, counting duplicates across datasets."""
 
 
 class Kept(TypedDict):

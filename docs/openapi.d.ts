@@ -373,7 +373,7 @@ export interface IndexRecall {
 /** What a language was taught from before: taught again beside a new dataset, or replaced by it. */
 export interface Joined {
   datasets: number;
-  /** Those that another one of them, or the new dataset, has too count here as well. */
+  /** Total rows, counting duplicates across datasets. */
   rows: number;
 }
 

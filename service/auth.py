@@ -25,8 +25,8 @@ from store.audit import CURRENT, Act
 from store.errors import FieldError, InsufficientScope, InvalidInput, UnsupportedMedia
 from store.keys import SCOPES, Scope
 
-# bodies of what is answered from a snapshot
 _LONG_JSON = (BodyKind.SEARCHES, BodyKind.CHANGES)  # of one request: it takes its place before it is read
+# bodies of what is answered from a snapshot
 _SEARCHES = (BodyKind.PICTURE, BodyKind.PICTURES_IN_JSON, BodyKind.SEARCHES)
 
 F = TypeVar("F", bound=Callable[..., Any])

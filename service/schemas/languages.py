@@ -175,7 +175,7 @@ class Joined(Response):
     """What a language was taught from before: taught again beside a new dataset, or replaced by it."""
 
     datasets: int
-    rows: int = Field(description="Those that another one of them, or the new dataset, has too count here as well.")
+    rows: int = Field(description="Total rows, counting duplicates across datasets.")
 
 
 class WaitingRows(Response):
