@@ -310,20 +310,6 @@ def test_a_key_of_several_collections_adds_to_the_default_one_or_its_first(keys:
     assert keys.service.admin.get("/v1/admin/keys").json()["items"][-1]["collections"] == ["near"]
 
 
-def test_a_collection_is_one_whatever_its_upper_and_lower_case(keys: Keys) -> None:
-    assert keys.put(keys.unbound, "case-1", 41, collection="Musée").status_code == 201
-    with open_client(keys.service, keys.service.key("write", collections=["musée"])) as http:
-        assert keys.put(http, "case-2", 42, collection="MUSÉE").json()["collection"] == "Musée"
-        assert http.patch("/v1/pictures/case-2", json={"collection": "muséE"}).json()["collection"] == "Musée"
-        assert http.get("/v1/collections").json() == {"items": [{"name": "Musée", "count": 2}]}
-        for client in (http, keys.unbound):
-            listed = client.get("/v1/pictures", params={"collection": "musée"}).json()["items"]
-            assert [each["id"] for each in listed] == ["case-1", "case-2"]
-            assert client.get("/v1/facets", params={"collection": "MUSÉE"}).json()["pictures"] == 2
-        for each in listed:
-            assert http.delete(f"/v1/pictures/{each['id']}").status_code == 204
-
-
 @pytest.mark.parametrize("given", [{"scope": "admin"}, {"collections": []}, {"collections": ["a\0b"]}])
 def test_keys_that_cannot_be_bound_are_refused(keys: Keys, given: dict[str, Any]) -> None:
     answer = keys.service.admin.post("/v1/admin/keys", json={"scope": "search", "collections": ["a"], **given})

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.patience import PATIENCE
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, share_service
 
 METADATA = {"place": "Chur", "year": 1950, "scanned": True, "taken_at": "1950-06-01", "people": ["Anna", "Bo"]}
@@ -55,6 +56,20 @@ def test_a_record_travels_with_the_upload_and_in_every_item(service: Service) ->
     }
     listed = service.admin.get("/v1/collections").json()
     assert listed == {"items": [{"name": "Archive-1", "count": 1}, {"name": "default", "count": 1}]}
+
+
+def test_a_collection_is_one_whatever_its_upper_and_lower_case(service: Service) -> None:
+    assert put(service, "a", collection="Musée").status_code == 201
+    bound = {"X-API-Key": service.key("write", collections=["musée"])}
+    with httpx.Client(base_url=service.url, timeout=PATIENCE, headers=bound) as http:
+        added = http.put("/v1/pictures/b", files={"picture": ("x", picture(1))}, data={"collection": "MUSÉE"})
+        assert added.json()["collection"] == "Musée"
+        assert http.patch("/v1/pictures/b", json={"collection": "muséE"}).json()["collection"] == "Musée"
+        assert http.get("/v1/collections").json() == {"items": [{"name": "Musée", "count": 2}]}
+        for client in (http, service.admin):
+            listed = client.get("/v1/pictures", params={"collection": "musée"}).json()["items"]
+            assert [each["id"] for each in listed] == ["a", "b"]
+            assert client.get("/v1/facets", params={"collection": "MUSÉE"}).json()["pictures"] == 2
 
 
 def test_a_picture_that_is_posted_into_a_collection_moves_none_out_of_another(service: Service) -> None:

@@ -47,8 +47,7 @@ def bring(service: Service, file: Path, *more: str, **settings: Any) -> dict[str
     """Import a file on the command line, and do the worker's part; return the expansion at its end."""
     sent = run_json(service, "language", "import", str(file), *more)
     work(service, {"expansion": sent}, **settings)
-    ended: dict[str, Any] = run_json(service, "expansions", sent["id"])
-    return ended
+    return dict(run_json(service, "expansions", sent["id"]))
 
 
 def read(service: Service, language: str, *texts: str) -> list[str]:
@@ -231,35 +230,25 @@ def test_3000_rows_take_5_mb_and_serve_in_ten_seconds_by_a_worker_that_has_to_st
 
 
 def test_who_may_and_what_is_not_there(exported: dict[str, Path], first: Service, target: Service) -> None:
-    for scope, status in (("write", 403), ("search", 403)):
-        headers = {"X-API-Key": first.key(scope)}
-        assert_problem(first.http.get("/v1/languages/cy/file", headers=headers), status, "insufficient_scope")
     for tag in ("kw", "en"):
         assert_problem(first.admin.get(f"/v1/languages/{tag}/file"), 404, "language_not_found")
-    headers = {"X-API-Key": target.key("search")}
     sent = {"file": exported["cy"].read_bytes()}
-    assert_problem(target.http.post("/v1/languages/import", files=sent, headers=headers), 403, "insufficient_scope")
     assert target.admin.put("/v1/languages/cy/terms", json={"owner": "others"}).status_code == 200
-    headers = {"X-API-Key": target.key("write")}
-    assert_problem(target.http.post("/v1/languages/import", files=sent, headers=headers), 403, "insufficient_scope")
+    for scope in ("search", "write"):
+        here, there = ({"X-API-Key": service.key(scope)} for service in (first, target))
+        assert_problem(first.http.get("/v1/languages/cy/file", headers=here), 403, "insufficient_scope")
+        assert_problem(target.http.post("/v1/languages/import", files=sent, headers=there), 403, "insufficient_scope")
     assert target.admin.put("/v1/languages/cy/terms", json={}).status_code == 200
-
-
-def test_a_download_is_whole_whatever_range_is_asked_for(exported: dict[str, Path], first: Service) -> None:
-    size = exported["br"].stat().st_size
-    for wanted in ("bytes=0-1", "bytes=x", "bytes=99999999-"):
-        answer = first.admin.get("/v1/languages/br/file", headers={"Range": wanted})
-        assert (answer.status_code, len(answer.content)) == (200, size)
+    whole = first.admin.get("/v1/languages/br/file", headers={"Range": "bytes=x"})  # all is sent, and nothing stays
+    assert (whole.status_code, len(whole.content)) == (200, exported["br"].stat().st_size)
     wait_until(lambda: not [*(first.home / "uploads").iterdir()])
 
 
 def test_an_import_that_is_sent_again_gets_the_first_answer(exported: dict[str, Path], other: Service) -> None:
     headers, ids = {"X-API-Key": other.key("write"), "Idempotency-Key": "once"}, set[str]()
-    for owner in ("others", "more others"):
-        file = {"file": exported["cy"].read_bytes()}
-        answer = other.http.post("/v1/languages/import", files=file, headers=headers)
-        assert answer.status_code == 202, answer.text
-        ids.add(answer.json()["expansion"]["id"])
+    for owner in ("others", "more others"):  # whose terms this key may not change
+        sent = other.http.post("/v1/languages/import", files={"file": exported["cy"].read_bytes()}, headers=headers)
+        ids.add(sent.json()["expansion"]["id"])
         assert other.admin.put("/v1/languages/cy/terms", json={"owner": owner}).status_code == 200
     assert len(ids) == 1
 
