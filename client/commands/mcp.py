@@ -109,10 +109,10 @@ class Tools:
         return self._show({}, [self._service.get_picture(id)], 1)
 
     def list_languages(self) -> str:
-        """List the languages that are read: taught ones with their version, and those that the base reads itself."""
-        kept = ("language", "name", "version", "captions", "served")
+        """List the languages that are read: some are `taught`, those that are `built_in` the base reads itself."""
+        kept = ("language", "name", "version", "captions", "taught", "built_in")
         items: Sequence[Mapping[str, Any]] = self._service.list_languages()["items"]
-        return _format([{key: item[key] for key in kept if key in item} for item in items])
+        return _format([{key: item[key] for key in kept} for item in items if item["version"] is not None])
 
     def list_collections(self) -> str:
         """List the collections of the gallery, with how many pictures they have."""

@@ -17,6 +17,7 @@ from client.commands.mcp import make_server
 from tests.launcher import find_free_port
 from tests.patience import PATIENCE
 from tests.service.harness import ADMIN_KEY, Service, running, wait_until
+from tests.service.test_assess import assess
 
 mcp = pytest.importorskip("mcp")
 
@@ -28,6 +29,7 @@ READ = {"search_pictures", "similar_to", "get_picture", "list_languages", "list_
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with running(tmp_path_factory.mktemp("home")) as service:
         service.learn("de")
+        assert assess(service, "cy")["version"] is None
         for number, (english, german) in enumerate([("a red apple", "ein roter Apfel"), ("a dog", "ein Hund")]):
             assert service.put(f"p{number}", en=[english], de=[german]).status_code == 201
         body = {"collection": "mine"}
@@ -65,7 +67,9 @@ async def test_an_agent_searches_looks_and_lists(site: Service) -> None:
         assert [item["id"] for item in (await call(client, "similar_to", id="p0"))[0]["items"]] == ["p1"]
         shown, images = await call(client, "get_picture", id="p1")
         assert shown["items"][0]["captions"]["de"] == ["ein Hund"] and images == 1
-        assert {item["language"] for item in (await call(client, "list_languages"))[0]} >= {"de", "en"}
+        languages, _ = await call(client, "list_languages")
+        read = {item["language"]: (item["taught"], item["built_in"]) for item in languages}
+        assert read == {"de": (True, False), "en": (False, True)}
         assert "mine" in json.dumps((await call(client, "list_collections"))[0])
 
 
@@ -97,7 +101,7 @@ async def test_captions_are_added_and_pairs_checked_where_writing_was_allowed(si
         checked, _ = await call(client, "check_dataset", language="cy", pairs=pairs)
         assert checked["report"]["usable"] == 70
         taught = site.admin.get("/v1/expansions").json()["items"]
-        assert [each["language"] for each in taught] == ["de"]
+        assert [each["language"] for each in taught] == ["cy", "de"]
 
 
 @pytest.mark.anyio
