@@ -260,7 +260,7 @@ def carry_out(
     """Make a change as its dry run shows it, after a `question` on a terminal; print it where JSON is wanted.
 
     Returns the answer, with the release of the plan as `expected`: unless `pin` is false, the change is refused when
-    another one serves by then. None where nothing more is to be said.
+    another one serves by then. None where nothing was changed.
     """
     plan = read_answer(client.post(path, json={**body, "dry_run": True}))
     if as_json and dry_run:
@@ -275,7 +275,6 @@ def carry_out(
     done = _change(client, path, {**body, **pinned})
     if as_json:
         print_json(done)
-        return None
     return {**done, **pinned}
 
 

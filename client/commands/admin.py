@@ -115,7 +115,7 @@ def move_base(
     body = {"base": name, "backend": backend, "precision": precision, "force": force}
     with open_service() as client:
         done = carry_out(client, "/v1/admin/base", body, _show_move_plan, "Move?", yes=yes, as_json=as_json, pin=False)
-    if done is not None:
+    if done is not None and not as_json:
         id = done["expansion"]["id"]
         say(f"The worker has begun: expansion {id}. Searches go on.")
         say(f"`pictoglot expansions {id} --watch` shows the progress, `pictoglot base status` all.")
@@ -148,7 +148,7 @@ def undo_move(
     path, body = "/v1/admin/base/undo", {"reason": reason, "expected": expected}
     with open_service() as client:
         done = carry_out(client, path, body, _show_undo, "Go back?", dry_run=dry_run, yes=yes, as_json=as_json)
-        if done is not None:
+        if done is not None and not as_json:
             opened = _wait_until_open(client, done["release"])
             serves = "serves." if opened else f"is published; the service is still opening {_name_target(done)}."
             say(f"Release {done['release']} {serves}")

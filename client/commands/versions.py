@@ -64,7 +64,7 @@ def roll_back(
     with open_service() as client:
         path = f"{build_path('/v1/admin/languages', tag)}/rollback"
         done = carry_out(client, path, body, _show_rollback, "Roll back?", dry_run=dry_run, yes=yes, as_json=as_json)
-    if done is None:
+    if done is None or as_json:
         return
     say(f"Release {done['release']} serves. `pictoglot releases --restore {done['expected']}` undoes this.")
     if done["rebuild_expansion"]:
@@ -184,7 +184,7 @@ def prune(
         done = carry_out(
             client, "/v1/admin/prune", body, _show_pruning, question, dry_run=dry_run, yes=yes, as_json=as_json
         )
-    if done is not None:
+    if done is not None and not as_json:
         say("Done.")
 
 
@@ -218,14 +218,15 @@ def withdraw(
     with open_service(upload=True) as client:  # removing many vectors takes minutes
         path = f"{build_path('/v1/admin/languages', tag)}/withdraw"
         done = carry_out(client, path, body, _show_withdrawal, question, dry_run=dry_run, yes=yes, as_json=as_json)
-    if done is None:
+    if done is None or (as_json and out is None):
         return
     file = out or Path(f"{done['language']}-withdrawal.json")
     try:
         file.write_text(json.dumps(done["certificate"], ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         stop(f"{file} cannot be written: {error.strerror}. The same command gives the certificate again.")
-    say(f"Withdrawn; release {done['release']} serves. The certificate is {file}.")
+    if not as_json:
+        say(f"Withdrawn; release {done['release']} serves. The certificate is {file}.")
 
 
 def _show_withdrawal(plan: dict[str, Any]) -> None:

@@ -50,7 +50,8 @@ def test_a_language_is_withdrawn_by_one_command_and_its_certificate_holds(servic
     assert result.stdout.splitlines()[-1] == f"Withdrawn; release 4 serves. The certificate is {file}."
     certificate = json.loads(file.read_text())
     assert certificate == service.admin.get("/v1/admin/languages/br/withdrawal").json()
-    assert run_json(service, "withdraw", "br", "--yes")["certificate"] == certificate, "again: the same end"
+    again = run_json(service, "withdraw", "br", "--yes", "--out", str(tmp_path / "again"))
+    assert again["certificate"] == certificate == json.loads((tmp_path / "again").read_text()), "again: the same end"
     served = {item["language"] for item in service.admin.get("/v1/languages").json()["items"]}
     assert served == {"en", "de"}
     assert service.admin.get("/v1/versions/1/datasets").json()["items"][0]["kept"] is False
