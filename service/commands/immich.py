@@ -140,7 +140,7 @@ def compare(upstream: str, model: str, service: httpx.Client) -> list[tuple[str,
 def _explain(settings: "AdapterSettings", least: float, is_same: bool) -> None:
     if is_same:
         say(f"Both read alike: the least cosine is {least:.6f}. In Immich, Administration, Machine Learning:")
-        say(f"  URL         http://HOST:{_LISTEN.rpartition(':')[2]}, first; {settings.upstream} may stay second")
+        say(f"  URL         http://HOST:{_LISTEN.rpartition(':')[2]}, first; Immich's own address may stay second")
         say(f"  CLIP model  {settings.model}, as it is")
     else:
         note(f"The least cosine is {least:.4f}, {LEAST_COSINE} is needed: this base is not Immich's {settings.model}.")

@@ -231,6 +231,7 @@ def test_check_compares_both_services_and_says_what_to_paste(
     same = CliRunner().invoke(command_line, given)
     assert same.exit_code == 0, same.output
     assert "the least cosine is 1.000000" in same.output and f"CLIP model  {MODEL}" in same.output
+    assert ask.upstream not in same.output  # Immich may see it under another address
     assert ask_the_doctor(monkeypatch, IMMICH_UPSTREAM=ask.upstream) == ("ok", f"{ask.upstream} answers")
     outcome, detail = ask_the_doctor(monkeypatch, IMMICH_MODEL=MODEL)
     assert outcome == "ok" and detail.endswith("the least cosine of both is 1.0000, 0.999 is needed")
