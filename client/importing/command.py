@@ -71,7 +71,10 @@ def import_pictures(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on with what changes, until Ctrl-C.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Also send pictures that are in the gallery already.")] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Check every picture first, and stop at the first unusable one.")
+        bool,
+        typer.Option(
+            "--strict", help="Check all names and rows first, and stop at the first picture that cannot be used."
+        ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     state: Annotated[
