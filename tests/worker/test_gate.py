@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from index.gallery import NewPicture
 from model.evaluation import Gain, measure_gain
 from store.versions import Version
 from tests.patience import PATIENCE
@@ -265,6 +266,13 @@ def test_confusion_says_as_what_each_languages_captions_would_be_read() -> None:
 
 def test_a_language_that_nobody_counted_is_never_guessed() -> None:
     assert count_confusion(make_detector({"en": ENGLISH}), {"cy": ["afal coch"]}) == {"cy": {"shared": 1}}
+
+
+def test_captions_of_a_bound_group_are_not_counted(site: Site) -> None:
+    site.gallery.put([NewPicture("p", f"{10**9:064x}", 64, 64, {"en": ["theirs"]})], site.image_fingerprint)
+    groups = '{"them": {"scope": "write", "collections": ["default"]}}'
+    galleries = site.gallery, attempt_at(site, site.submit(pairs("cy")), groups=groups).gallery
+    assert [gallery.sample_captions("en", (), 9) for gallery in galleries] == [["theirs"], []]
 
 
 def version(number: int, language: str, own: float | None = None, **after: float) -> Version:
