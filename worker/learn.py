@@ -25,7 +25,7 @@ from model.lexicon import collect_words, count_ngrams
 from model.objectives import NO_PICTURE, Corpus
 from model.training import LearnSettings, Progress, Trainer, TrainingInterrupted
 from store import files
-from store.errors import InvalidInput
+from store.errors import CaptionsUnreadable, InvalidInput, TrainingDiverged
 from store.expansions import Expansion
 from store.versions import Version
 from worker.attempt import Attempt, Stopped, TrainingContext, open_context
@@ -50,6 +50,7 @@ from worker.validation import (
     encode_held_out,
 )
 
+UNTEACHABLE = (InvalidInput, CaptionsUnreadable, TrainingDiverged)  # what leaves out one language of several
 _LOOK_STEPS = 10  # steps between looks for a new checkpoint
 _log = logging.getLogger(__name__)
 LEAST_OWN = 10  # captions of the gallery by which a language is measured that has a test
@@ -278,7 +279,8 @@ def rebuild(attempt: Attempt) -> None:
 
     Each is learned from the datasets of its version, if the shared table lacks one of them, and goes on being served by
     that version; only `shared` moves. A language is left out that would cost the others more than the forgetting
-    budget, whose datasets lost too many rows with deleted pictures, or whose pivot language serves no more.
+    budget, whose datasets lost too many rows with deleted pictures, whose pivot language serves no more, or whose
+    training diverges.
     """
     with attempt.enter_phase("prepare"):
         context = open_context(attempt)
@@ -286,15 +288,15 @@ def rebuild(attempt: Attempt) -> None:
     newest, reports, left_out = None, {}, {}
     for number, expansions in enumerate(replay):
         attempt.part = (number, len(replay))
-        with attempt.enter_phase("prepare"):
-            try:
+        try:
+            with attempt.enter_phase("prepare"):
                 data = prepare(context, *expansions)
-            except InvalidInput as error:
-                if "kind" in error.extra:  # the file itself is missing, which ends the rebuild
-                    raise
-                left_out[expansions[-1].language] = {"left_out": error.code, "detail": error.detail}
-                continue
-        content, version, report = make_version(context, data)
+            content, version, report = make_version(context, data)
+        except UNTEACHABLE as error:
+            if "kind" in error.extra:  # the file itself is missing, which ends the rebuild
+                raise
+            left_out[expansions[-1].language] = {"left_out": error.code, "detail": error.detail}
+            continue
         keeps = is_within_budget(report, attempt.settings.forgetting_budget)
         reports[data.language] = (report, keeps)
         if keeps:

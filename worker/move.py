@@ -27,13 +27,10 @@ from store.bases import INT8, OPENVINO
 from store.errors import (
     BaseMoved,
     BaseServes,
-    CaptionsUnreadable,
     CheckpointMismatch,
     DatasetInvalid,
-    InvalidInput,
     PicturesUnreadable,
     PivotNotServed,
-    TrainingDiverged,
     VersionCorrupt,
     format_count,
 )
@@ -43,7 +40,7 @@ from store.versions import Version
 from worker.attempt import Attempt, TrainingContext
 from worker.evaluate import measure
 from worker.gate import GateFailed, is_more_than, is_within_budget
-from worker.learn import make_version
+from worker.learn import UNTEACHABLE, make_version
 from worker.prepare import prepare, read_dataset
 from worker.validation import (
     Candidates,
@@ -57,7 +54,6 @@ from worker.validation import (
 _log = logging.getLogger(__name__)
 _PAUSE_SECONDS = 2.0  # seconds until another pass, after something else was in the way
 _INT8_BUDGET = 0.002  # of R@1 that int8 may cost a language, where the forgetting budget is not less
-_UNTEACHABLE = (InvalidInput, CaptionsUnreadable, TrainingDiverged)
 
 
 def move(attempt: Attempt) -> None:
@@ -224,7 +220,7 @@ class _Mover:
             self.attempt.part = (len({*self.languages, *left_out}), parts)
             try:
                 made = self._teach_one(language, self.registry.versions.get(version).dataset_expansions)
-            except _UNTEACHABLE as error:
+            except UNTEACHABLE as error:
                 left_out[language] = {"left_out": error.code, "detail": error.detail}
                 if isinstance(error, PivotNotServed):
                     waiting.append((language, version))

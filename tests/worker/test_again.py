@@ -12,6 +12,7 @@ from store import files
 from store.data_root import DataRoot
 from store.errors import CheckpointMismatch, DatasetInvalid, DatasetPictureNotFound
 from store.expansions import Expansion
+from store.tables import ExpansionRow
 from store.versions import Version
 from tests.registries import publish_release
 from tests.worker.harness import Site, attempt_at, carry_out, pairs, prepare_data, report_of, teach, with_welsh
@@ -290,6 +291,19 @@ def test_a_rebuild_that_has_no_picture_left_ranks_english_texts_and_goes_on_afte
     assert report["moved"] is True
     breton = report["languages"]["br"]
     assert (breton["dataset"]["pictures"], breton["against"], breton["pairs"]) == (0, "english", len(kept["targets"]))
+
+
+def test_a_rebuild_leaves_out_a_language_whose_training_diverges_and_goes_on(site: Site) -> None:
+    teach(site, "cy", "br")
+    carry_out(site, pairs("br"), "kw")
+    (source,) = site.registry.versions.get(2).dataset_expansions
+    with site.registry.begin() as session:  # as if this training were another one, on another machine
+        row = session.get_one(ExpansionRow, source)
+        row.settings = {**row.settings, "learning_rate": 1e38}
+    report = rebuild_without(site, "cy").report
+    assert report is not None and report["languages"]["br"]["left_out"] == "training_diverged"
+    shared = site.registry.versions.get(site.registry.releases.get_serving().shared)
+    assert (shared.language, shared.parent) == ("kw", 0)
 
 
 def test_a_rebuild_leaves_out_a_language_of_which_too_little_is_left(site: Site) -> None:
