@@ -54,7 +54,8 @@ def run() -> int:
 def find_vector_mismatch(settings: CommonSettings) -> str:
     """Say why this machine cannot make the data root's vectors, or not put them where the settings say.
 
-    Returns an empty text when it can, or when nobody knows yet.
+    Returns an empty text when settings and packages allow it, or when nobody knows yet. Instructions that the processor
+    lacks show when an expansion begins, and fail that: torch knows them, and is not imported here.
     """
     from index.set_states import open_engine
     from model.backend import confirm_encoding, find_recorded_encoding

@@ -279,8 +279,7 @@ def rebuild(attempt: Attempt) -> None:
 
     Each is learned from the datasets of its version, if the shared table lacks one of them, and goes on being served by
     that version; only `shared` moves. A language is left out that would cost the others more than the forgetting
-    budget, whose datasets lost too many rows with deleted pictures, whose pivot language serves no more, or whose
-    training diverges.
+    budget, lost too many rows with deleted pictures, or its pivot language, or whose training diverges.
     """
     with attempt.enter_phase("prepare"):
         context = open_context(attempt)

@@ -171,7 +171,7 @@ class _Mover:
     def _encode_pictures(self) -> int:
         """Encode all pictures; returns how many cannot be read, and so will not be found."""
         encoder, gallery = self.context.encoder, self.context.gallery
-        pictures = gallery.list_ids()  # what comes after this is for the next pass
+        pictures = gallery.list_ids()  # what comes after this may have no vector yet
         fill_pictures(encoder, self.attempt.sets, self.attempt.make_progress_callback(encoder))
         contents = gallery.find_contents(pictures)
         encoded = gallery.find_content_vectors(sorted(set(contents.values())), encoder.image_fingerprint)
