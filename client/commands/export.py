@@ -133,7 +133,8 @@ def _export_pictures(client: Client, folder: Path, collection: str | None, quiet
             bar.advance(task)
     rows = {id: row for id, (_, row) in _read(part) if id in ids}
     for file in {row["file"] for _, row in done.values()} - {row["file"] for row in rows.values()}:
-        _remove(folder / "pictures" / Path(file).name)
+        if (path := folder / "pictures" / Path(file).name).is_file():
+            _remove(path)
     _write(folder / NAME, (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows.values()))
     part.unlink()
     return len(rows), sum(not is_original for is_original in ids.values()), damaged
@@ -202,19 +203,20 @@ def _export_languages(client: Client, folder: Path) -> tuple[list[dict[str, Any]
                 gone.append(item["language"])
     rows = []
     for place, (dataset, number, language) in enumerate(sorted(found, key=lambda each: each[0]["created_at"]), 1):
-        path = f"datasets/{_check_name(f'{place:03}-{language}')}"
-        download(client, build_path(f"/v1/versions/{number}/datasets", dataset["expansion"]), folder / path)
-        written.add(folder / path)
+        name = f"datasets/{_check_name(f'{place:03}-{language}')}"
+        download(client, build_path(f"/v1/versions/{number}/datasets", dataset["expansion"]), folder / name)
+        written.add(folder / name)
         settings = json.dumps(dataset["settings"])
-        terms = None if dataset["terms"] is None else f"{path}-terms.json"
+        terms = None if dataset["terms"] is None else f"{name}-terms.json"
         if terms is not None:
             kept = {name: value for name, value in (dataset["terms"] or {}).items() if name != "set_at"}
             written.add(folder / terms)
             _write(folder / terms, iter([json.dumps(kept, ensure_ascii=False, indent=2).encode() + b"\n"]))
         of = {"settings": settings, "pivot": dataset["pivot"], "version": number}  # pivot: of a dictionary
-        rows.append({"language": language, "dataset": path, "terms": terms, **of, "imported": dataset["imported"]})
-    for there in {*folder.glob("datasets/[0-9][0-9][0-9]*-*"), *folder.glob("versions/[0-9]*")} - written:
-        _remove(there)
+        rows.append({"language": language, "dataset": name, "terms": terms, **of, "imported": dataset["imported"]})
+    versions = {path for path in folder.glob("versions/*") if path.name.isdigit()}
+    for path in {*folder.glob("datasets/[0-9][0-9][0-9]*-*"), *versions} - written:
+        _remove(path)
     _write(folder / LANGUAGES, (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
     return rows, gone
 
@@ -248,12 +250,12 @@ def _write(file: Path, pieces: Iterator[bytes]) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or a folder that an earlier export wrote, if it is there."""
+    """Remove a file or a folder that an earlier export wrote."""
     try:
         if path.is_dir():
             shutil.rmtree(path)
         else:
-            path.unlink(missing_ok=True)
+            path.unlink()
     except OSError as error:
         stop(f"{path} cannot be removed: {error.strerror}. The same command goes on.")
 
