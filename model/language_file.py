@@ -45,6 +45,9 @@ _MOST_ROWS, _LARGEST = 150_000, 100.0  # the size of a value: a base's are below
 _MOST_MERGES, _MOST_CUT, _LONGEST, _LONGEST_CUT = 200_000, 40_000, 1_000, 24  # the last two: characters of a text
 _DEEPEST = 20  # how far lists and dictionaries of a manifest go into each other: formatted, deep ones take a gigabyte
 _MOST_TEXT = 16 << 20  # bytes of a part that is no table, unpacked
+# values in lists and dictionaries of such a part, which take 100 bytes or more each once they are read
+_MOST_VALUES = {**dict.fromkeys((NGRAMS, f"{PROOF}{NGRAMS}"), MOST_NGRAMS), TOKENIZER: 1_000_000, TEST: 1_000_000}
+_MOST_VALUES |= dict.fromkeys((LEXICON, f"{PROOF}{LEXICON}"), MOST_WORDS)
 _MOST_MANIFEST, _MOST_SIGNATURE, _HEADER = 1 << 20, 4 << 10, 4 << 10
 _BLOCK = 4_096  # rows that are looked at together
 _TESTS = ("english", "pivots", "words")  # what its captions are ranked against; pictures do not travel
@@ -120,8 +123,8 @@ def open_file(path: Path, folder: Path, base: tuple[str, str], width: int) -> La
         theirs = str(manifest.get("base"))[:100]
         raise LanguageOfOtherBase(f"this language was taught for base {theirs}, and base {base[0]} serves here")
     for name in manifest["files"]:
-        if name.endswith(".gz"):
-            _check_unpacked(folder / name)
+        if name in _MOST_VALUES:
+            _check_texts_part(folder / name)
         elif name.endswith(ROWS):
             _check_rows(folder / name, width)
     return LanguageFile(folder, manifest, signer)
@@ -135,10 +138,10 @@ def attach(file: LanguageFile, shared: View, base: View) -> tuple[View, VersionC
     """
     try:
         content, manifest = checkpoint.read_version(file.folder)
+        _check_texts(content)
         has_proof = f"{PROOF}{ROWS}" in manifest["files"]
         proof = checkpoint.read_version(file.folder, proof=True)[0] if has_proof else content
-        for each in (content, proof):
-            _check_texts(each)
+        _check_texts(proof)
         alone = content.extend_tokenizer(base.tokenizer)
         whole, parent = shared.tokenizer.extend(content.merges, content.words), shared
         if whole.sha256 != file.manifest["learned_with"]:
@@ -212,16 +215,17 @@ def _check_depth(value: Any, left: int = _DEEPEST) -> None:
         _check_depth(each, left - 1)
 
 
-def _check_unpacked(path: Path) -> None:
-    """Refuse a packed part that is damaged, or too large unpacked; without holding it in memory."""
-    room = _MOST_TEXT
+def _check_texts_part(path: Path) -> None:
+    """Refuse a part that is damaged, too large unpacked, or of too many values; without holding it in memory."""
+    room, values = _MOST_TEXT, _MOST_VALUES[path.name]
     try:
-        with gzip.open(path) as stream:
-            while room >= 0 and (chunk := stream.read(1 << 20)):
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            while room >= 0 and values >= 0 and (chunk := stream.read(_CHUNK)):
                 room -= len(chunk)
+                values -= sum(map(chunk.count, b"[{,"))
     except (OSError, EOFError, zlib.error) as error:
         raise LanguageFileInvalid("a part of the language file cannot be unpacked") from error
-    if room < 0:
+    if room < 0 or values < 0:
         raise LanguageFileInvalid("a part of the language file is too large")
 
 

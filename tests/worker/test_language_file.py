@@ -289,6 +289,8 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     "a missing part": lambda parts: (parts / PARTS[1]).unlink(),
     "one part more": lambda parts: (parts / "evil.py").write_text("import os"),
     "a bomb": lambda parts: (parts / PARTS[1]).write_bytes(gzip.compress(bytes(300 << 20), 1)),
+    "many lists": lambda parts: (parts / PARTS[2]).write_bytes(gzip.compress(b"[" + b"[]," * (5 << 20) + b"[]]", 1)),
+    "many lists of merges": lambda parts: (parts / "tokenizer.json").write_text(f"[{'[],' * (5 << 20)}[]]"),
     "a torn part": lambda parts: (parts / PARTS[1]).write_bytes(b"\x1f\x8b\x08"),
 }
 
