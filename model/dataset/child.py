@@ -5,10 +5,12 @@ Knows only how reports, doubts, refusals and questions about the gallery travel:
 """
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from traceback import format_tb
 from typing import IO, Any
 
 import psutil
@@ -21,6 +23,7 @@ from model.languages import can_read
 from model.processes import Child, GuardedPool, read_frame, serve, write_frame
 from store.errors import DatasetInvalid, FieldError, PictoglotError
 
+_log = logging.getLogger(__name__)
 MEMORY = 1 << 30  # bytes of address space of a child; a million rows take half of it
 _SECONDS = 1_800.0  # between two answers; a million rows take two minutes of a processor
 _PATHS = ("path", "things", "waiting")
@@ -108,6 +111,8 @@ class DatasetChecker:
         if psutil.Process(child.process.pid).memory_info().rss > _KEPT:
             self._pool.renew(child)
         if refusal := answer.get("refusal"):
+            if refusal["failure"]:
+                _log.error("a dataset could not be checked: %s", refusal["failure"])
             errors = tuple(FieldError(*error) for error in refusal["errors"])
             raise PictoglotError.kinds[refusal["code"]](refusal["detail"], errors=errors, **refusal["extra"])
         return CheckResult(**answer["result"])
@@ -117,6 +122,18 @@ def _make_refusal() -> DatasetInvalid:
     return DatasetInvalid(
         "the dataset cannot be read within the limits on time and memory; send it in parts, as JSON lines"
     )
+
+
+def _describe_refusal(error: Exception) -> dict[str, object]:
+    """Return what travels of an error; of one that nobody foresaw its kind and place, but not its text: a client's."""
+    failure = None
+    if isinstance(error, MemoryError):
+        error = _make_refusal()
+    elif not isinstance(error, PictoglotError):
+        failure = f"{type(error).__name__}\n{''.join(format_tb(error.__traceback__))}"
+        error = DatasetInvalid("the dataset cannot be read; send it in another format, such as JSON lines")
+    errors = [(each.location, each.code) for each in error.errors]
+    return {"code": error.code, "detail": error.detail, "extra": error.extra, "errors": errors, "failure": failure}
 
 
 def _encode(value: object) -> bytes:
@@ -142,10 +159,8 @@ def _answer(data: bytes, requests: IO[bytes], answers: IO[bytes]) -> bytes:
     try:
         result = _check_rows(submission, find_known, lambda: ask({"some": True}), guess)
         outcome: dict[str, object] = {"result": asdict(result)}
-    except (MemoryError, PictoglotError) as error:
-        refusal = error if isinstance(error, PictoglotError) else _make_refusal()
-        outcome = {"refusal": {"code": refusal.code, "detail": refusal.detail, "extra": refusal.extra,
-                               "errors": [(each.location, each.code) for each in refusal.errors]}}  # fmt: skip
+    except Exception as error:  # noqa: BLE001 - ours or a library's: the file is refused, and the child goes on
+        outcome = {"refusal": _describe_refusal(error)}
     return _encode(outcome)
 
 

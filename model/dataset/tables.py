@@ -287,8 +287,11 @@ def _read_sheet(source: IO[bytes]) -> Iterator[tuple[int, int, list[str] | None]
                 if sheet.start is not None:
                     if sheet.height * sheet.width > _MOST_CELLS:
                         refuse("too_many_rows", f"a sheet may have at most {_MOST_CELLS:,} cells; teach it in parts")
-                    yield from _list_rows(sheet.iter_rows(), sheet.start[0] + 1)
-                    return
+                    rows = _list_rows(sheet.iter_rows(), sheet.start[0] + 1)
+                    if (first := next(rows, None)) is not None:  # it may have blanks alone
+                        yield first
+                        yield from rows
+                        return
     except PasswordError:
         refuse("spreadsheet_corrupt", "the spreadsheet is locked by a password; save it without one")
     except (CalamineError, OSError, ValueError):

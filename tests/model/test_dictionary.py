@@ -10,7 +10,7 @@ import pytest
 
 from model.dataset import Dataset, read, validate
 from model.dataset.rows import FAULTS, LEFT_OUT, describe_fault, suggest_remedy
-from store.errors import DatasetTooSmall, PictoglotError
+from store.errors import DatasetInvalid, DatasetTooSmall, PictoglotError
 from tests.model.spreadsheets import write_xlsx
 from tests.model.test_dataset import has_no_codes
 
@@ -248,6 +248,8 @@ def test_a_word_list_may_be_a_spreadsheet_whose_first_row_names_the_columns_or_n
         assert list_pairs(found) == [(word, gloss) for word, gloss in rows] and not found.report.faults
     turned = [["English", "Deutsch"], *([gloss, word] for word, gloss in rows)]
     assert list_pairs(read_entries(write_xlsx(turned))) == [(word, gloss) for word, gloss in rows]
+    with pytest.raises(DatasetInvalid, match="no row"):
+        read_entries(write_xlsx([[" ", ""]]))
 
 
 def test_bombs_of_glosses_and_forms_are_looked_at_in_part(read_entries: Reader) -> None:

@@ -225,6 +225,7 @@ HOSTILE = {
     "old and damaged": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "spreadsheet_corrupt"),
     "grows": (write_xlsx([*ROWS, ["a" * (300 << 20), "b"]]), "decompressed_too_large"),
     "no row": (write_xlsx([]), "no_rows"),
+    "blanks": (write_xlsx([[" ", ""]]), "no_rows"),
     "no column": (write_xlsx([["a", "b"], ["c", "d"]]), "wrong_columns"),
 }
 

@@ -126,6 +126,17 @@ def test_a_child_whose_question_gets_no_answer_is_replaced(checker: DatasetCheck
     assert count_usable(checker, tmp_path) == 80
 
 
+def test_what_we_did_not_foresee_refuses_the_file_with_its_reason_and_is_logged(
+    checker: DatasetChecker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert count_usable(checker, tmp_path) == 80
+    (child,) = checker.pids
+    with pytest.raises(DatasetInvalid, match="cannot be read; send it in another format"):
+        checker.check(Submission(tmp_path / "gone", "cy", [], ["en"]), list, list)
+    assert "FileNotFoundError" in caplog.text and str(tmp_path) not in caplog.text
+    assert count_usable(checker, tmp_path) == 80 and checker.pids == [child]
+
+
 @pytest.mark.nightly
 @pytest.mark.timeout(3_600)
 def test_captions_as_large_as_those_of_coco_are_accepted(tmp_path: Path) -> None:
