@@ -6,9 +6,9 @@ Knows no file. An entry is taken if one of its pairs is; each of the others is c
 import re
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ MAX_FORMS = 8  # of an entry
 _LONGEST_WORD, _LONGEST_GLOSS = 5, 4  # words; a longer gloss explains
 _LONGEST = 60  # characters of either
 _LONGEST_ARTICLE = 3  # characters
-_READ, _READ_CHARACTERS = 64, 1_000  # glosses or forms of an entry, and characters of each, that are looked at
+_READ, _READ_CHARACTERS = 64, 1_000  # glosses, senses or forms of an entry, and characters of each, looked at
 _EXAMPLES = 20
 _PLURALS = (("ies", "y"), ("es", ""), ("s", ""))
 _REASONS = [*LEFT_OUT]
@@ -231,8 +231,8 @@ def _read_texts(entry: Entry) -> tuple[str, list[str], list[str]]:
 def swap_entry(entry: Entry) -> Iterator[Entry]:
     """Yield an entry for each gloss, whose only gloss is the word; raises `UnusableRow` as for any other."""
     text, glosses, _ = _read_texts(entry)
-    words = [word for gloss in glosses for word in _BETWEEN_SENSES.split(gloss) if word.strip()]
-    yield from (replace(entry, word=word, glosses=[text], forms=None) for word in words or [""])
+    words = [sense.strip() for sense in _split_senses(glosses)]
+    yield from (replace(entry, word=word, glosses=[text], forms=None) for word in [*filter(None, words)] or [""])
 
 
 def _read_list(value: object, fault: str) -> list[str]:
@@ -255,7 +255,9 @@ def clean_headword(text: str, language: str) -> list[str]:
         raise _LeftOut("too_long")
     if is_in_script(marked, language) is False:
         raise _LeftOut("script")
-    written = _STRESS.sub("", _VOWEL_MARKS.sub("", marked))
+    written = _STRESS.sub("", _VOWEL_MARKS.sub("", marked)).strip()
+    if not written:
+        raise _LeftOut("grammar")
     variants = [each for each in others if len(each.strip()) > _LONGEST_ARTICLE]  # `Hund, der`; `colour, color`
     also = [marked] if _STRESS.search(marked) else []
     if language.partition("-")[0] in _ARABIC and (bare := _ARABIC_ARTICLE.sub("", written)) != written:
@@ -279,12 +281,11 @@ def find_equivalents(glosses: Sequence[str], pivot: str) -> list[tuple[str, bool
     Raises `_LeftOut`.
     """
     senses, reasons = list[list[tuple[str, bool]]](), list[str]()
-    for text in glosses:
-        for sense in _BETWEEN_SENSES.split(_drop_brackets(_NUMBER.sub("", text[:_READ_CHARACTERS]))):
-            try:
-                senses.append(_split_sense(sense, pivot))
-            except _LeftOut as fault:
-                reasons.append(str(fault))
+    for sense in _split_senses(glosses, lambda text: _drop_brackets(_NUMBER.sub("", text))):
+        try:
+            senses.append(_split_sense(sense, pivot))
+        except _LeftOut as fault:
+            reasons.append(str(fault))
     in_turn = sorted(
         ((depth, place, each) for place, sense in enumerate(senses) for depth, each in enumerate(sense)),
         key=lambda item: item[:2],
@@ -295,6 +296,12 @@ def find_equivalents(glosses: Sequence[str], pivot: str) -> list[tuple[str, bool
     if not found:
         raise _LeftOut(next((reason for reason in reasons if reason != "no_gloss"), "no_gloss"))
     return [*found.values()][:MAX_SENSES]
+
+
+def _split_senses(glosses: Sequence[str], clear: Callable[[str], str] = str) -> Iterator[str]:
+    """Yield what stands between the semicolons of glosses, as many as are looked at; each is cleared first."""
+    senses = (sense for text in glosses for sense in _BETWEEN_SENSES.split(clear(text[:_READ_CHARACTERS])))
+    return islice(senses, _READ)
 
 
 def _split_sense(text: str, pivot: str) -> list[tuple[str, bool]]:

@@ -109,6 +109,7 @@ LEFT: list[tuple[Item, str]] = [
     (make_entry("und", "and", pos="conj"), "grammar"),
     (make_entry("-heit", "ness"), "grammar"),
     (make_entry("(sich)", "self"), "grammar"),
+    (make_entry("\u05b0 \u05b1", "shva"), "grammar"),  # vowel marks, which are left out of words
     (make_entry("eine lange Redensart aus sechs Wörtern", "saying"), "too_long"),
     (make_entry("Donaudampfschifffahrt" * 4, "navigation"), "too_long"),
     (make_entry("слово", "word"), "script"),
@@ -257,3 +258,11 @@ def test_bombs_of_glosses_and_forms_are_looked_at_in_part(read_entries: Reader) 
     bomb = make_entry("Hund" + deep * 100, "dog", *["x" * 9] * 20_000, deep, forms=["Hunde", deep] * 300)
     data = gzip.compress(write_lines([bomb, *(make_entry(f"wort{n}", deep) for n in range(5))]))
     assert ("Hund", "dog") in list_pairs(read_entries(data))
+    senses = [
+        make_entry("Hund", "dog;" + "that which;" * 64),
+        make_entry("Katze", ";" * 30, *["that which;" * 40, "cat"]),
+    ]
+    assert list_pairs(read_entries(senses)) == [("Hund", "dog")]
+    words = [make_entry("dog", ";".join(f"wort{n}" for n in range(90)))]
+    turned = read_entries(words, swap=True).report.dictionary
+    assert turned is not None and turned.entries == 64
