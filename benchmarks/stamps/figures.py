@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.emoji36.errors import Refused
 from benchmarks.stamps.bench import GALLERIES, Asked
 from benchmarks.stamps.cases import Case
 from benchmarks.stamps.data import Half, choose_half
@@ -153,13 +154,18 @@ def format_line(case: Case, result: Result, english: Result, half: Half) -> str:
 
 
 def build_triangle(steps: Sequence[Result], how: str, half: Half, gallery: str = "photographs") -> list[list[float]]:
-    """Return R@10 as fractions, a[i][j] of the j-th language after the i-th: English first, which the base reads."""
-    rows = []
-    for step in steps:
-        read: Mapping[str, Asked] = step["asked"][how]
-        found = [measure_recall(of_half(read[tag], half), gallery) for tag in (ENGLISH, *step["chain"])]
-        rows.append([figure.value / 100 if figure else 0.0 for figure in found])
-    return rows
+    """Return R@10 as fractions, a[i][j] of the j-th language after the i-th: English first, which the base reads.
+
+    Raises `Refused` where a language has no captions in the half: no figure is no zero.
+    """
+
+    def measure(asked: Mapping[str, Asked], tag: str) -> float:
+        figure = measure_recall(of_half(asked[tag], half), gallery)
+        if figure is None:
+            raise Refused(f"the chain: {tag} has no captions in the half {half}; leave the language out")
+        return figure.value / 100
+
+    return [[measure(step["asked"][how], tag) for tag in (ENGLISH, *step["chain"])] for step in steps]
 
 
 def _compare(result: Result, how: str, half: Half) -> Figure | None:

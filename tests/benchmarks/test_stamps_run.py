@@ -11,8 +11,10 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from benchmarks.emoji36.errors import Refused
 from benchmarks.methods.addressed import Adapter
 from benchmarks.stamps.__main__ import app
+from benchmarks.stamps.figures import build_triangle, of_half
 from benchmarks.stamps.rows import translate
 from index.coverage import weigh_common_words
 from tests.benchmarks.emoji_folder import write_annotations
@@ -121,6 +123,16 @@ def test_a_run_goes_on_where_it_was_stopped_and_is_reported(
     assert recalls[0] == pytest.approx(sum(recalls[1:]) / 2, abs=0.1)
     found = json.loads((tmp_path / "--seeds-2.json").read_text())
     assert len(found["by seed"]) == 2 and not found["freedict"]["languages"] and found["seeds"] == [0, 1]
+
+
+def test_a_language_without_captions_in_a_half_is_refused_and_counts_for_no_zero() -> None:
+    names = [str(number) for number in range(20)]
+    asked = {tag: {name: [0, 0] for name in names} for tag in ("en", "cs")}
+    step = {"chain": ["cs"], "asked": {"shared": asked}}
+    assert build_triangle([step], "shared", "dev") == [[1.0, 1.0]]
+    asked["cs"] = of_half(asked["cs"], "test")
+    with pytest.raises(Refused, match="cs has no captions in the half dev"):
+        build_triangle([step], "shared", "dev")
 
 
 def test_a_caption_is_translated_by_the_longest_words_that_are_known() -> None:
