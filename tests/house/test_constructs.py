@@ -8,7 +8,7 @@ import pytest
 
 from tests.house.source import ALL_PYTHON, PACKAGES, Module, list_modules, list_tracked
 
-# Modules that may catch every exception: for a request, for an expansion, and in loops that must survive an error.
+# Modules that may catch every exception: for a request, an expansion, a dataset, and in loops that must survive an error.
 NETS = (
     "service.requests",
     "service.watch",
@@ -20,6 +20,7 @@ NETS = (
     "index.stored_items",
     "index.live",
     "index.loader",
+    "model.dataset.child",
 )
 DURABLE = ("store", "model", "index", "service", "worker")  # what writes the data root
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}

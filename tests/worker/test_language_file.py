@@ -35,7 +35,6 @@ from tests.worker.test_groups import send, serving, work
 PARTS = ("rows.safetensors", "ngrams.json.gz", "lexicon.json.gz")
 KEPT = (*PARTS, "tokenizer.json", *(f"proof-{name}" for name in PARTS))
 UNSEEN = {"cy": ("afal der", "xylophone dêr", "bleuñv neerg"), "br": ("aval neerg", "zzz kazh", "afal der")}
-Site = Callable[[str], Any]
 
 
 def teach(service: Service, language: str, **more: str) -> None:
@@ -120,8 +119,7 @@ def make_rows(change: Callable[[Any], Any]) -> Callable[[Path], None]:
     """Make a change of the tensors of a file."""
 
     def write(parts: Path) -> None:
-        tensors = change(load_file(parts / PARTS[0]))
-        save_file(tensors, parts / PARTS[0])
+        save_file(change(load_file(parts / PARTS[0])), parts / PARTS[0])
 
     return write
 
