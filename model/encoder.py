@@ -210,7 +210,7 @@ class Encoder:
         self.base = base
         self.towers = towers or TorchTowers(base)
         self.table = Table(base.table.to(base.device))
-        self._placed = dict[VersionFolder, NDArray[np.int32]]()
+        self._placed = dict[VersionFolder, NDArray[np.int32]]()  # rows in the table, of each version that was opened
         self.base_view = View.create_for_base(
             base.make_tokenizer(), base.reading, count_ngrams(list_english_words()), version
         )
@@ -254,12 +254,9 @@ class Encoder:
         self, folder: VersionFolder, rows: checkpoint.TokenRows, replaced: NDArray[np.int64]
     ) -> NDArray[np.int32]:
         """Return the physical rows of a version, each written once; `NO_ROW` of tokens whose row is `replaced`."""
-        placed = self._placed.get(folder, np.full(len(rows.ids), NO_ROW, dtype=np.int32))
+        placed = self._placed.setdefault(folder, np.full(len(rows.ids), NO_ROW, dtype=np.int32))
         missing = (placed == NO_ROW) & ~np.isin(rows.ids, replaced)
-        if missing.any():
-            placed = placed.copy()
-            placed[missing] = self._append(folder.number, rows.rows[torch.from_numpy(missing)])
-        self._placed[folder] = placed
+        placed[missing] = self._append(folder.number, rows.rows[torch.from_numpy(missing)])
         return placed
 
     def _append(self, number: int, rows: Tensor) -> NDArray[np.int32]:
