@@ -8,7 +8,7 @@ import pytest
 
 from tests.house.source import ALL_PYTHON, PACKAGES, Module, list_modules, list_tracked
 
-# Modules that may catch every exception: for a request, an expansion, a dataset, and in loops that must survive an error.
+# Modules that may catch every exception: for a request, an expansion, a dataset; in loops that must survive an error.
 NETS = (
     "service.requests",
     "service.watch",
