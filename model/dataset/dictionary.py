@@ -258,7 +258,8 @@ def clean_headword(text: str, language: str) -> list[str]:
     written = _STRESS.sub("", _VOWEL_MARKS.sub("", marked)).strip()
     if not written:
         raise _LeftOut("grammar")
-    variants = [each for each in others if len(each.strip()) > _LONGEST_ARTICLE]  # `Hund, der`; `colour, color`
+    # `Hund, der`; `colour, color`
+    variants = [each for each in others[:MAX_FORMS] if len(each.strip()) > _LONGEST_ARTICLE]
     also = [marked] if _STRESS.search(marked) else []
     if language.partition("-")[0] in _ARABIC and (bare := _ARABIC_ARTICLE.sub("", written)) != written:
         written, also = bare, [written, *also]

@@ -259,7 +259,7 @@ def test_bombs_of_glosses_and_forms_are_looked_at_in_part(read_entries: Reader) 
     data = gzip.compress(write_lines([bomb, *(make_entry(f"wort{n}", deep) for n in range(5))]))
     assert ("Hund", "dog") in list_pairs(read_entries(data))
     senses = [
-        make_entry("Hund", "dog;" + "that which;" * 64),
+        make_entry("Hund" + ", der" * 8 + ", Hunde", "dog;" + "that which;" * 64),
         make_entry("Katze", ";" * 30, *["that which;" * 40, "cat"]),
     ]
     assert list_pairs(read_entries(senses)) == [("Hund", "dog")]
