@@ -6,7 +6,7 @@ transaction.
 """
 
 import secrets
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -128,7 +128,9 @@ class Gallery(PictureTables):
                 if put.outcome != "kept":
                     note_act(session, {new.id: put.outcome}, new.act)
             vectors = {new.content_sha256: new.vector for new in pictures if new.vector is not None}
-            store_picture_vectors(session, fingerprint, vectors)
+            with_vectors = store_picture_vectors(session, fingerprint, vectors)
+            in_feed = {put.picture.id for put in stored if put.content_before != put.picture.content_sha256}
+            _touch(session, _list_with_contents(session, with_vectors) - in_feed)
             _discard(session, {put.content_before for put in stored if put.content_before is not None})
             reclaim(session, {new.content_sha256 for new in pictures})
             for content, picture in _list_files(pictures):  # another process has just deleted this content as unused
@@ -192,9 +194,7 @@ class Gallery(PictureTables):
     def touch(self, ids: Sequence[str]) -> None:
         """Have every process read these pictures again, and compute the vectors that they lack."""
         with self.registry.begin() as session:
-            for id in find_pictures(session, ids):
-                change = _add_change(session, "picture_put", id)
-                session.execute(update(PictureRow).where(PictureRow.id == id).values(change=change))
+            _touch(session, find_pictures(session, ids))
 
     def forget_deleted(self, seconds: float = KEPT_SECONDS) -> None:
         """Forget pictures that were deleted more than so many seconds ago, with their vectors: none comes back then."""
@@ -355,6 +355,19 @@ def delete_rows(session: Session, pictures: Sequence[GalleryPicture]) -> None:
         session.execute(insert(GalleryChangeRow), [{"kind": DELETED, "picture_id": id} for id in captions])
         add_record_change(session, len(rows))  # facets have so many pictures fewer
         _discard(session, {picture.content_sha256 for picture in pictures})
+
+
+def _touch(session: Session, ids: Iterable[str]) -> None:
+    for id in ids:
+        change = _add_change(session, "picture_put", id)
+        session.execute(update(PictureRow).where(PictureRow.id == id).values(change=change))
+
+
+def _list_with_contents(session: Session, contents: Collection[str]) -> set[str]:
+    """List the pictures that have one of these contents."""
+    batches = split_batches(sorted(contents))
+    queries = (select(PictureRow.id).where(PictureRow.content_sha256.in_(batch)) for batch in batches)
+    return {id for query in queries for id in session.scalars(query)}
 
 
 def _is_needed(session: Session, content: str, seconds: float) -> bool:

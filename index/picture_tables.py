@@ -289,9 +289,12 @@ def _is_visible(expansions: Iterable[str]) -> ColumnElement[bool]:
     return CaptionRow.expansion.is_(None) | CaptionRow.expansion.in_(sorted(expansions))
 
 
-def store_picture_vectors(session: Session, fingerprint: str, vectors: Mapping[str, Vector]) -> None:
-    """Store vectors by content hash, where a picture has the content; an existing one that is whole stays."""
-    _insert_missing(
+def store_picture_vectors(session: Session, fingerprint: str, vectors: Mapping[str, Vector]) -> set[str]:
+    """Store vectors by content hash, where a picture has the content, and return which were stored.
+
+    An existing one that is whole stays.
+    """
+    return _insert_missing(
         session, PictureRow.content_sha256, PictureVectorRow.content_sha256, {"fingerprint": fingerprint}, vectors
     )
 
@@ -303,7 +306,8 @@ def store_caption_vectors(session: Session, encoder: EncoderId, vectors: Mapping
 
 def _insert_missing(
     session: Session, shown: Any, key: Any, of: Mapping[str, Any], vectors: Mapping[Any, Vector]
-) -> None:
+) -> set[Any]:
+    stored = set[Any]()
     same = [getattr(key.class_, name) == value for name, value in of.items()]
     for batch in split_batches(list(vectors)):
         known = set(session.scalars(select(shown).where(shown.in_(batch))))
@@ -314,6 +318,8 @@ def _insert_missing(
         missing = known - {each for each, _ in there} | known & damaged
         if rows := [{key.key: each, **of, "vector": pack_vector(vectors[each])} for each in batch if each in missing]:
             session.execute(insert(key.class_), rows)
+        stored |= missing
+    return stored
 
 
 def pack_vector(vector: Vector) -> bytes:

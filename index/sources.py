@@ -94,7 +94,7 @@ class PictureSource:
             return read_rgb(self.gallery.files.read(content))
         # deleted meanwhile, or damaged
         except (FileNotFoundError, InvalidInput, UnsupportedMedia, CorruptFolder, PictureDamaged):
-            _log.warning("a stored picture cannot be read; searches will not find it")
+            _log.warning("a stored picture cannot be read; searches will not find it", extra={"content": content})
             return None
 
 

@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import delete, event
 from sqlalchemy.exc import IntegrityError
 
 from index.bulk import BulkChange, change_pictures
@@ -14,9 +14,10 @@ from index.janitor import sweep
 from index.records import RecordInput
 from index.selection import Criteria, Selection
 from store.errors import PictureNotFound
+from store.tables import PictureVectorRow
 from tests.doubles import Vectors
 from tests.index.conftest import unit
-from tests.index.world import World, digest, draw, make_picture
+from tests.index.world import World, digest, draw, find_pictures, make_picture, put_picture
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 FIRST = EncoderId(0, "tower")
@@ -95,6 +96,19 @@ def test_a_put_that_fails_leaves_nothing_and_removes_no_content_that_was_discard
     with pytest.raises(IntegrityError):
         world.gallery.put([broken], "f")
     assert world.gallery.files.read(digest(1))
+
+
+def test_a_picture_whose_file_and_vector_were_lost_is_found_again_once_it_is_put_again(world: World) -> None:
+    world.put("a", 1)
+    world.put("same", 1)
+    world.gallery.files.locate(digest(1)).unlink()
+    with world.registry.begin() as session:
+        session.execute(delete(PictureVectorRow))
+    live = world.serve()
+    assert find_pictures(live, 1) == []
+    assert put_picture(live, "a", 1).outcome == "kept" and find_pictures(live, 1) == ["a", "same"]
+    change = world.gallery.read_last_change()
+    assert put_picture(live, "a", 1).outcome == "kept" and world.gallery.read_last_change() == change
 
 
 def test_every_change_is_in_the_feed_once_with_its_last_number(world: World) -> None:
