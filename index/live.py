@@ -104,7 +104,8 @@ class LiveIndex:
     def open(self, release: Release) -> Snapshot:
         """Open a snapshot of a release, verified and with every caption encoded; reuse open views and sets.
 
-        Raises `VersionCorrupt` and `OutOfMemory`. The rows of damaged segments come from the registry's tables.
+        Raises `VersionCorrupt` and `OutOfMemory`. The rows of damaged segments come from the registry's tables; large
+        segments are made again.
         """
         with self._opening:
             current = self._current

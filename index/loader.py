@@ -21,7 +21,14 @@ from model.lexicon import Detector, count_ngrams
 from model.match import Calibration, Curves, take_first
 from model.processes import name_owner
 from store import files
-from store.errors import BaseMoved, EngineMismatch, RegistryUnavailable, StorageFull, VersionPruned
+from store.errors import (
+    BaseMoved,
+    PictoglotError,
+    RegistryUnavailable,
+    StorageFull,
+    StoreUnavailable,
+    VersionPruned,
+)
 from store.leases import SEALING
 from store.releases import Release
 
@@ -125,6 +132,9 @@ class ReleaseLoader:
         A new set is registered, so that the indexer finds it. Segments that `opened`, an earlier state of the set, has
         are not opened again. A set that is far behind, because no worker ran, is sealed first: its changes may not fit
         into memory. While another process seals, `opened` is returned as it is; without it, this waits.
+
+        Nor may the rows of large segments that cannot be read: they are made again before the set is opened. Raises why
+        not, also where `opened` can serve meanwhile.
         """
         problem = self.sets.describe_lost_rows(identity)
         problems = () if problem is None else (f"{problem} They are sealed again from the registry.",)
@@ -137,9 +147,13 @@ class ReleaseLoader:
         state = self.sets.read_state(identity)
         parts = () if opened is None else opened.parts
         known = {part.record.id: part for part in parts if isinstance(part, Segment)}
-        sealed = add_lost_rows(self.sources[identity], *self.sets.open_sealed(identity, state, known))
-        if sealed.problems and self.sets.read_state(identity).number != state.number:  # merged meanwhile
+        sealed, lost = self.sets.open_sealed(identity, state, known)
+        if lost and self.sets.read_state(identity).number != state.number:  # merged meanwhile
             return self.open_sealed_set(identity, opened)
+        if sum(record.rows for record in lost) > MOST:
+            self._make_again(identity, next(iter(lost.values())), may_wait=opened is None)
+            return self.open_sealed_set(identity, opened)
+        sealed = add_lost_rows(self.sources[identity], sealed, lost)
         return replace(sealed, problems=problems) if problems and not state.segments else sealed
 
     def reopen_changed_sets(
@@ -151,7 +165,9 @@ class ReleaseLoader:
             if newest.get(identity, 0) > before.state or identity in repaired or self.sets.has_lost_rows(before.parts):
                 try:
                     sealed = self.open_sealed_set(identity, before)
-                except EngineMismatch as error:  # reported, until one of the two processes ends
+                except RegistryUnavailable:
+                    raise
+                except PictoglotError as error:  # reported, until this can be opened
                     sealed = before if before.problems else replace(before, problems=(error.detail,))
                 if sealed is not before:
                     yield identity, sealed
@@ -217,6 +233,15 @@ class ReleaseLoader:
     def _open_source(self, identity: Identity) -> Source:
         assert identity.version is not None
         return make_source(identity, self._gallery, self._encoder, self._views.open(identity.version))
+
+    def _make_again(self, identity: Identity, error: PictoglotError, *, may_wait: bool) -> None:
+        """Make segments again that cannot be read because of `error`; raise it where this is not to be done now."""
+        if not may_wait or isinstance(error, StoreUnavailable | StorageFull):
+            raise error
+        with self.hold_sealing_duty() as ours:
+            if not ours:
+                raise error
+            self.make_indexer().mend(identity)
 
     def _ensure_sealed(self, identity: Identity, *, wait: bool) -> bool:
         """Seal a set that is far behind; False when another process has the duty, after some time with `wait`."""

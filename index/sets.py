@@ -42,6 +42,7 @@ from store.errors import (
     IndexInconsistent,
     IndexUnavailable,
     IndexVersionMismatch,
+    PictoglotError,
     StorageFull,
     StoreUnavailable,
 )
@@ -142,16 +143,17 @@ class VectorSets:
 
     def open_sealed(
         self, identity: Identity, state: SealedState, known: Mapping[str, Segment] | None = None
-    ) -> tuple[VectorSet, list[PartRecord]]:
-        """Open what is sealed of a set; return it, and the segments that cannot be read. It has a sentence about each.
+    ) -> tuple[VectorSet, dict[PartRecord, PictoglotError]]:
+        """Open what is sealed of a set; return it, and why segments cannot be read. It has a sentence about each.
 
         Segments of `known` are open already, and used unless they were written again.
         """
         tail = MemoryTail.make_empty(identity.dimension)
         opened = VectorSet(identity, state.number, state.upto_change, (), tail, remote=self.engine is not None)
         if self.engine is not None:
-            return replace(opened, parts=self.make_engine_parts(identity, state)), []
-        dead, parts, lost, problems = unpack_dead(state), list[Part](), list[PartRecord](), list[str]()
+            return replace(opened, parts=self.make_engine_parts(identity, state)), {}
+        dead, parts, problems = unpack_dead(state), list[Part](), list[str]()
+        lost: dict[PartRecord, PictoglotError] = {}
         for record in state.segments:
             try:
                 part = (known or {}).get(record.id)
@@ -159,7 +161,7 @@ class VectorSets:
                     part = segment.read(self.root, record, identity, self._recall)
             except (IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch, StoreUnavailable, StorageFull) as error:
                 _log.error("segment %s is unusable (%s) and is made again", record.id, error.code)
-                lost.append(record)
+                lost[record] = error
                 problems.append(f"Segment {record.id} is unusable ({error.code}) and is made again.")
             else:
                 parts.append(part.mark_dead(dead.get(record.id)))

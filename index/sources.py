@@ -4,7 +4,7 @@ What is computed here is stored, so that nothing is encoded twice. Reads no segm
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -207,7 +207,7 @@ def apply_changes(
     return {identity: vector_set.replace_rows(changed[identity], upto) for identity, vector_set in sets.items()}
 
 
-def add_lost_rows(source: Source, readable: VectorSet, lost: Sequence[PartRecord]) -> VectorSet:
+def add_lost_rows(source: Source, readable: VectorSet, lost: Iterable[PartRecord]) -> VectorSet:
     """Add the rows of segments that cannot be read, from the tables."""
     for record in lost:
         readable = fill_from_tables(readable, source, record.first, record.last)

@@ -112,7 +112,7 @@ def _check_sets(world: World) -> None:
     for identity in world.sets.list_newest():
         state = world.sets.read_state(identity)
         sealed, lost = world.sets.open_sealed(identity, state)
-        assert lost == [], f"{identity.name} names segments that cannot be read"
+        assert not lost, f"{identity.name} names segments that cannot be read"
         if identity in used and state.upto_change:  # otherwise it is made from the tables, if it is needed at all
             view = make_view(identity.version or 0, identity.language or "en")
             source = make_source(identity, world.gallery, world.encoder, view)

@@ -71,7 +71,7 @@ def found(site: Site) -> list[str]:
     """All that is sealed, by its distance to a query."""
     sets = VectorSets(site.gallery)
     opened, lost = sets.open_sealed(pictures(site), sets.read_state(pictures(site)))
-    assert lost == []
+    assert not lost
     return [hit.entry.picture for hit in opened.search(drawn(site, 3), 999)]
 
 
