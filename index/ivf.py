@@ -194,12 +194,16 @@ def _read_effort(curve: Curve, recall: float) -> int:
 
 
 def _write(index: Any, path: Path) -> None:
-    """Write an index, and read it: FAISS (1.15) does not notice when the disk fills while it closes the file."""
-    faiss.write_index(index, str(path))
+    """Write an index, and read it: FAISS (1.15) does not notice when the disk fills while it closes the file.
+
+    Raises `OSError`.
+    """
     try:
+        faiss.write_index(index, str(path))
         read(path)
-    except RuntimeError as error:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+    except RuntimeError as error:  # its text has that of the system's error, if there was one
+        number = next((each for each in errno.errorcode if os.strerror(each) in str(error)), errno.ENOSPC)
+        raise OSError(number, os.strerror(number)) from error
 
 
 def _build_scan(vectors: Halves) -> Any:

@@ -5,6 +5,7 @@ failed fsync is never retried; the temporary file is removed and the error is ra
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 from uuid import uuid4
@@ -146,26 +147,52 @@ def stage(final: Path) -> Iterator[Path]:
     temporary.mkdir()
     pass_fault_point("files.temp_open")
     try:
-        yield temporary
-        pass_fault_point("files.written")
-        for parent, _, files in _walk(temporary):
-            for name in files:
-                fsync(Path(parent, name))
-            fsync(Path(parent))
-        pass_fault_point("files.fsynced")
-        if not final.exists():
-            try:
-                temporary.rename(final)
-            except OSError:
-                if final.exists():  # another attempt was faster
-                    return
-                raise
-            pass_fault_point("files.renamed")
-            fsync(final.parent)
-            pass_fault_point("files.folder_fsynced")
+        with _hold(temporary):
+            yield temporary
+            pass_fault_point("files.written")
+            for parent, _, files in _walk(temporary):
+                for name in files:
+                    fsync(Path(parent, name))
+                fsync(Path(parent))
+            pass_fault_point("files.fsynced")
+            if not final.exists():
+                try:
+                    temporary.rename(final)
+                except OSError:
+                    if final.exists():  # another attempt was faster
+                        return
+                    raise
+                pass_fault_point("files.renamed")
+                fsync(final.parent)
+                pass_fault_point("files.folder_fsynced")
     finally:
         if temporary.exists():
             shutil.rmtree(temporary)
+
+
+@contextmanager
+def _hold(folder: Path) -> Iterator[None]:
+    """Keep a folder from sweepers as long as the block and this process last, though nothing changes in it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # of a file system without locks: there only what changes is kept
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_held(folder: Path) -> bool:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def write_manifest(folder: Path, fields: dict[str, Any], known: Mapping[str, Mapping[str, Any]] | None = None) -> str:
@@ -330,7 +357,7 @@ def sweep(folder: Path, seconds: float = 0.0) -> int:
 
 
 def is_older(path: Path, seconds: float) -> bool:
-    """Return whether `path` and its content did not change for that many seconds.
+    """Return whether `path` and its content did not change for that many seconds, and no process stages it.
 
     It is not when it cannot be read, nor for an hour after the clock jumped: what is being written would seem old.
     """
@@ -340,7 +367,7 @@ def is_older(path: Path, seconds: float) -> bool:
         found = _walk(path) if path.is_dir() else ()
         content = (Path(parent, name) for parent, folders, files in found for name in (*folders, *files))
         newest: float = max(entry.stat().st_mtime for entry in (path, *content))
-        return time.time() - newest >= seconds
+        return time.time() - newest >= seconds and not (path.name.startswith(TEMPORARY) and _is_held(path))
     except OSError:
         return False
 

@@ -36,6 +36,11 @@ def vectors() -> Vectors:
     return clustered(ROWS)
 
 
+def test_an_index_whose_folder_is_gone_can_be_written_again(root: DataRoot, vectors: Vectors) -> None:
+    with pytest.raises(FileNotFoundError):
+        ivf.write(vectors[:9].astype(np.float16), root.locate("gone/index"), vectors[:9])
+
+
 @pytest.fixture(scope="module")
 def written(vectors: Vectors, shared_root: DataRoot) -> PartRecord:
     return segment.write(shared_root, PICTURES, numbered_rows(vectors, names(ROWS)), text_like(vectors, 192, seed=1))

@@ -57,6 +57,14 @@ def test_a_kill_leaves_the_old_file_or_the_new_one_and_no_half_folder(tmp_path: 
             files.verify(folder / "folder")
 
 
+def test_a_folder_that_is_staged_is_swept_by_nobody_however_long_it_takes(tmp_path: Path) -> None:
+    with files.stage(tmp_path / "segment") as staged:
+        os.utime(staged, (0, 0))
+        assert files.sweep(tmp_path) == files.sweep(tmp_path, 3_600) == 0 and not files.is_older(staged, 0)
+        (staged / "rows").touch()
+    assert [*tmp_path.iterdir()] == [tmp_path / "segment"]
+
+
 def write_staged(folder: Path) -> str:
     with files.stage(folder) as temporary:
         (temporary / "a.bin").write_bytes(b"abc")
