@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from index.captions import BATCH_SIZE, Caption, EncoderId, add_captions, find_captions, group_by_language, split_batches
 from index.vectors import Vector
-from store.files import append_crc, strip_crc
+from store.database import append_crc, strip_crc
 from store.registry import Registry
 from store.tables import (
     CaptionRow,

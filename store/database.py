@@ -8,6 +8,7 @@ import json
 import math
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -50,6 +51,7 @@ _WRITER = 0x7069_6374  # the advisory lock's number: "pict"
 _BEFORE = "changes before"  # in SQLAlchemy's notes on a connection of SQLite: what it had changed when its turn began
 _DISK_FULL, _NO_TABLE, _READ_ONLY = "53100", "42P01", "25006"  # SQLSTATE
 _DAMAGED = ("XX001", "XX002", sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)  # XX001: a page fails its checksum
+_CRC = 4  # bytes
 _NOT_UTF8 = "Could not decode to UTF-8"  # as Python's driver begins; the text itself follows
 
 T = TypeVar("T")
@@ -223,6 +225,17 @@ class Database:
             for form in (secret, quote(secret, safe="")) if isinstance(secret, str) and secret else ():
                 message = message.replace(form, "***")
         return message
+
+
+def append_crc(value: bytes) -> bytes:
+    """Return a small value and its CRC-32, for a database, which does not notice when a bit flips."""
+    return value + zlib.crc32(value).to_bytes(_CRC, "little")
+
+
+def strip_crc(stored: bytes) -> bytes | None:
+    """Return the value without its CRC-32; None when a bit has flipped."""
+    value = stored[:-_CRC]
+    return value if append_crc(value) == stored else None
 
 
 class RegistryPart:

@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -30,7 +29,6 @@ _CHUNK = 1 << 20  # bytes read at a time while hashing
 _HASHED = 2  # files at once: a processor hashes 1 GB a second, and a large segment has two large files
 _SUM = b"\0sha256:"  # before the checksum at the end of a file that has its own
 _SUMMED = len(_SUM) + 32  # bytes
-_CRC = 4  # bytes
 # What the system answers when a file is not there or its bytes are lost. All else, such as too many open files, a
 # server that is away or a folder that may not be read, says nothing about the file.
 _DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO))
@@ -115,17 +113,6 @@ def strip_checksum(data: bytes) -> bytes:
     return content
 
 
-def append_crc(value: bytes) -> bytes:
-    """Return a small value and its CRC-32, for a database, which does not notice when a bit flips."""
-    return value + zlib.crc32(value).to_bytes(_CRC, "little")
-
-
-def strip_crc(stored: bytes) -> bytes | None:
-    """Return the value without its CRC-32; None when a bit has flipped."""
-    value = stored[:-_CRC]
-    return value if append_crc(value) == stored else None
-
-
 def write_json(path: Path, value: Any) -> None:
     """Put `value` at `path` as indented, sorted JSON."""
     write_bytes(path, format_json(value))
@@ -140,14 +127,17 @@ def format_json(value: Any) -> bytes:
 def stage(final: Path) -> Iterator[Path]:
     """Make a folder that appears at `final`, whole and durable, when the block ends without an error.
 
-    When `final` exists by then (another attempt got there first), the new one is dropped: folders are immutable.
+    When `final` exists by then (another attempt got there first), the new one is dropped: folders are immutable. Until
+    then no sweeper takes it, however long nothing changes in it.
     """
     make_folder(final.parent)
     temporary = final.parent / f"{TEMPORARY}{uuid4().hex}"
     temporary.mkdir()
     pass_fault_point("files.temp_open")
     try:
-        with _hold(temporary):
+        with _open(temporary) as descriptor:
+            with suppress(OSError):  # of a file system without locks: there only what changes is kept
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
             yield temporary
             pass_fault_point("files.written")
             for parent, _, files in _walk(temporary):
@@ -168,31 +158,6 @@ def stage(final: Path) -> Iterator[Path]:
     finally:
         if temporary.exists():
             shutil.rmtree(temporary)
-
-
-@contextmanager
-def _hold(folder: Path) -> Iterator[None]:
-    """Keep a folder from sweepers as long as the block and this process last, though nothing changes in it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # of a file system without locks: there only what changes is kept
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _is_held(folder: Path) -> bool:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def write_manifest(folder: Path, fields: dict[str, Any], known: Mapping[str, Mapping[str, Any]] | None = None) -> str:
@@ -340,11 +305,8 @@ def restrict_access() -> Iterator[None]:
         os.umask(before)
 
 
-def sweep(folder: Path, seconds: float = 0.0) -> int:
-    """Remove what crashed writers left below `folder` and is older than `seconds`; return how many entries.
-
-    0 seconds are right only where no other process writes.
-    """
+def sweep(folder: Path, seconds: float = 0.0) -> int:  # 0 is right only where no other process writes
+    """Remove what crashed writers left below `folder` and is older than `seconds`; return how many entries."""
     found = os.walk(folder)  # unlike `Path.rglob`, goes on when a folder vanishes: other processes sweep, too
     names = (Path(parent, name) for parent, folders, files in found for name in (*folders, *files))
     leftovers = [path for path in names if path.name.startswith(TEMPORARY) and is_older(path, seconds)]
@@ -370,6 +332,15 @@ def is_older(path: Path, seconds: float) -> bool:
         return time.time() - newest >= seconds and not (path.name.startswith(TEMPORARY) and _is_held(path))
     except OSError:
         return False
+
+
+def _is_held(folder: Path) -> bool:
+    with _open(folder) as descriptor:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return isinstance(error, BlockingIOError)
+    return False
 
 
 def measure_free(path: Path) -> int:
@@ -415,8 +386,14 @@ def _link(temporary: Path, path: Path) -> None:
 
 def fsync(path: Path) -> None:
     """Make a file's content durable, or the names in a folder."""
+    with _open(path) as descriptor:
+        os.fsync(descriptor)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[int]:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)

@@ -9,9 +9,8 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
-from store.database import RegistryPart, encode_json
+from store.database import RegistryPart, append_crc, encode_json, strip_crc
 from store.errors import VersionNotFound, VersionPruned
-from store.files import append_crc, strip_crc
 from store.leases import require_lease
 from store.speakers import find_number
 from store.tables import ReleaseRow, VersionRow

@@ -13,11 +13,13 @@ from index.janitor import sweep
 from index.set_states import NOTHING_SEALED
 from index.sets import VectorSets
 from index.vectors import Identity
+from store.errors import IndexFileCorrupt, PictoglotError, StoreUnavailable
 from store.leases import SEALING
 from tests.index.world import (
     Clock,
     World,
     ask,
+    fail_with,
     flip,
     interrupt,
     list_captions,
@@ -237,3 +239,48 @@ def test_what_is_damaged_is_made_again_when_no_worker_seals(world: World) -> Non
     live.refresh()
     wait_until(lambda: not live.current.degraded)
     assert live.verify() == [] and free(world)
+
+
+@pytest.mark.row("I1", "I2")
+def test_a_large_segment_that_is_damaged_is_made_again_before_it_is_opened(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = put(world.serve(), *range(8))
+    before = ask(live)
+    world.seal()
+    flip(world.list_segments("pictures")[0] / "rows.safetensors")
+    monkeypatch.setattr(loader, "MOST", 7)
+    monkeypatch.setattr(loader, "add_lost_rows", refuse_to_fill)
+    with world.registry.duties.hold(SEALING, "another", 60.0):
+        assert not world.make_live().start(), "another process seals"
+    live = world.serve()
+    assert ask(live) == before and live.current.degraded == () and live.verify() == []
+
+
+def refuse_to_fill(_: object, readable: Any, lost: Any) -> Any:
+    """Stand for `add_lost_rows` where no rows may be read into memory."""
+    assert not lost
+    return readable
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable(), IndexFileCorrupt()])
+def test_while_a_large_segment_cannot_be_opened_what_was_open_serves(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: PictoglotError
+) -> None:
+    clock = Clock()
+    live = put(world.serve(clock=clock), *range(8))
+    before = ask(live)
+    world.seal()
+    monkeypatch.setattr(loader, "MOST", 7)
+    monkeypatch.setattr(loader, "add_lost_rows", refuse_to_fill)
+    with monkeypatch.context() as patch:
+        patch.setattr(segment, "read", fail_with(error))
+        patch.setattr(segment, "fetch", fail_with(error))
+        live.refresh()
+        live.delete_picture("p3")
+        assert error.detail in live.current.degraded and score_pictures(live, 3) == world.rank(3)
+    put(live, 3)
+    clock.now += 61
+    live.refresh()
+    wait_until(lambda: not live.current.degraded)
+    assert ask(live)[0] == before[0] and len(live.current.picture_set.parts) == 1

@@ -153,50 +153,6 @@ def test_what_changes_while_a_segment_is_damaged_is_in_the_answers(
         assert list_captions(each, "p4") == {"en": ["picture 4", "drawing 4"]}
 
 
-@pytest.mark.row("I1", "I2")
-def test_a_large_segment_that_is_damaged_is_made_again_before_it_is_opened(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = seal_twelve(world)
-    before = ask(world.serve())
-    flip(folder / "rows.safetensors")
-    monkeypatch.setattr("index.loader.MOST", 7)
-    monkeypatch.setattr("index.loader.add_lost_rows", refuse_to_fill)
-    with world.make_live()._loader.hold_sealing_duty():
-        assert not world.make_live().start(), "another process seals"
-    live = world.serve()
-    assert ask(live) == before and live.current.degraded == () and live.verify() == []
-
-
-def refuse_to_fill(_: object, readable: Any, lost: Any) -> Any:
-    """Stand for `add_lost_rows` where no rows may be read into memory."""
-    assert not lost
-    return readable
-
-
-@pytest.mark.parametrize("error", [StoreUnavailable(), IndexFileCorrupt()])
-def test_while_a_large_segment_cannot_be_opened_what_was_open_serves(
-    world: World, monkeypatch: pytest.MonkeyPatch, error: PictoglotError
-) -> None:
-    clock = Clock()
-    live = put(world.serve(clock=clock), *range(8))
-    before = ask(live)
-    world.seal()
-    monkeypatch.setattr("index.loader.MOST", 7)
-    monkeypatch.setattr("index.loader.add_lost_rows", refuse_to_fill)
-    with monkeypatch.context() as patch:
-        patch.setattr(segment, "read", fail_with(error))
-        patch.setattr(segment, "fetch", fail_with(error))
-        live.refresh()
-        live.delete_picture("p3")
-        assert error.detail in live.current.degraded and score_pictures(live, 3) == world.rank(3)
-    put(live, 3)
-    clock.now += 61
-    live.refresh()
-    wait_until(lambda: not live.current.degraded)
-    assert ask(live)[0] == before[0] and len(live.current.picture_set.parts) == 1
-
-
 def damage_in_store(machines: Machines) -> None:
     objects = ObjectStore(machines.url)
     for name in objects.list_keys("segments"):
