@@ -15,6 +15,8 @@ class Answer(TypedDict):
 
     english: str
     captions: list[str]
+    more: NotRequired[bool]
+    """Keep the captions beside what the same key answered before, not in its place."""
 
 
 class Answers(TypedDict):
@@ -1849,9 +1851,10 @@ class Operations(ABC):
         return answer
 
     def keep_answers(self, tag: str, body: Answers) -> Kept:
-        """Keep what a speaker answers, at once; a word that is sent again is corrected. Nothing is taught by this.
+        """Keep what a speaker answers, at once. A word that is sent again is corrected; what others answered
+        stays.
 
-        Without captions, the language has no word for it, and it is not asked again.
+        Without captions, the language has no word for it, and it is not asked again. Nothing is taught by this.
         """
         answer: Kept = self.ask("POST /v1/languages/{tag}/words", {"tag": tag}, body=body)
         return answer

@@ -4,6 +4,8 @@
 export interface Answer {
   english: string;
   captions: Array<string>;
+  /** Keep the captions beside what the same key answered before, not in its place. */
+  more?: boolean;
 }
 
 export interface Answers {
@@ -1727,9 +1729,9 @@ export interface Operations {
     answer: AskedWords;
   };
   /**
-   * Keep what a speaker answers, at once; a word that is sent again is corrected. Nothing is taught by this.
+   * Keep what a speaker answers, at once. A word that is sent again is corrected; what others answered stays.
    *
-   * Without captions, the language has no word for it, and it is not asked again.
+   * Without captions, the language has no word for it, and it is not asked again. Nothing is taught by this.
    */
   "POST /v1/languages/{tag}/words": {
     path: { tag: string; };

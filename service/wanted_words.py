@@ -29,7 +29,7 @@ from service.requests import locate_error
 from service.schemas.speakers import Answer
 from store.errors import Unavailable
 from store.registry import Registry
-from store.speakers import WordAnswerRow
+from store.speakers import WordAnswer
 
 _SECONDS = 10.0  # that one request encodes words and looks at pictures
 _CACHED = 8  # galleries, as keys see them, whose nearest words are kept: some hundred kilobytes each
@@ -126,12 +126,12 @@ class WordAsker:
         return stems
 
 
-def clean_answers(words: Iterable[Answer]) -> dict[str, list[str]]:
-    """Return the captions of each English word, clean and each once; of a word that comes twice, the last ones.
+def clean_answers(words: Iterable[Answer]) -> tuple[dict[str, list[str]], set[str]]:
+    """Return the captions of each English word, clean, and the words that ask for `more`; of one twice, the last ones.
 
     Raises what `clean` raises, with the place.
     """
-    answers = dict[str, list[str]]()
+    answers, more = dict[str, dict[str, None]](), set[str]()
     for number, word in enumerate(words):
         with locate_error("words", number, "english"):
             english = clean(word.english).lower()
@@ -139,11 +139,16 @@ def clean_answers(words: Iterable[Answer]) -> dict[str, list[str]]:
         for place, text in enumerate(word.captions):
             with locate_error("words", number, "captions", place):
                 captions[clean(text)] = None
-        answers[english] = [*captions]
-    return answers
+        if word.more:
+            more.update(() if english in answers else (english,))
+            captions = answers.get(english, {}) | captions
+        else:
+            more.discard(english)
+        answers[english] = captions
+    return {english: [*captions] for english, captions in answers.items()}, more
 
 
-def count_captions(answers: Iterable[WordAnswerRow]) -> int:
+def count_captions(answers: Iterable[WordAnswer]) -> int:
     """Count the captions in answers: the rows that they can teach."""
     return sum(len(answer.captions) for answer in answers)
 

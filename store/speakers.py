@@ -22,12 +22,13 @@ from store.errors import InsufficientScope, PictureNotFound, TooManyAnswers
 from store.tables import AliasRow, AutoKey, CaptionRow, PictureRow, RegistryRow, ReleaseRow
 
 MOST_ANSWERS = 20_000  # of one language: ten times what a speaker types in a week
+MOST_CAPTIONS = 100  # of one answer, to which others were added
 MOST_UNKNOWN = 2_000  # words of one language, those of most searches
 MOST_OPEN = 20_000  # proposals of one language that wait
 
 
 class WordAnswerRow(RegistryRow):
-    """What a speaker answered when asked for an English word, the last time: `captions`, or none if there is no word.
+    """What one speaker, a key, calls an English word, as answered last: `captions`, or none if there is no word.
 
     It is taught with the next dataset that is made of all answers.
     """
@@ -36,35 +37,53 @@ class WordAnswerRow(RegistryRow):
 
     language: Mapped[str] = mapped_column(primary_key=True)
     english: Mapped[str] = mapped_column(primary_key=True)
+    actor: Mapped[str] = mapped_column(primary_key=True)
     captions: Mapped[list[str]] = mapped_column(JSON)
     answered_at: Mapped[datetime] = mapped_column(default=now())
-    actor: Mapped[str]
+
+
+@dataclass(frozen=True)
+class WordAnswer:
+    """What speakers call an English word: the `captions` of all, each once; none where none of them has a word."""
+
+    english: str
+    captions: Sequence[str]
 
 
 class WordAnswers(RegistryPart):
     """The answers of a registry."""
 
-    def keep(self, language: str, answers: Mapping[str, Sequence[str]], actor: str) -> None:
-        """Keep the captions of English words, in place of earlier answers to the same words: all or none.
+    def keep(
+        self, language: str, answers: Mapping[str, Sequence[str]], actor: str, *, more: Collection[str] = ()
+    ) -> None:
+        """Keep an actor's captions of English words, in place of what the same one answered before: all or none.
 
-        Raises TooManyAnswers.
+        What is answered to the words in `more` stands beside that. Raises TooManyAnswers.
         """
-        row = WordAnswerRow
+        row, new = WordAnswerRow, {english: dict.fromkeys(captions) for english, captions in answers.items()}
         with self._database.begin() as session:
-            session.execute(delete(row).where(row.language == language, row.english.in_([*answers])))
+            own = (row.language == language, row.actor == actor, row.english.in_([*new]))
+            for earlier in session.scalars(select(row).where(*own)):
+                if earlier.english in more:
+                    new[earlier.english] = dict.fromkeys(earlier.captions) | new[earlier.english]
+            session.execute(delete(row).where(*own))
             kept = session.scalar(select(func.count()).select_from(row).where(row.language == language)) or 0
-            if kept + len(answers) > MOST_ANSWERS:
-                raise TooManyAnswers(f"at most {MOST_ANSWERS:,} answers are kept of a language: send a dataset instead")
+            if kept + len(new) > MOST_ANSWERS or any(len(captions) > MOST_CAPTIONS for captions in new.values()):
+                most = f"at most {MOST_ANSWERS:,} answers are kept of a language, each of {MOST_CAPTIONS} captions"
+                raise TooManyAnswers(f"{most}: send a dataset instead")
             rows = [
                 {"language": language, "english": english, "captions": [*captions], "actor": actor}
-                for english, captions in answers.items()
+                for english, captions in new.items()
             ]
             session.execute(insert(row), rows)
 
-    def list(self, language: str) -> Sequence[WordAnswerRow]:
-        """List the answers of a language, by the English word."""
-        query = select(WordAnswerRow).where(WordAnswerRow.language == language).order_by(WordAnswerRow.english)
-        return self._database.read_values(query)
+    def list(self, language: str) -> Sequence[WordAnswer]:
+        """List the answers of a language, one for each English word, in their order; captions in that of answering."""
+        row, united = WordAnswerRow, dict[str, dict[str, None]]()
+        query = select(row).where(row.language == language).order_by(row.english, row.answered_at, row.actor)
+        for each in self._database.read_values(query):
+            united.setdefault(each.english, {}).update(dict.fromkeys(each.captions))
+        return [WordAnswer(english, [*captions]) for english, captions in united.items()]
 
 
 class WaitingRow(RegistryRow):

@@ -195,12 +195,12 @@ async def list_words(
 @router.post("/{tag}/words")
 @require_scope("write")
 async def keep_answers(tag: str, body: schemas.Answers, context: AppContext, caller: Caller) -> schemas.Kept:
-    """Keep what a speaker answers, at once; a word that is sent again is corrected. Nothing is taught by this.
+    """Keep what a speaker answers, at once. A word that is sent again is corrected; what others answered stays.
 
-    Without captions, the language has no word for it, and it is not asked again.
+    Without captions, the language has no word for it, and it is not asked again. Nothing is taught by this.
     """
-    tag, answers = _require_tag(tag), clean_answers(body.words)
-    await run_in_threadpool(context.registry.answers.keep, tag, answers, caller.id)
+    tag, (answers, more) = _require_tag(tag), clean_answers(body.words)
+    await run_in_threadpool(context.registry.answers.keep, tag, answers, caller.id, more=more)
     kept = await run_in_threadpool(context.registry.answers.list, tag)
     needed = await run_in_threadpool(count_needed, context.registry, tag, "words")
     return schemas.Kept(answered=count_captions(kept), needed=needed)

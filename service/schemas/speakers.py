@@ -220,6 +220,9 @@ class Answer(RequestBody):
 
     english: Annotated[str, Field(min_length=1, max_length=200)]
     captions: Annotated[list[str], Field(max_length=16)]
+    more: bool = Field(
+        default=False, description="Keep the captions beside what the same key answered before, not in its place."
+    )
 
 
 class Answers(RequestBody):

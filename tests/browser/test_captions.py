@@ -280,6 +280,20 @@ def test_sixty_four_answers_are_taught_by_one_press(page: Page, site: Site) -> N
     site.http.post(f"/v1/expansions/{newest['id']}/cancel")
 
 
+def test_a_word_of_searches_is_kept_beside_the_answer_to_its_english_word(page: Page, site: Site) -> None:
+    page.evaluate(
+        """async () => (await import("/static/api.js")).ask("/v1/languages/gd/words", {
+            json: { words: [{ english: "cat", captions: ["cat"] }] } })"""
+    )
+    asked = site.http.get("/v1/languages/gd/words").json()
+    asked["items"] = [{"english": "", "word": "chat", "pictures": [], "asked_for": 2}]
+    page.route("**/gd/words?count=*", lambda route: route.fulfill(json=asked), times=1)
+    open_words(page, "gd")
+    page.keyboard.type("cat")
+    page.keyboard.press("Enter")
+    expect(page.locator("#words-progress")).to_have_text("2 of 64 until it can be taught")
+
+
 def test_the_words_keep_nobody_out(page: Page) -> None:
     open_words(page, "cy")
     page.keyboard.type("gair")

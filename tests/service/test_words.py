@@ -39,9 +39,11 @@ def ask(client: httpx.Client, tag: str = "cy", **query: Any) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def tell(service: Service, tag: str, answers: dict[str, list[str]]) -> dict[str, Any]:
-    words = [{"english": english, "captions": captions} for english, captions in answers.items()]
-    answer = service.admin.post(f"/v1/languages/{tag}/words", json={"words": words})
+def tell(
+    service: Service, tag: str, answers: dict[str, list[str]], client: httpx.Client | None = None, **more: bool
+) -> dict[str, Any]:
+    words = [{"english": english, "captions": captions, **more} for english, captions in answers.items()]
+    answer = (client or service.admin).post(f"/v1/languages/{tag}/words", json={"words": words})
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
@@ -69,6 +71,18 @@ def test_what_was_answered_is_not_asked_again_and_covers(gallery: Service) -> No
     assert not {first, second} & {item["english"] for item in asked["items"]}
     assert tell(gallery, "br", {first.upper(): ["unan"]})["answered"] == 1  # corrected
     assert ask(gallery.admin, "cy")["answered"] == 0
+
+
+def test_a_word_is_answered_by_several_keys_and_by_one_in_several_requests(gallery: Service) -> None:
+    tell(gallery, "kw", {"cat": ["kath"], "dog": ["ki"]})
+    key = {"Authorization": f"Bearer {gallery.key('write')}"}
+    with httpx.Client(base_url=gallery.url, headers=key) as other:
+        assert tell(gallery, "kw", {"cat": ["pus", "kath"], "dog": []}, other)["answered"] == 3
+    assert tell(gallery, "kw", {"Dog": ["hound"]}, more=True)["answered"] == 4
+    words = [{"english": "cat", "captions": [each], "more": bool(place % 2)} for place, each in enumerate("abcd")]
+    gallery.admin.post("/v1/languages/kw/words", json={"words": words}).raise_for_status()
+    answers = {each.english: [*each.captions] for each in gallery.context.registry.answers.list("kw")}
+    assert answers == {"cat": ["pus", "kath", "c", "d"], "dog": ["ki", "hound"]}
 
 
 def test_a_bound_key_is_shown_its_own_pictures_and_their_words_alone(gallery: Service) -> None:

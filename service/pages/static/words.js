@@ -93,7 +93,7 @@ function card() {
 async function answer(item, captions) {
   const language = tag;
   try {
-    const counts = await ask(`/v1/languages/${encodeURIComponent(tag)}/words`, { json: { words: item.word ? captions.map((english) => ({ english, captions: [item.word] })) : [{ english: item.english, captions }] } });
+    const counts = await ask(`/v1/languages/${encodeURIComponent(tag)}/words`, { json: { words: item.word ? captions.map((english) => ({ english, captions: [item.word], more: true })) : [{ english: item.english, captions }] } });
     if (language !== tag) return;
     Object.assign(asked, counts);
     kept = [[item, captions], ...kept.filter(([each]) => each !== item)].slice(0, KEPT);
