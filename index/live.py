@@ -57,7 +57,7 @@ class LiveIndex:
         self._publishing = RLock()
         self._failed_at: dict[int, float] = {}  # by release: when it could not be opened
         self._background = ThreadPoolExecutor(1, thread_name_prefix="background")
-        self._repair_after = -math.inf
+        self._repair_after, self._in_repair = -math.inf, set[Identity]()
 
     @property
     def served(self) -> Snapshot | None:
@@ -222,7 +222,7 @@ class LiveIndex:
 
     def close(self) -> None:
         """Wait for background work in progress and start no more."""
-        self._background.shutdown()
+        self._background.shutdown(cancel_futures=True)
         if self.sets.engine is not None:
             self.sets.engine.close()
 
@@ -239,10 +239,11 @@ class LiveIndex:
                     self.sets.remove_replaced_segments()
 
     def _repair_when_damaged(self) -> None:
-        damaged = [identity for identity, vector_set in self.current.sets.items() if vector_set.problems]
+        damaged = [of for of, each in self.current.sets.items() if each.problems and of not in self._in_repair]
         if damaged and self._clock() >= self._repair_after:
             self._repair_after = self._clock() + _RETRY_SECONDS
             for identity in damaged:
+                self._in_repair.add(identity)
                 self._run_in_background("making damaged segments again", partial(self._repair, identity))
 
     def _repair(self, identity: Identity) -> None:
@@ -250,10 +251,13 @@ class LiveIndex:
 
         While another process seals, this is left to a later try: it may be making the same set again.
         """
-        with self._loader.hold_sealing_duty() as ours:
-            if ours:
-                self._loader.make_indexer().seal(identity)
-                self._adopt_sealed((identity,))  # also when nothing was registered: the same segment was written again
+        try:
+            with self._loader.hold_sealing_duty() as ours:
+                if ours:
+                    self._loader.make_indexer().seal(identity)
+                    self._adopt_sealed((identity,))  # also when nothing was registered: the same segment is others
+        finally:
+            self._in_repair.discard(identity)
 
     def _run_in_background(self, task: str, work: Callable[[], object]) -> None:
         def run_logged() -> None:

@@ -7,6 +7,7 @@ each. FAISS files have no checksum of their own; the manifest makes them as safe
 import hashlib
 import json
 import os
+import weakref
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -58,7 +59,7 @@ _REMEMBERED = 8  # arrays of allowed keys of which it remembers the rows, at mos
 class _AllowedRows:
     """Rows of a segment with an allowed key: as a bitmap (`alive`; None means all), or as numbers (`few`)."""
 
-    allowed: VectorKeys
+    allowed: weakref.ref[VectorKeys]  # the filter that was forgotten is not to stay in memory for this
     count: int
     alive: ivf.Alive | None = None
     counts: NDArray[np.int64] | None = None  # how many of them each list has, if they are searched by lists
@@ -169,17 +170,18 @@ class Segment:
     def _find_allowed_rows(self, allowed: VectorKeys) -> _AllowedRows:
         """Find the rows with allowed keys, or remember them: the same filter is often asked again."""
         with self._lock:
-            if (remembered := self._remembered.get(id(allowed))) is not None:
+            remembered = self._remembered.get(id(allowed))
+            if remembered is not None and remembered.allowed() is allowed:
                 return remembered
-        rows, alive = self._find_rows_by_key(allowed), self.alive
+        rows, alive, same = self._find_rows_by_key(allowed), self.alive, weakref.ref(allowed)
         if len(rows) <= _FEW:
-            found = _AllowedRows(allowed, len(rows), few=rows, scan=ivf.build_partial_scan(self.vectors, rows))
+            found = _AllowedRows(same, len(rows), few=rows, scan=ivf.build_partial_scan(self.vectors, rows))
         else:
             if len(rows) < self.count:
                 alive = np.zeros(len(self.keys), dtype=bool)
                 alive[rows] = True
             counts = None if self.exact or alive is None else self.lists.count_rows(rows)
-            found = _AllowedRows(allowed, len(rows), None if alive is None else ivf.pack_bits(alive), counts)
+            found = _AllowedRows(same, len(rows), None if alive is None else ivf.pack_bits(alive), counts)
         with self._lock:
             self._remembered[id(allowed)] = found
         return found

@@ -2,14 +2,16 @@
 
 import time
 from functools import partial
-from threading import Event
+from threading import Event, Thread
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from index import loader, segment
+from index.indexer import Indexer
 from index.janitor import sweep
+from index.live import LiveIndex
 from index.set_states import NOTHING_SEALED
 from index.sets import VectorSets
 from index.vectors import Identity
@@ -233,12 +235,51 @@ def test_what_is_damaged_is_made_again_when_no_worker_seals(world: World) -> Non
     tried, live = world.serve(clock=clock), world.serve(clock=clock)
     clock.now += 61
     tried.refresh()
-    tried.close()  # waits for what it does in the background: at the start, and after a minute again
+    tried._background.submit(int).result()  # what it does at the start, and after a minute again, was before this
     assert tried.current.degraded and not all(segment.is_intact(world.root, each) for each in world.state().segments)
     give_back_sealing_duty(world)
     live.refresh()
     wait_until(lambda: not live.current.degraded)
     assert live.verify() == [] and free(world)
+
+
+def test_damage_is_mended_once_however_long_it_takes_and_none_after_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(world.serve(), *range(6))
+    world.seal()
+    clock, real, begun, go_on = Clock(), Indexer.seal, list[Identity](), Event()
+
+    def seal(indexer: Indexer, identity: Identity) -> object:
+        begun.append(identity)
+        assert go_on.wait(PATIENCE)
+        return real(indexer, identity)
+
+    def serve_damaged() -> LiveIndex:
+        begun.clear()
+        go_on.clear()
+        for folder in world.list_segments():  # of pictures and of captions
+            flip(folder / "rows.safetensors")
+        live = world.serve(clock=clock)
+        wait_until(lambda: begun)
+        return live
+
+    monkeypatch.setattr(Indexer, "seal", seal)
+    live = serve_damaged()
+    for _ in range(3):
+        clock.now += 61
+        live.refresh()
+    go_on.set()
+    wait_until(lambda: not live.current.degraded)
+    live._background.submit(int).result()
+    assert len(begun) == len({*begun}) == 2
+    live = serve_damaged()
+    closing = Thread(target=live.close)
+    closing.start()
+    wait_until(lambda: live._background._shutdown)
+    go_on.set()
+    closing.join()
+    assert len(begun) == 1
 
 
 @pytest.mark.row("I1", "I2")

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import weakref
 from dataclasses import replace
 from mmap import mmap
 from pathlib import Path
@@ -257,6 +258,9 @@ def test_what_an_array_of_allowed_keys_left_is_not_taken_for_what_it_leaves_now(
     for first in range(20):  # more arrays than are remembered
         assert find(part, numbered(first)) == [f"p{first:05d}"]
     assert len(find(part, allowed)) == 18
+    of_a_filter = weakref.ref(allowed)
+    del allowed
+    assert of_a_filter() is None, "what no filter remembers goes from memory"
 
 
 FULL = os.strerror(errno.ENOSPC)
