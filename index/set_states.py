@@ -205,7 +205,7 @@ def find_sets_in_use(registry: Registry) -> dict[tuple[Any, ...], list[int]]:
     In use are the sets that the serving release names: nobody computes what others lack. While vectors are made anew
     there are two of each, and the one that was sealed last counts.
     """
-    releases, row = [registry.releases.get_serving()], VectorSetRow
+    releases, row = registry.releases.list(limit=1), VectorSetRow
     found: dict[Any, tuple[Any, list[int]]] = {}
     with registry.read() as session:
         for *key, upto in session.execute(select(*IDENTITY, row.upto_change).order_by(row.number.desc())):
