@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Outcome = Literal["ok", "note", "bad"]
 Result = tuple[Outcome, str]
-_SECONDS = 3.0  # to wait for a broker or a service
+_SECONDS = 3.0  # to wait for a broker or for Immich's service
+_PATIENCE = 10.0  # for pictoglot: on a busy machine an answer may take some seconds
 _WAIT = 60.0  # of an expansion for a worker: one that is there looks every second
 _MEMORY = 1 << 30  # bytes: the least for a ViT-B base with its gallery
 _REDIS_PORT = 6379
@@ -111,7 +112,7 @@ class Checkup:
             "port": self._check_port, "immich": self._check_immich,
         }  # fmt: skip
         self._base: Base | None = None
-        self._is_served = False
+        self._is_served = self._is_silent = False
 
     def run(self) -> Iterator[Finding]:
         """Yield the findings of all checks, in order."""
@@ -303,7 +304,10 @@ class Checkup:
         """Look whether pictoglot answers at the URL, and how well."""
         url = self._url or load_client_settings().address
         try:
-            response = httpx.get(f"{url}/readyz", timeout=_SECONDS, trust_env=is_proxied(url))
+            response = httpx.get(f"{url}/readyz", timeout=_PATIENCE, trust_env=is_proxied(url))
+        except httpx.ReadTimeout:
+            self._is_silent = True
+            return "bad", f"what listens at {url} gives no answer within {_PATIENCE:g} s"
         except (httpx.HTTPError, httpx.InvalidURL, ValueError):
             return "note", f"no service answers at {url}"
         try:
@@ -318,7 +322,7 @@ class Checkup:
         return ("note", f"{serving}, degraded: {problems}") if problems else ("ok", serving)
 
     def _check_port(self) -> Result | None:
-        if self._is_served:
+        if self._is_served or self._is_silent:
             return None
         if self._settings.port and is_port_taken(self._settings.host, self._settings.port):
             return "bad", f"{self._settings.port} is used by another program"

@@ -19,6 +19,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from client.commands import app
+from service.commands import doctor
 from service.commands.doctor import Checkup
 from service.settings import Settings
 from store.registry import open_registry
@@ -305,6 +306,18 @@ def test_the_doctor_looks_for_the_broker_where_celery_does() -> None:
     assert check("broker", broker_url=f"redis://:{port}/0").startswith("bad")
     assert "%2F" in check("broker", broker_url="redis://:a/b@redis:6379/0")
     assert check("broker", broker_url="redis://[::1").startswith("bad")
+
+
+def test_the_doctor_takes_a_service_that_is_silent_for_no_free_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_PATIENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        address = f"http://127.0.0.1:{port}"
+        checkup = Checkup(Settings(port=port), url=address)
+        finding = checkup.check("service")
+        assert finding is not None
+        assert (finding.outcome, finding.detail) == ("bad", f"what listens at {address} gives no answer within 0.2 s")
+        assert checkup.check("port") is None
 
 
 def test_the_doctor_finds_no_service_at_an_invalid_address() -> None:
