@@ -57,7 +57,7 @@ class LiveIndex:
         self._publishing = RLock()
         self._failed_at: dict[int, float] = {}  # by release: when it could not be opened
         self._background = ThreadPoolExecutor(1, thread_name_prefix="background")
-        self._repair_after, self._in_repair = -math.inf, set[Identity]()
+        self._repair_after, self._in_repair, self._is_closing = -math.inf, set[Identity](), False
 
     @property
     def served(self) -> Snapshot | None:
@@ -221,8 +221,9 @@ class LiveIndex:
         return unsealed if unsealed > _LATE_FACTOR * self._seal_at else 0
 
     def close(self) -> None:
-        """Wait for background work in progress and start no more."""
-        self._background.shutdown(cancel_futures=True)
+        """Wait for background work; a repair that has not begun is left to the next start."""
+        self._is_closing = True
+        self._background.shutdown()
         if self.sets.engine is not None:
             self.sets.engine.close()
 
@@ -253,7 +254,7 @@ class LiveIndex:
         """
         try:
             with self._loader.hold_sealing_duty() as ours:
-                if ours:
+                if ours and not self._is_closing:
                     self._loader.make_indexer().seal(identity)
                     self._adopt_sealed((identity,))  # also when nothing was registered: the same segment is others
         finally:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _FIELDS = (
     *("request_id", "method", "route", "status", "milliseconds", "request_time", "key", "label", "target"),
-    *("refused", "code", "release", "count", "reason", "content", "file"),
+    *("refused", "code", "release", "count", "reason", "content", "file", "kind", "mended"),
 )
 _log = logging.getLogger("pictoglot")
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"

@@ -27,7 +27,7 @@ from store.versions import BUILT_IN_LANGUAGE, FIRST, Versions
 from store.withdrawals import Withdrawals
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-_STEPS = sorted(path.name[1:5] for path in _MIGRATIONS.glob("versions/r*.py"))  # r0028_first.py is the revision 0028
+_STEPS = sorted(path.name[1:5] for path in _MIGRATIONS.glob("versions/r*.py"))  # r0029_first.py is the revision 0029
 OLDEST, NEWEST = _STEPS[0], _STEPS[-1]
 
 # What finds a term in `picture_words`: SQLAlchemy has no class for it.

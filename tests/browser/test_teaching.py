@@ -1,5 +1,6 @@
 """Teaching on the page as far as it needs no worker: typed words, rows that wait, and columns that are swapped."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -112,7 +113,8 @@ def test_seven_languages_that_wait_leave_the_page_its_connections(page: Page, se
     expect(waiting.nth(6)).to_be_visible()
     page.goto("/#releases")
     expect(page.locator("#releases-body li").first).to_be_visible(timeout=10_000)
-    page.goto("/#languages")
+    with page.expect_response(re.compile(r"/v1/expansions\?")):
+        page.goto("/#languages")
     expect(waiting.nth(6)).to_be_visible()
     for expansion in registry.expansions.list():
         registry.expansions.cancel(expansion.id)
@@ -121,6 +123,7 @@ def test_seven_languages_that_wait_leave_the_page_its_connections(page: Page, se
 
 def test_a_dictionary_whose_letters_cannot_be_read_is_refused(page: Page) -> None:
     page.goto("/#teach?language=fr&way=file")
+    expect(page.locator("#teach-title")).to_have_text("Teach French")
     content = "mot;word\nélève;pupil\n".encode("latin-1")
     page.set_input_files("#teach-file", {"name": "mots.csv", "mimeType": "text/csv", "buffer": content})
     page.check("#teach-dictionary")

@@ -19,7 +19,6 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from client.commands import app
-from service.commands import doctor
 from service.commands.doctor import Checkup
 from service.settings import Settings
 from store.registry import open_registry
@@ -309,7 +308,7 @@ def test_the_doctor_looks_for_the_broker_where_celery_does() -> None:
 
 
 def test_the_doctor_takes_a_service_that_is_silent_for_no_free_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_PATIENCE", 0.2)
+    monkeypatch.setattr("service.commands.doctor._PATIENCE", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         address = f"http://127.0.0.1:{port}"

@@ -214,6 +214,7 @@ def test_an_attempt_that_cannot_begin_counts_for_nothing(
     said: str,
 ) -> None:
     monkeypatch.setenv(f"PICTOGLOT_{variable}", "0")
+    monkeypatch.setattr(logging, "raiseExceptions", False)  # by a handler of another test, whose stream is closed
     supervisor = Supervisor(WorkerSettings(home=site.home, base=site.base), command)
     expansion = site.submit(pairs("cy"))
     supervisor.run(expansion)
