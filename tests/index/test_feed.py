@@ -210,8 +210,8 @@ def test_a_pruning_that_is_killed_is_finished_by_the_next_one(world: World) -> N
 # --- which sets are sealed --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_sets_that_no_used_release_names_do_not_wait_to_be_sealed(world: World) -> None:
+def teach_twice(world: World) -> LiveIndex:
+    """Serve the second version of a language; captions are sealed as the first one reads them."""
     for seed in range(6):
         world.put(f"p{seed}", seed, {"cy": [f"llun {seed}"]})
     world.teach("cy")
@@ -219,6 +219,12 @@ def test_sets_that_no_used_release_names_do_not_wait_to_be_sealed(world: World) 
     world.seal()
     world.teach("cy")
     live = world.serve()
+    return live
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_sets_that_no_used_release_names_do_not_wait_to_be_sealed(world: World) -> None:
+    live = teach_twice(world)
     world.seal()
     publish_release(world.registry, expected=3, shared=0, languages=live.current.release.languages)
     assert live.refresh() and live.current.release.number == 4
@@ -232,13 +238,7 @@ def test_sets_that_no_used_release_names_do_not_wait_to_be_sealed(world: World) 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_a_version_that_serves_no_more_holds_nothing_up_and_can_serve_again(world: World) -> None:
-    for seed in range(6):
-        world.put(f"p{seed}", seed, {"cy": [f"llun {seed}"]})
-    world.teach("cy")
-    world.serve()
-    world.seal()
-    world.teach("cy")
-    live = world.serve()
+    live = teach_twice(world)
     put_picture(live, "new", 7, {"cy": ["newydd"]})  # encoded as version 2 alone reads it
     delete_pictures(world, 1)
     assert set_states.count_unsealed(world.registry) == 0
