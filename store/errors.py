@@ -304,7 +304,7 @@ class BaseMismatch(Failure):
 
 
 class RegistryOutdated(Failure):
-    """An earlier release wrote the registry: export with that release, and import into a new data root."""
+    """An earlier release wrote the registry, whose content has to come into a new data root; the log says how."""
 
 
 class BackendNotAvailable(Failure):

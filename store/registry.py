@@ -29,6 +29,7 @@ from store.withdrawals import Withdrawals
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _STEPS = sorted(path.name[1:5] for path in _MIGRATIONS.glob("versions/r*.py"))  # r0029_first.py is the revision 0029
 OLDEST, NEWEST = _STEPS[0], _STEPS[-1]
+_FIRST_RELEASE = "0001"  # the tables of 0.1.0
 
 # What finds a term in `picture_words`: SQLAlchemy has no class for it.
 _FTS5 = (
@@ -193,9 +194,11 @@ def read_revision(connection: Connection) -> str | None:
         return None
     applied: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
     if applied is not None and applied < OLDEST:
+        exported = "save its content with `pictoglot export` of the build that wrote it, and import that into"
+        again = "import its pictures and teach its datasets again in"  # 0.1.0 has no `pictoglot export`
         raise RegistryOutdated(
-            f"An earlier release wrote this registry (r{applied}), and this one cannot migrate it: save its content "
-            "with `pictoglot export` of the release that wrote it, and import that into another PICTOGLOT_HOME."
+            f"An earlier release wrote this registry (r{applied}), and this one cannot migrate it: "
+            f"{again if applied == _FIRST_RELEASE else exported} another PICTOGLOT_HOME."
         )
     if applied is not None and applied > NEWEST:
         raise RegistryUnavailable(
