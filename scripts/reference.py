@@ -24,9 +24,10 @@ _SETTINGS_PAGE = """\
 # Settings
 
 Written by `make reference` from the code. Settings are environment variables, or lines of a file `.env` in the folder
-where a process starts; the environment goes first. One `.env` can serve service, worker and client. An unknown variable
-that begins with `PICTOGLOT_`, or a value out of bounds, ends the start with one sentence and exit status 78. Sizes are
-in bytes, times in seconds, shares between 0 and 1. `${{NAME}}` in `.env` is not replaced.
+where a process starts; the environment goes first. One `.env` can serve service, worker and client, but not
+[containers](operate.md#containers). An unknown variable that begins with `PICTOGLOT_`, or a value out of bounds, ends
+the start with one sentence and exit status 78. Sizes are in bytes, times in seconds, shares between 0 and 1.
+`${{NAME}}` in `.env` is not replaced.
 
 ## Service and worker
 
@@ -58,9 +59,9 @@ each start.
 
 {worker}
 
-`PICTOGLOT_MIN_RECALL` decides whether a language is served. Chance is 10 among the candidates: among 1,000 the default
-asks for R@10 of 0.208. With fewer than 50 candidates, R@1 is used. `PICTOGLOT_FORGETTING_BUDGET` also decides whether
-searches that name no language move to the new shared table.
+`PICTOGLOT_MIN_RECALL` decides whether a language is served. By chance, R@10 is 10 divided by the number of candidates.
+Among 1,000 that is 0.01, and the default asks for 0.01 + 0.2 × 0.99 = 0.208. With fewer than 50 candidates, R@1 is
+used. `PICTOGLOT_FORGETTING_BUDGET` also decides whether searches that name no language move to the new shared table.
 
 ## Client
 
