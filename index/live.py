@@ -25,7 +25,6 @@ from index.records import Collections, Patch, Precondition
 from index.sets import VectorSets, map_pages
 from index.snapshot import Snapshot
 from index.vectors import Identity, Vector, VectorSet
-from model.backend import find_recorded_encoding
 from model.encoder import Encoder
 from store.errors import IndexUnavailable, OutOfMemory, PictoglotError, PictureNotFound, RegistryUnavailable
 from store.files import pass_fault_point
@@ -141,7 +140,7 @@ class LiveIndex:
             if previous is None:
                 return self.start()
             serving = self._registry.releases.get_serving()
-            made_by = find_recorded_encoding(self._registry)  # read after the release: never that of before it
+            made_by = self._registry.encodings.find_current()  # read after the release: never that of before it
             if serving.base != self._loader.base:
                 self._keep_serving(_describe_other_base(serving), serving.languages)
             elif made_by not in (None, self._encoder.encoding):

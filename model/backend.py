@@ -8,7 +8,6 @@ import logging
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from model.towers import Towers
 from store.bases import BFLOAT16, FIRST_ENCODING, FLOAT32, INT8, OPENVINO, TORCH, Encoding
 from store.errors import BackendFailed, BackendNotAvailable, BaseMismatch, EncodingMismatch
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from model.base import Base
     from model.encoder import Encoder
+    from model.towers import Towers
     from store.registry import Registry
     from store.settings import CommonSettings
 
@@ -32,7 +32,7 @@ def open_encoder(settings: "CommonSettings", registry: "Registry", *, training: 
     Unless it is for training, the base's own modules are dropped. A refusal of the settings comes before what is slow
     to import.
     """
-    known = find_recorded_encoding(registry)
+    known = registry.encodings.find_current()
     if known is not None:
         confirm_encoding(settings, known)
     import torch
@@ -43,7 +43,7 @@ def open_encoder(settings: "CommonSettings", registry: "Registry", *, training: 
     encoding, reason = resolve_encoding(settings, choose_device(), known), ""
     torch.set_num_threads(settings.threads)
     base, version = open_served_base(settings, registry)
-    others = [] if find_recorded_encoding(registry) is not None else _list_fallbacks(encoding, settings)
+    others = [] if registry.encodings.find_current() is not None else _list_fallbacks(encoding, settings)
     while True:
         try:
             towers = open_towers(base, encoding, settings)
@@ -96,11 +96,6 @@ def _log_other(served: str, settings: "CommonSettings") -> None:
     _log.info("base %s serves, not %s, which PICTOGLOT_BASE names", served, settings.base.partition("@")[0])
 
 
-def find_recorded_encoding(registry: "Registry") -> Encoding | None:
-    """Return the encoding of the vectors that a registry has; None for a new one."""
-    return registry.encodings.find_current()
-
-
 def resolve_encoding(settings: "CommonSettings", device: "torch.device", recorded: Encoding | None) -> Encoding:
     """Return the encoding to open a data root with; raises `EncodingMismatch` or `BackendNotAvailable`."""
     encoding = find_fastest_encoding(settings, device) if recorded is None else confirm_encoding(settings, recorded)
@@ -128,7 +123,7 @@ def choose_target_encoding(
     """
     from model.towers import choose_device
 
-    made_by, chosen = find_recorded_encoding(registry), dict[str, str]()
+    made_by, chosen = registry.encodings.find_current(), dict[str, str]()
     for name, asked in (("backend", backend), ("precision", precision)):
         setting = getattr(settings, name)
         target = asked or (getattr(made_by, name) if made_by else AUTO)
@@ -214,7 +209,7 @@ def has_int8_instructions() -> bool:
     )
 
 
-def open_towers(base: "Base", encoding: Encoding, settings: "CommonSettings") -> Towers:
+def open_towers(base: "Base", encoding: Encoding, settings: "CommonSettings") -> "Towers":
     """Open the towers of a base in an encoding that this machine has; raises `BackendFailed`."""
     if encoding.backend == TORCH:
         from model.towers import TorchTowers

@@ -21,7 +21,6 @@ from index.gallery import Gallery
 from index.live import LiveIndex
 from index.set_states import open_engine
 from index.sets import VectorSets
-from model.backend import find_recorded_encoding
 from model.encoder import Encoder
 from model.processes import forget_closed
 from service.batching import PictureQueue, TextQueue, WriteQueue
@@ -193,7 +192,7 @@ def _open_context(old: Context) -> Context:
 
 def _has_open(context: Context, release: Release) -> bool:
     """Tell whether a context has the base of a release open, in the encoding that has made the vectors."""
-    encoding = find_recorded_encoding(context.registry)
+    encoding = context.registry.encodings.find_current()
     return context.encoder.base_view.version == release.base and encoding in (None, context.encoder.encoding)
 
 

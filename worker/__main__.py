@@ -58,13 +58,13 @@ def find_vector_mismatch(settings: CommonSettings) -> str:
     lacks show when an expansion begins, and fail that: torch knows them, and is not imported here.
     """
     from index.set_states import open_engine
-    from model.backend import confirm_encoding, find_recorded_encoding
+    from model.backend import confirm_encoding
     from store.errors import BackendNotAvailable, EncodingMismatch, RegistryOutdated, RegistryUnavailable
     from store.registry import open_registry
 
     try:
         with closing(open_registry(settings.database, migrate=False)) as registry:
-            if (encoding := find_recorded_encoding(registry)) is not None:
+            if (encoding := registry.encodings.find_current()) is not None:
                 confirm_encoding(settings, encoding)
             open_engine(settings.index, registry)
     except BackendNotAvailable as error:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from index.captions import EncoderId
 from index.gallery import Gallery
 from index.vectors import Matrix
-from model.backend import find_recorded_encoding
 from model.encoder import VersionFolder
 from model.languages import ENGLISH
 from model.match import Answers, Curves, fit, measure_error, read_alike, search_gallery
@@ -47,7 +46,7 @@ class MatchFitter:
 
     def __init__(self, registry: Registry, root: DataRoot) -> None:
         """Raises `Unavailable` in a registry of which nobody has opened the base."""
-        encoding, base = find_recorded_encoding(registry), registry.bases.find_serving()
+        encoding, base = registry.encodings.find_current(), registry.bases.find_serving()
         if encoding is None or base is None:
             raise Unavailable("no process has opened the base yet")
         self._image_tower = encoding.compute_fingerprint(base.image_fingerprint)

@@ -18,7 +18,7 @@ import torch
 
 from index.indexer import fill_captions, fill_pictures
 from index.janitor import estimate_move_bytes
-from model.backend import choose_target_encoding, find_recorded_encoding, open_encoder, open_towers
+from model.backend import choose_target_encoding, open_encoder, open_towers
 from model.base import Base, open_base
 from model.encoder import Encoder, Views
 from model.languages import ENGLISH
@@ -102,7 +102,7 @@ def open_new_context(attempt: Attempt) -> TrainingContext:
     Raises `BaseServes` and, before anything is written, `DiskTooSmall`, and what `choose_target_encoding` raises.
     """
     registry, settings, machine = attempt.registry, attempt.expansion.settings, attempt.settings
-    old_encoding, old_base = find_recorded_encoding(registry), registry.bases.find_serving()
+    old_encoding, old_base = registry.encodings.find_current(), registry.bases.find_serving()
     torch.set_num_threads(machine.threads)
     base = open_base(str(settings["base"]))
     wanted = {"backend": settings.get("backend"), "precision": settings.get("precision")}

@@ -254,11 +254,13 @@ class Checkup:
         return "ok", f"{name.partition('@')[0]}, {self._base.dimension} dimensions"
 
     def _check_vectors(self) -> Result | None:
-        from model.backend import find_recorded_encoding, resolve_encoding
+        from model.backend import resolve_encoding
 
         if self._base is None:
             return None
-        encoding = resolve_encoding(self._settings, self._base.device, self._ask_registry(find_recorded_encoding))
+        encoding = resolve_encoding(
+            self._settings, self._base.device, self._ask_registry(lambda registry: registry.encodings.find_current())
+        )
         if encoding.backend != OPENVINO and self._base.device.type == "cpu":
             faster = "`pictoglot base move --backend openvino`" if find_spec(OPENVINO) else "the extra `openvino`"
             return "note", f"made with {encoding}; {faster} is several times faster on a CPU"

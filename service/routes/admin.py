@@ -13,7 +13,7 @@ from pydantic import AwareDatetime
 from starlette.concurrency import run_in_threadpool
 
 from index.janitor import Pruner, estimate_move_bytes, finish_withdrawal
-from model.backend import choose_target_encoding, find_recorded_encoding
+from model.backend import choose_target_encoding
 from model.languages import MANY, canonicalize
 from service import schemas as values
 from service.auth import AppContext, Caller, GuardedRoute, require_scope
@@ -256,7 +256,7 @@ def get_base(context: AppContext) -> schemas.BaseStatus:
     snapshot, version = context.live.served, context.encoder.base_view.version
     return schemas.BaseStatus(
         base=names[serving.base],
-        encoding=str(find_recorded_encoding(registry) or context.encoder.encoding),
+        encoding=str(registry.encodings.find_current() or context.encoder.encoding),
         version=serving.base,
         release=serving.number,
         open=schemas.OpenBase(
@@ -323,7 +323,7 @@ def _submit_move(
         asked = str(earlier.settings["base"]).partition("@")[0]  # it may serve by now, or be gone
         return schemas.MoveSubmitted(base=asked, expansion=ExpansionItem.model_validate(earlier), dry_run=False)
     serving, served = registry.releases.get_serving(), registry.bases.find_serving()
-    made_by, base = find_recorded_encoding(registry), body.base or (served.name if served else settings.base)
+    made_by, base = registry.encodings.find_current(), body.base or (served.name if served else settings.base)
     try:
         encoding = choose_target_encoding(settings, registry, body.backend, body.precision)
         if served is not None and served.name == base and made_by in (None, encoding):

@@ -105,6 +105,7 @@ LIGHT = (
     ("client.commands", ("torch", "faiss", "numpy", "fastapi", "sqlalchemy", "celery", "pydantic")),  # help needs none
     ("store.errors", ("torch", "numpy", "sqlalchemy")),
     ("store.registry", TRAINING),
+    ("model.backend", ("torch", "numpy")),  # the worker asks it at its start
     ("model.pictures", TRAINING),
     ("worker.celery_app", HTTP),
     ("worker.child", HTTP),

@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 from index.gallery import Gallery
-from model.backend import find_recorded_encoding
 from model.encoder import EncodedTexts, View
 from service import watch
 from service.context import Context
@@ -142,7 +141,7 @@ def test_another_encoding_is_opened_without_a_restart(tmp_path: Path) -> None:
         encoding = OPENVINO_32
 
     def reopen(_: Settings) -> WeightlessEncoder:
-        return Encoded(0) if find_recorded_encoding(service.context.registry) == OPENVINO_32 else WeightlessEncoder()
+        return Encoded(0) if service.context.registry.encodings.find_current() == OPENVINO_32 else WeightlessEncoder()
 
     with running(tmp_path, reopen=reopen) as service:
         registry = service.context.registry

@@ -2,7 +2,6 @@
 
 import pytest
 
-from model.backend import find_recorded_encoding
 from store.bases import Encoding
 from store.errors import (
     BaseMismatch,
@@ -137,9 +136,9 @@ def test_a_release_is_restored_with_the_encoding_that_it_had(registry: Registry)
     assert serve_base(registry, lease, base, languages, 2, other) is not None
     registry.expansions.succeed(lease, base, 3, {})
     registry.releases.restore(2, expected=3, actor="t", reason="")
-    assert find_recorded_encoding(registry) == first and registry.bases.plan_undo().encoding == str(other)
+    assert registry.encodings.find_current() == first and registry.bases.plan_undo().encoding == str(other)
     registry.releases.restore(3, expected=4, actor="t", reason="")
-    assert find_recorded_encoding(registry) == other and registry.bases.plan_undo().encoding == str(first)
+    assert registry.encodings.find_current() == other and registry.bases.plan_undo().encoding == str(first)
 
 
 def test_what_was_learned_for_the_base_before_is_not_promoted_on_another(registry: Registry) -> None:

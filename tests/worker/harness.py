@@ -21,7 +21,7 @@ import psutil
 from sqlalchemy import Executable, update
 
 from index.gallery import Gallery, NewPicture
-from model.backend import find_recorded_encoding, open_encoder
+from model.backend import open_encoder
 from model.base import measure_base
 from model.encoder import Encoder
 from store import files
@@ -96,7 +96,7 @@ class Site:
         self._open()
         self.begun_at = 0
         self.begin_with("new", self._fill)
-        encoding, base = find_recorded_encoding(self.registry), self.registry.bases.find_serving()
+        encoding, base = self.registry.encodings.find_current(), self.registry.bases.find_serving()
         assert encoding is not None and base is not None
         self.image_fingerprint = encoding.compute_fingerprint(base.image_fingerprint)
         self.text_fingerprint = encoding.compute_fingerprint(base.text_fingerprint)
@@ -126,7 +126,7 @@ class Site:
         if self.settings or self.registry.expansions.list() or self.gallery.read_last_change() != self.begun_at:
             work()
             return
-        made_by = find_recorded_encoding(self.registry) or os.environ.get("PICTOGLOT_BACKEND")
+        made_by = self.registry.encodings.find_current() or os.environ.get("PICTOGLOT_BACKEND")
         kept = self._kept / sha256(f"{name} {self.base} {self.pictures} {made_by}".encode()).hexdigest()
         is_kept = kept.exists()
         if not is_kept:

@@ -10,7 +10,6 @@ from index.live import LiveIndex
 from index.set_states import open_engine
 from index.sets import VectorSets
 from index.vectors import Identity
-from model.backend import find_recorded_encoding
 from store.bases import FIRST_ENCODING, OPENVINO, Encoding
 from store.errors import BackendNotAvailable, BaseMoved, BaseServes, EncodingMismatch
 from store.expansions import Expansion
@@ -36,7 +35,7 @@ def site(new_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> Site
 
 def other(site: Site) -> Encoding:
     """An encoding that the site does not have."""
-    return Encoding(OPENVINO, "float32") if find_recorded_encoding(site.registry) == FIRST_ENCODING else FIRST_ENCODING
+    return Encoding(OPENVINO, "float32") if site.registry.encodings.find_current() == FIRST_ENCODING else FIRST_ENCODING
 
 
 def to(site: Site, encoding: Encoding) -> Expansion:
@@ -49,7 +48,7 @@ def to(site: Site, encoding: Encoding) -> Expansion:
 def test_all_vectors_are_made_anew_served_by_a_release_and_taken_back(site: Site, precision: str) -> None:
     show(site, SHOWN, en=["a thing"])
     teach(site)
-    old, first = serving(site), find_recorded_encoding(site.registry)
+    old, first = serving(site), site.registry.encodings.find_current()
     encoding = Encoding(OPENVINO, precision) if precision == "int8" else other(site)
     before = site.registry.releases.get_serving()
     with pytest.raises(BaseServes):
@@ -77,7 +76,7 @@ def test_all_vectors_are_made_anew_served_by_a_release_and_taken_back(site: Site
     assert len(had) == len(has) == SHOWN
     np.testing.assert_allclose(np.stack([*has.values()]), np.stack([*had.values()]), atol=0.02)  # 8 bits, or halves
     assert site.registry.bases.undo(actor="t", reason="").encoding == str(first)
-    assert serving(site).encoding == find_recorded_encoding(site.registry) == first
+    assert serving(site).encoding == site.registry.encodings.find_current() == first
     assert site.registry.bases.undo(actor="t", reason="").encoding == str(encoding)
 
 
@@ -97,12 +96,12 @@ def test_the_first_attempt_decides_what_auto_means(site: Site) -> None:
 
 
 def test_a_move_that_the_settings_of_the_worker_refuse_changes_nothing(site: Site) -> None:
-    first, encoding = find_recorded_encoding(site.registry), other(site)
+    first, encoding = site.registry.encodings.find_current(), other(site)
     assert first is not None
     expansion = submit_move(site.registry, site.base, backend=encoding.backend)
     with pytest.raises(EncodingMismatch, match=f"PICTOGLOT_BACKEND is {first.backend} here"):
         run(attempt_at(site, expansion, backend=first.backend))
-    assert find_recorded_encoding(site.registry) == first
+    assert site.registry.encodings.find_current() == first
 
 
 def test_what_was_begun_in_another_encoding_must_begin_anew(site: Site) -> None:
@@ -147,12 +146,12 @@ def test_with_an_engine_they_are_made_there(
 def test_what_the_workers_machine_lacks_ends_it_and_changes_nothing(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = find_recorded_encoding(site.registry)
+    before = site.registry.encodings.find_current()
     expansion = submit_move(site.registry, site.base, backend=OPENVINO, precision="bfloat16")
     assert site.attempt(expansion, ONEDNN_MAX_CPU_ISA="AVX512_CORE").wait(PATIENCE) == 0
     error = site.registry.expansions.get(expansion).error
     assert error is not None and error.code == "backend_not_available"
-    assert find_recorded_encoding(site.registry) == before
+    assert site.registry.encodings.find_current() == before
 
 
 def test_a_version_that_serves_no_longer_and_is_damaged_is_left_out_and_told(
@@ -165,7 +164,7 @@ def test_a_version_that_serves_no_longer_and_is_damaged_is_left_out_and_told(
     run(attempt)
     report = site.registry.expansions.get(attempt.expansion.id).report
     assert (
-        find_recorded_encoding(site.registry) == encoding and report is not None and report["damaged_versions"] == [2]
+        site.registry.encodings.find_current() == encoding and report is not None and report["damaged_versions"] == [2]
     )
     assert "damaged versions are left out, which serve no longer: [2]" in caplog.text
     assert attempt.part == (1, 2), "no language is taught"
