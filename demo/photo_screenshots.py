@@ -51,7 +51,7 @@ def fetch_photographs(folder: Path) -> None:
 def _fill(site: Site) -> None:
     """Import the folder and teach both languages, as docs/teach.md does."""
     fetch_photographs(site.home / _FOLDER)
-    site.run_command("pictures", "add", _FOLDER)
+    site.run_command("import", _FOLDER)
     for tag, pivot in ((PIVOT, "en"), (TAUGHT, PIVOT)):
         file = site.home / f"{tag}.jsonl"
         words = [sys.executable, "-m", "benchmarks.stamps", "words", tag, "--pivot", pivot, "--out", str(file)]

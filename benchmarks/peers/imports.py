@@ -17,12 +17,13 @@ _WITHIN = 600.0  # seconds for one folder
 
 
 def add(ours: Server, folder: Path) -> float:
-    """Return seconds that `pictoglot pictures add` needs; every picture must have been taken."""
-    command = [Path(sys.executable).parent / "pictoglot", "pictures", "add", folder, "--json"]
-    variables = build_environment(1) | {"PICTOGLOT_URL": ours.url, "PICTOGLOT_KEY": ours.key}
-    said, seconds = run_program(command, variables, within=_WITHIN, folder=folder)
+    """Return seconds that `pictoglot import` needs; every picture must have been taken."""
+    with tempfile.TemporaryDirectory(prefix="pictoglot-peers-") as state:
+        command = [Path(sys.executable).parent / "pictoglot", "import", folder, "--json", "--state", state]
+        variables = build_environment(1) | {"PICTOGLOT_URL": ours.url, "PICTOGLOT_KEY": ours.key}
+        said, seconds = run_program(command, variables, within=_WITHIN, folder=folder)
     if len(json.loads(said)["added"]) < len(list(folder.iterdir())):
-        raise RuntimeError(f"`pictoglot pictures add` did not take every picture: {said[-2_000:]}")
+        raise RuntimeError(f"`pictoglot import` did not take every picture: {said[-2_000:]}")
     return seconds
 
 
