@@ -19,6 +19,15 @@ class Answer(TypedDict):
     """Keep the captions beside what the same key answered before, not in its place."""
 
 
+class AnswerCounts(TypedDict):
+    """How much is kept of a language."""
+
+    answered: int
+    """Captions in all answers."""
+    needed: int
+    """With so many it can be taught."""
+
+
 class Answers(TypedDict):
     words: list[Answer]
 
@@ -46,7 +55,7 @@ class AskedWords(TypedDict):
     """Share of the pictures that have a word already; null where there are none."""
 
 
-class Assessed(TypedDict):
+class Assessment(TypedDict):
     """How well the base reads a language untaught, as it was measured last."""
 
     expansion: str
@@ -111,7 +120,7 @@ class BaseStatus(TypedDict):
     release: int
     open: OpenBase
     move: ExpansionItem | None
-    undo: BaseUndone | None
+    undo: BaseUndoResult | None
 
 
 class BaseUndo(TypedDict):
@@ -121,7 +130,7 @@ class BaseUndo(TypedDict):
     dry_run: NotRequired[bool]
 
 
-class BaseUndone(TypedDict):
+class BaseUndoResult(TypedDict):
     """The way back to the base before; `lost` are served now and not there, `changed` by another version there."""
 
     release: int
@@ -278,9 +287,9 @@ class DryRun(TypedDict):
     """With any, it is taught only if it is sent with `confirmed=true`."""
     sample: list[ShownRow]
     """The first five rows of what was sent."""
-    joined: Joined | None
+    joined: EarlierDatasets | None
     """What would be taught again; null: this dataset would be taught alone."""
-    replaced: Joined | None
+    replaced: EarlierDatasets | None
     """With `replace`: whose place the dataset would take."""
 
 
@@ -298,6 +307,14 @@ class Duplicates(TypedDict):
     generation: str
     next_cursor: str | None
     timing_ms: float
+
+
+class EarlierDatasets(TypedDict):
+    """What a language was taught from before: taught again beside a new dataset, or replaced by it."""
+
+    datasets: int
+    rows: int
+    """Total rows, counting duplicates across datasets."""
 
 
 class Embedding(TypedDict):
@@ -324,6 +341,14 @@ class EmbeddingsRequest(TypedDict):
     language: NotRequired[str]
     encoding_format: NotRequired[Literal["float", "base64"]]
     user: NotRequired[str | None]
+
+
+class Evaluation(TypedDict):
+    """The retrieval of a version on `pairs` held-out pairs, and the other results of its evaluation."""
+
+    t2i: NotRequired[Recall]
+    i2t: NotRequired[Recall]
+    pairs: NotRequired[int]
 
 
 class ExpansionError(TypedDict):
@@ -398,23 +423,6 @@ class IndexRecall(TypedDict):
     """What `depth` counts."""
 
 
-class Joined(TypedDict):
-    """What a language was taught from before: taught again beside a new dataset, or replaced by it."""
-
-    datasets: int
-    rows: int
-    """Total rows, counting duplicates across datasets."""
-
-
-class Kept(TypedDict):
-    """How much is kept of a language."""
-
-    answered: int
-    """Captions in all answers."""
-    needed: int
-    """With so many it can be taught."""
-
-
 class KeyItem(TypedDict):
     id: str
     scope: Literal["search", "write", "admin"]
@@ -467,14 +475,14 @@ class LanguageDetail(TypedDict):
     captions: int
     learned_at: str | None
     """null of a language that was not taught, except English."""
-    report: Measured
+    report: Evaluation
     taught: bool
     """An expansion learned it."""
     built_in: bool
     """The base reads it: its maker says so, or it was measured."""
     waiting: NotRequired[int]
     """Rows of datasets that were too small to teach it; from 64 on it is taught."""
-    assessed: Assessed | None
+    assessed: Assessment | None
     """How well the base reads it untaught; null when nobody measured that."""
     terms: LanguageTerms | None
     """Whose it is, and what they allow; null where nothing was said."""
@@ -554,14 +562,14 @@ class LanguageItem(TypedDict):
     captions: int
     learned_at: str | None
     """null of a language that was not taught, except English."""
-    report: Measured
+    report: Evaluation
     taught: bool
     """An expansion learned it."""
     built_in: bool
     """The base reads it: its maker says so, or it was measured."""
     waiting: NotRequired[int]
     """Rows of datasets that were too small to teach it; from 64 on it is taught."""
-    assessed: Assessed | None
+    assessed: Assessment | None
     """How well the base reads it untaught; null when nobody measured that."""
     terms: LanguageTerms | None
     """Whose it is, and what they allow; null where nothing was said."""
@@ -576,15 +584,6 @@ class LanguageTerms(TypedDict):
     statement: str
     labels: list[Label]
     set_at: str
-
-
-class LanguageUsed(TypedDict):
-    requested: str
-    used: str
-    source: Literal["requested", "detected", "shared"]
-    confidence: float | None
-    terms: NotRequired[TermsInBrief | None]
-    """Of the language that read the text; left out where nothing was said."""
 
 
 class LanguageWithdrawal(TypedDict):
@@ -631,7 +630,7 @@ class MatchBin(TypedDict):
     count: int
 
 
-class MatchMeasured(TypedDict):
+class MatchQuality(TypedDict):
     """How right the chances of hits are (`match`), on texts that they were not fitted to.
 
     At `min_match` 0.5: `kept` is the share of right first hits, `found` of the texts that keep a right hit at
@@ -660,14 +659,6 @@ class MatchMeasured(TypedDict):
     `captions`, English ones, would find in this language. 0: it is measured.
     """
     bins: NotRequired[list[MatchBin]]
-
-
-class Measured(TypedDict):
-    """The retrieval of a version on `pairs` held-out pairs, and the other results of its evaluation."""
-
-    t2i: NotRequired[Recall]
-    i2t: NotRequired[Recall]
-    pairs: NotRequired[int]
 
 
 class Minus(TypedDict):
@@ -702,20 +693,6 @@ class MonthCount(TypedDict):
     value: str
     """`2019-07`."""
     count: int
-
-
-class MoveSubmitted(TypedDict):
-    """What a move takes, in bytes of disk, or null when it was queued before; without `expansion` it was not
-    queued.
-    """
-
-    base: str
-    languages: NotRequired[list[str] | None]
-    """Those that are taught again."""
-    needed: NotRequired[int | None]
-    free: NotRequired[int | None]
-    expansion: ExpansionItem | None
-    dry_run: bool
 
 
 class NearPicture(TypedDict):
@@ -811,7 +788,7 @@ class PictureHits(TypedDict):
     items: list[PictureHit]
     facets: NotRequired[dict[str, list[FacetValue]] | None]
     """As asked for with `facets`."""
-    language: LanguageUsed | None
+    language: QueryLanguage | None
     """null in a search by picture."""
     version: int | None
     release: int
@@ -952,7 +929,7 @@ class Problem(TypedDict):
     """With `dataset_invalid`: what is wrong with the file as a whole."""
 
 
-class Proposed(TypedDict):
+class ProposalResult(TypedDict):
     captions: int
     """Accepted, or come with the pictures; counted up to `needed`."""
     needed: int
@@ -991,7 +968,7 @@ class PruneRequest(TypedDict):
     dry_run: NotRequired[bool]
 
 
-class Pruned(TypedDict):
+class PruneResult(TypedDict):
     release: int
     """The release that serves."""
     oldest: int
@@ -1038,6 +1015,15 @@ class PutItem(TypedDict):
     """Another picture with the same bytes, the first that the key may see; of bytes that were not here before.
     Left out where there is none.
     """
+
+
+class QueryLanguage(TypedDict):
+    requested: str
+    used: str
+    source: Literal["requested", "detected", "shared"]
+    confidence: float | None
+    terms: NotRequired[TermsInBrief | None]
+    """Of the language that read the text; left out where nothing was said."""
 
 
 class Queues(TypedDict):
@@ -1113,7 +1099,7 @@ class Review(TypedDict):
     reject: NotRequired[list[int]]
 
 
-class Reviewed(TypedDict):
+class ReviewResult(TypedDict):
     captions: int
     """Accepted, or come with the pictures; counted up to `needed`."""
     needed: int
@@ -1212,8 +1198,22 @@ class Space(TypedDict):
     reserve: int
 
 
-class Submitted(TypedDict):
+class SubmittedExpansion(TypedDict):
     expansion: ExpansionItem
+
+
+class SubmittedMove(TypedDict):
+    """What a move takes, in bytes of disk, or null when it was queued before; without `expansion` it was not
+    queued.
+    """
+
+    base: str
+    languages: NotRequired[list[str] | None]
+    """Those that are taught again."""
+    needed: NotRequired[int | None]
+    free: NotRequired[int | None]
+    expansion: ExpansionItem | None
+    dry_run: bool
 
 
 class SuggestedLanguage(TypedDict):
@@ -1286,7 +1286,7 @@ class Usage(TypedDict):
     total_tokens: int
 
 
-class Verified(TypedDict):
+class VerifyResult(TypedDict):
     ok: bool
     release: int
     problems: list[str]
@@ -1301,7 +1301,7 @@ class VersionDetail(TypedDict):
     manifest_sha256: str | None
     rows: int
     bytes: int
-    report: Measured
+    report: Evaluation
     created_at: str
     pruned_at: str | None
     """When it was pruned: it cannot serve any more."""
@@ -1320,7 +1320,7 @@ class VersionItem(TypedDict):
     manifest_sha256: str | None
     rows: int
     bytes: int
-    report: Measured
+    report: Evaluation
     created_at: str
     pruned_at: str | None
     """When it was pruned: it cannot serve any more."""
@@ -1353,11 +1353,11 @@ class VersionReport(TypedDict):
     """Those of the language when the version was made."""
     chain: list[ChainStep]
     """The versions it builds upon, oldest first, and itself."""
-    match: MatchMeasured | None
+    match: MatchQuality | None
     """null until a worker has measured it, as it does once it serves."""
     index: IndexRecall | None
     """R@10 of the index that serves, against an exact scan, with texts; null while there is no picture."""
-    report: Measured
+    report: Evaluation
 
 
 class WaitingRows(TypedDict):
@@ -1771,7 +1771,7 @@ class Operations(ABC):
             "GET /v1/duplicates", {"min_score": min_score, "limit": limit, "filter": filter, "collection": collection}
         )
 
-    def teach_language(self, body: LanguageForm, *, idempotency_key: str | None = None) -> Submitted | DryRun:
+    def teach_language(self, body: LanguageForm, *, idempotency_key: str | None = None) -> SubmittedExpansion | DryRun:
         """Teach a language from a dataset, or only assess it: 202 with the expansion.
 
         One that was taught before is taught from its earlier datasets again, together with this one, unless
@@ -1782,7 +1782,7 @@ class Operations(ABC):
         `pivot_not_served` and `pivot_text_empty`; an assessment without a held-out row is refused with
         `nothing_held_out`.
         """
-        answer: Submitted | DryRun = self.ask(
+        answer: SubmittedExpansion | DryRun = self.ask(
             "POST /v1/languages", body=body, form=True, headers={"Idempotency-Key": idempotency_key}
         )
         return answer
@@ -1850,13 +1850,13 @@ class Operations(ABC):
         answer: AskedWords = self.ask("GET /v1/languages/{tag}/words", {"tag": tag}, query={"count": count})
         return answer
 
-    def keep_answers(self, tag: str, body: Answers) -> Kept:
+    def keep_answers(self, tag: str, body: Answers) -> AnswerCounts:
         """Keep what a speaker answers, at once. A word that is sent again is corrected; what others answered
         stays.
 
         Without captions, the language has no word for it, and it is not asked again. Nothing is taught by this.
         """
-        answer: Kept = self.ask("POST /v1/languages/{tag}/words", {"tag": tag}, body=body)
+        answer: AnswerCounts = self.ask("POST /v1/languages/{tag}/words", {"tag": tag}, body=body)
         return answer
 
     def list_wanted(self, tag: str, *, count: int | None = None, name: str | None = None) -> WantedPictures:
@@ -1869,13 +1869,13 @@ class Operations(ABC):
         )
         return answer
 
-    def propose_caption(self, tag: str, body: CaptionProposal) -> Proposed:
+    def propose_caption(self, tag: str, body: CaptionProposal) -> ProposalResult:
         """Propose a caption for a picture; it becomes one when another person proposes the same, or a keeper
         accepts it.
 
         Punctuation and capital letters do not matter. Sent again by the same person, it is corrected.
         """
-        answer: Proposed = self.ask("POST /v1/languages/{tag}/captions", {"tag": tag}, body=body)
+        answer: ProposalResult = self.ask("POST /v1/languages/{tag}/captions", {"tag": tag}, body=body)
         return answer
 
     def list_proposals(
@@ -1887,11 +1887,11 @@ class Operations(ABC):
         )
         return answer
 
-    def review_captions(self, tag: str, body: Review) -> Reviewed:
+    def review_captions(self, tag: str, body: Review) -> ReviewResult:
         """Accept proposals as captions of their pictures, and delete others; those that do not wait are passed
         over.
         """
-        answer: Reviewed = self.ask("POST /v1/languages/{tag}/captions/review", {"tag": tag}, body=body)
+        answer: ReviewResult = self.ask("POST /v1/languages/{tag}/captions/review", {"tag": tag}, body=body)
         return answer
 
     def export_language(self, tag: str, *, sign: Literal["true", "false"] | None = None) -> bytes:
@@ -1903,7 +1903,9 @@ class Operations(ABC):
         answer: bytes = self.ask("GET /v1/languages/{tag}/file", {"tag": tag}, query={"sign": sign})
         return answer
 
-    def import_language(self, body: ImportForm, *, idempotency_key: str | None = None) -> Submitted | LanguageFileItem:
+    def import_language(
+        self, body: ImportForm, *, idempotency_key: str | None = None
+    ) -> SubmittedExpansion | LanguageFileItem:
         """Import a language from a file: 202 with the expansion, which measures it and serves it if it passes the
         gate.
 
@@ -1911,7 +1913,7 @@ class Operations(ABC):
         `language_file_changed` if it is not as it was made, else with `language_file_invalid`. Its terms become
         those of the language.
         """
-        answer: Submitted | LanguageFileItem = self.ask(
+        answer: SubmittedExpansion | LanguageFileItem = self.ask(
             "POST /v1/languages/import", body=body, form=True, headers={"Idempotency-Key": idempotency_key}
         )
         return answer
@@ -2045,7 +2047,7 @@ class Operations(ABC):
         answer: ReleaseItem = self.ask("POST /v1/admin/releases/{number}/restore", {"number": number}, body=body)
         return answer
 
-    def prune(self, body: PruneRequest) -> Pruned:
+    def prune(self, body: PruneRequest) -> PruneResult:
         """Remove the files and vectors of versions that no release in reach names; versions and releases stay
         listed.
 
@@ -2054,7 +2056,7 @@ class Operations(ABC):
         releases. What was pruned cannot be restored. If this is interrupted, or answers 503, send it again: it
         goes on.
         """
-        answer: Pruned = self.ask("POST /v1/admin/prune", body=body)
+        answer: PruneResult = self.ask("POST /v1/admin/prune", body=body)
         return answer
 
     def list_keys(self) -> Keys:
@@ -2076,12 +2078,12 @@ class Operations(ABC):
         """Revoke a key, or end a session: in this process at once, in other processes within five seconds."""
         self.ask("DELETE /v1/admin/keys/{id}", {"id": id})
 
-    def verify_index(self) -> Verified:
+    def verify_index(self) -> VerifyResult:
         """Hash every file of the served release again, and measure how many of the nearest pictures searches find.
 
         Files of pictures, datasets and versions that the registry names are looked for, not hashed.
         """
-        answer: Verified = self.ask("POST /v1/admin/index/verify")
+        answer: VerifyResult = self.ask("POST /v1/admin/index/verify")
         return answer
 
     def get_base(self) -> BaseStatus:
@@ -2089,7 +2091,7 @@ class Operations(ABC):
         answer: BaseStatus = self.ask("GET /v1/admin/base")
         return answer
 
-    def move_base(self, body: BaseMove, *, idempotency_key: str | None = None) -> MoveSubmitted:
+    def move_base(self, body: BaseMove, *, idempotency_key: str | None = None) -> SubmittedMove:
         """Make everything anew for another base or encoding, beside what serves, and then serve that by one
         release.
 
@@ -2097,15 +2099,15 @@ class Operations(ABC):
         would lose more than the forgetting budget, unless it is forced. Refused while anything else is queued
         or running.
         """
-        answer: MoveSubmitted = self.ask("POST /v1/admin/base", body=body, headers={"Idempotency-Key": idempotency_key})
+        answer: SubmittedMove = self.ask("POST /v1/admin/base", body=body, headers={"Idempotency-Key": idempotency_key})
         return answer
 
-    def undo_base(self, body: BaseUndo) -> BaseUndone:
+    def undo_base(self, body: BaseUndo) -> BaseUndoResult:
         """Serve the base or encoding before this one again, as its last release did; each process opens it beside.
 
         Languages that were learned on this base alone are no longer served. Done twice, it leads back.
         """
-        answer: BaseUndone = self.ask("POST /v1/admin/base/undo", body=body)
+        answer: BaseUndoResult = self.ask("POST /v1/admin/base/undo", body=body)
         return answer
 
     def alive(self) -> Live:

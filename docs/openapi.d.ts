@@ -8,6 +8,14 @@ export interface Answer {
   more?: boolean;
 }
 
+/** How much is kept of a language. */
+export interface AnswerCounts {
+  /** Captions in all answers. */
+  answered: number;
+  /** With so many it can be taught. */
+  needed: number;
+}
+
 export interface Answers {
   words: Array<Answer>;
 }
@@ -35,7 +43,7 @@ export interface AskedWords {
 }
 
 /** How well the base reads a language untaught, as it was measured last. */
-export interface Assessed {
+export interface Assessment {
   expansion: string;
   at: string;
   /** Whether well enough that a taught version would be served. */
@@ -96,7 +104,7 @@ export interface BaseStatus {
   release: number;
   open: OpenBase;
   move: ExpansionItem | null;
-  undo: BaseUndone | null;
+  undo: BaseUndoResult | null;
 }
 
 export interface BaseUndo {
@@ -107,7 +115,7 @@ export interface BaseUndo {
 }
 
 /** The way back to the base before; `lost` are served now and not there, `changed` by another version there. */
-export interface BaseUndone {
+export interface BaseUndoResult {
   /** The new release; with `dry_run` the one that serves. */
   release: number;
   restored: number;
@@ -256,9 +264,9 @@ export interface DryRun {
   /** The first five rows of what was sent. */
   sample: Array<ShownRow>;
   /** What would be taught again; null: this dataset would be taught alone. */
-  joined: Joined | null;
+  joined: EarlierDatasets | null;
   /** With `replace`: whose place the dataset would take. */
-  replaced: Joined | null;
+  replaced: EarlierDatasets | null;
 }
 
 export interface DuplicateGroup {
@@ -275,6 +283,13 @@ export interface Duplicates {
   generation: string;
   next_cursor: string | null;
   timing_ms: number;
+}
+
+/** What a language was taught from before: taught again beside a new dataset, or replaced by it. */
+export interface EarlierDatasets {
+  datasets: number;
+  /** Total rows, counting duplicates across datasets. */
+  rows: number;
 }
 
 export interface Embedding {
@@ -300,6 +315,13 @@ export interface EmbeddingsRequest {
   language?: string;
   encoding_format?: "float" | "base64";
   user?: string | null;
+}
+
+/** The retrieval of a version on `pairs` held-out pairs, and the other results of its evaluation. */
+export interface Evaluation {
+  t2i?: Recall;
+  i2t?: Recall;
+  pairs?: number;
 }
 
 export interface ExpansionError {
@@ -372,21 +394,6 @@ export interface IndexRecall {
   unit: "lists" | "candidates" | null;
 }
 
-/** What a language was taught from before: taught again beside a new dataset, or replaced by it. */
-export interface Joined {
-  datasets: number;
-  /** Total rows, counting duplicates across datasets. */
-  rows: number;
-}
-
-/** How much is kept of a language. */
-export interface Kept {
-  /** Captions in all answers. */
-  answered: number;
-  /** With so many it can be taught. */
-  needed: number;
-}
-
 export interface KeyItem {
   id: string;
   scope: "search" | "write" | "admin";
@@ -438,7 +445,7 @@ export interface LanguageDetail {
   captions: number;
   /** null of a language that was not taught, except English. */
   learned_at: string | null;
-  report: Measured;
+  report: Evaluation;
   /** An expansion learned it. */
   taught: boolean;
   /** The base reads it: its maker says so, or it was measured. */
@@ -446,7 +453,7 @@ export interface LanguageDetail {
   /** Rows of datasets that were too small to teach it; from 64 on it is taught. */
   waiting?: number;
   /** How well the base reads it untaught; null when nobody measured that. */
-  assessed: Assessed | null;
+  assessed: Assessment | null;
   /** Whose it is, and what they allow; null where nothing was said. */
   terms: LanguageTerms | null;
   /** Letters of its texts that a plain keyboard lacks. */
@@ -528,7 +535,7 @@ export interface LanguageItem {
   captions: number;
   /** null of a language that was not taught, except English. */
   learned_at: string | null;
-  report: Measured;
+  report: Evaluation;
   /** An expansion learned it. */
   taught: boolean;
   /** The base reads it: its maker says so, or it was measured. */
@@ -536,7 +543,7 @@ export interface LanguageItem {
   /** Rows of datasets that were too small to teach it; from 64 on it is taught. */
   waiting?: number;
   /** How well the base reads it untaught; null when nobody measured that. */
-  assessed: Assessed | null;
+  assessed: Assessment | null;
   /** Whose it is, and what they allow; null where nothing was said. */
   terms: LanguageTerms | null;
 }
@@ -549,15 +556,6 @@ export interface LanguageTerms {
   statement: string;
   labels: Array<Label>;
   set_at: string;
-}
-
-export interface LanguageUsed {
-  requested: string;
-  used: string;
-  source: "requested" | "detected" | "shared";
-  confidence: number | null;
-  /** Of the language that read the text; left out where nothing was said. */
-  terms?: TermsInBrief | null;
 }
 
 /** What a withdrawal removes for good, or has removed; `release` serves. */
@@ -608,7 +606,7 @@ export interface MatchBin {
  * At `min_match` 0.5: `kept` is the share of right first hits, `found` of the texts that keep a right hit at
  * all, and `absent` of the texts that keep nothing once what they mean is taken out of the gallery.
  */
-export interface MatchMeasured {
+export interface MatchQuality {
   measured_at: string;
   captions: number;
   /** In the gallery when it was measured. */
@@ -632,13 +630,6 @@ export interface MatchMeasured {
    */
   texts?: number;
   bins?: Array<MatchBin>;
-}
-
-/** The retrieval of a version on `pairs` held-out pairs, and the other results of its evaluation. */
-export interface Measured {
-  t2i?: Recall;
-  i2t?: Recall;
-  pairs?: number;
 }
 
 /** What the pictures should not be like: a text, a picture of the gallery, or both. */
@@ -671,20 +662,6 @@ export interface MonthCount {
   /** `2019-07`. */
   value: string;
   count: number;
-}
-
-/**
- * What a move takes, in bytes of disk, or null when it was queued before; without `expansion` it was not
- * queued.
- */
-export interface MoveSubmitted {
-  base: string;
-  /** Those that are taught again. */
-  languages?: Array<string> | null;
-  needed?: number | null;
-  free?: number | null;
-  expansion: ExpansionItem | null;
-  dry_run: boolean;
 }
 
 export interface NearPicture {
@@ -779,7 +756,7 @@ export interface PictureHits {
   /** As asked for with `facets`. */
   facets?: Record<string, Array<FacetValue>> | null;
   /** null in a search by picture. */
-  language: LanguageUsed | null;
+  language: QueryLanguage | null;
   version: number | null;
   release: number;
   generation: string;
@@ -919,7 +896,7 @@ export interface Problem {
   kind?: string | null;
 }
 
-export interface Proposed {
+export interface ProposalResult {
   /** Accepted, or come with the pictures; counted up to `needed`. */
   captions: number;
   /** With so many it can be taught. */
@@ -956,7 +933,7 @@ export interface PruneRequest {
   dry_run?: boolean;
 }
 
-export interface Pruned {
+export interface PruneResult {
   /** The release that serves. */
   release: number;
   /** The oldest release in reach. */
@@ -1003,6 +980,15 @@ export interface PutItem {
    * Left out where there is none.
    */
   already_there_as?: string | null;
+}
+
+export interface QueryLanguage {
+  requested: string;
+  used: string;
+  source: "requested" | "detected" | "shared";
+  confidence: number | null;
+  /** Of the language that read the text; left out where nothing was said. */
+  terms?: TermsInBrief | null;
 }
 
 /** What waits: texts and pictures to be encoded, changes to be sealed; expansions that are queued, or running. */
@@ -1076,7 +1062,7 @@ export interface Review {
   reject?: Array<number>;
 }
 
-export interface Reviewed {
+export interface ReviewResult {
   /** Accepted, or come with the pictures; counted up to `needed`. */
   captions: number;
   /** With so many it can be taught. */
@@ -1170,8 +1156,22 @@ export interface Space {
   reserve: number;
 }
 
-export interface Submitted {
+export interface SubmittedExpansion {
   expansion: ExpansionItem;
+}
+
+/**
+ * What a move takes, in bytes of disk, or null when it was queued before; without `expansion` it was not
+ * queued.
+ */
+export interface SubmittedMove {
+  base: string;
+  /** Those that are taught again. */
+  languages?: Array<string> | null;
+  needed?: number | null;
+  free?: number | null;
+  expansion: ExpansionItem | null;
+  dry_run: boolean;
 }
 
 /** A language that a text may name. */
@@ -1240,7 +1240,7 @@ export interface Usage {
   total_tokens: number;
 }
 
-export interface Verified {
+export interface VerifyResult {
   ok: boolean;
   release: number;
   problems: Array<string>;
@@ -1255,7 +1255,7 @@ export interface VersionDetail {
   manifest_sha256: string | null;
   rows: number;
   bytes: number;
-  report: Measured;
+  report: Evaluation;
   created_at: string;
   /** When it was pruned: it cannot serve any more. */
   pruned_at: string | null;
@@ -1274,7 +1274,7 @@ export interface VersionItem {
   manifest_sha256: string | null;
   rows: number;
   bytes: number;
-  report: Measured;
+  report: Evaluation;
   created_at: string;
   /** When it was pruned: it cannot serve any more. */
   pruned_at: string | null;
@@ -1307,10 +1307,10 @@ export interface VersionReport {
   /** The versions it builds upon, oldest first, and itself. */
   chain: Array<ChainStep>;
   /** null until a worker has measured it, as it does once it serves. */
-  match: MatchMeasured | null;
+  match: MatchQuality | null;
   /** R@10 of the index that serves, against an exact scan, with texts; null while there is no picture. */
   index: IndexRecall | null;
-  report: Measured;
+  report: Evaluation;
 }
 
 /** Rows of a language that are too few to teach it; the next dataset joins them. */
@@ -1657,7 +1657,7 @@ export interface Operations {
   "POST /v1/languages": {
     header?: { "Idempotency-Key"?: string | null; };
     body: LanguageForm;
-    answer: Submitted | DryRun;
+    answer: SubmittedExpansion | DryRun;
   };
   /**
    * The languages that are served, that the base reads, that captions are in, or that were assessed.
@@ -1736,7 +1736,7 @@ export interface Operations {
   "POST /v1/languages/{tag}/words": {
     path: { tag: string; };
     body: Answers;
-    answer: Kept;
+    answer: AnswerCounts;
   };
   /**
    * List pictures without a caption in a language, which this person (key and name) has not captioned yet.
@@ -1757,7 +1757,7 @@ export interface Operations {
   "POST /v1/languages/{tag}/captions": {
     path: { tag: string; };
     body: CaptionProposal;
-    answer: Proposed;
+    answer: ProposalResult;
   };
   /** List the proposals that wait, or those that were accepted: who wrote them, and when. */
   "GET /v1/languages/{tag}/captions": {
@@ -1769,7 +1769,7 @@ export interface Operations {
   "POST /v1/languages/{tag}/captions/review": {
     path: { tag: string; };
     body: Review;
-    answer: Reviewed;
+    answer: ReviewResult;
   };
   /**
    * Send a taught language as a file, for any service with this base: its own rows and tokens, its test, its
@@ -1792,7 +1792,7 @@ export interface Operations {
   "POST /v1/languages/import": {
     header?: { "Idempotency-Key"?: string | null; };
     body: ImportForm;
-    answer: Submitted | LanguageFileItem;
+    answer: SubmittedExpansion | LanguageFileItem;
   };
   /** Versions, newest first. */
   "GET /v1/versions": {
@@ -1886,7 +1886,7 @@ export interface Operations {
    */
   "POST /v1/admin/prune": {
     body: PruneRequest;
-    answer: Pruned;
+    answer: PruneResult;
   };
   /** All keys without their secrets, newest first. */
   "GET /v1/admin/keys": {
@@ -1912,7 +1912,7 @@ export interface Operations {
    * Files of pictures, datasets and versions that the registry names are looked for, not hashed.
    */
   "POST /v1/admin/index/verify": {
-    answer: Verified;
+    answer: VerifyResult;
   };
   /** Which base serves, the newest move to another one with its comparison, and what the way back would do. */
   "GET /v1/admin/base": {
@@ -1928,7 +1928,7 @@ export interface Operations {
   "POST /v1/admin/base": {
     header?: { "Idempotency-Key"?: string | null; };
     body: BaseMove;
-    answer: MoveSubmitted;
+    answer: SubmittedMove;
   };
   /**
    * Serve the base or encoding before this one again, as its last release did; each process opens it beside.
@@ -1937,7 +1937,7 @@ export interface Operations {
    */
   "POST /v1/admin/base/undo": {
     body: BaseUndo;
-    answer: BaseUndone;
+    answer: BaseUndoResult;
   };
   /** Whether the process answers. */
   "GET /livez": {

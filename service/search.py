@@ -319,7 +319,7 @@ class Search:
         }
         route, found, language = self._route, records or {}, None
         if route is not None:
-            language = schemas.LanguageUsed.model_validate(route)
+            language = schemas.QueryLanguage.model_validate(route)
             language.terms = self._context.terms.current.get(route.used)
             is_counted = self._context.settings.unknown_words and route.used in self._snapshot.views
             if is_counted and self._unknown and self._text is not None and body.cursor is None:

@@ -157,7 +157,7 @@ async def restore(
 
 @router.post("/prune")
 @require_scope("admin")
-def prune(body: schemas.PruneRequest, context: AppContext, caller: Caller) -> schemas.Pruned:
+def prune(body: schemas.PruneRequest, context: AppContext, caller: Caller) -> schemas.PruneResult:
     """Remove the files and vectors of versions that no release in reach names; versions and releases stay listed.
 
     In reach are the `keep` newest releases, the version that one language would go back to from any of them, everything
@@ -170,7 +170,7 @@ def prune(body: schemas.PruneRequest, context: AppContext, caller: Caller) -> sc
         versions = [item.name for item in items if item.what == "version"]
         names = ", ".join(versions) or "no version"
         _log.info("pruned up to release %d: %s", pruning.oldest, names, extra={"key": caller.id})
-    return schemas.Pruned(
+    return schemas.PruneResult(
         release=pruning.release,
         oldest=pruning.oldest,
         items=[schemas.PrunedItem.model_validate(item) for item in items],
@@ -216,13 +216,13 @@ def revoke_key(id: str, context: AppContext) -> None:
 
 @router.post("/index/verify")
 @require_scope("admin")
-def verify_index(context: AppContext) -> schemas.Verified:
+def verify_index(context: AppContext) -> schemas.VerifyResult:
     """Hash every file of the served release again, and measure how many of the nearest pictures searches find.
 
     Files of pictures, datasets and versions that the registry names are looked for, not hashed.
     """
     problems, recall = context.live.verify(), IndexRecall.describe(context.live.measure_recall())
-    return schemas.Verified(
+    return schemas.VerifyResult(
         ok=not problems, release=context.live.current.release.number, problems=problems, recall=recall
     )
 
@@ -273,7 +273,7 @@ def get_base(context: AppContext) -> schemas.BaseStatus:
 @router.post(
     "/base",
     status_code=202,
-    responses={200: {"model": schemas.MoveSubmitted, "description": "With `dry_run`."}},
+    responses={200: {"model": schemas.SubmittedMove, "description": "With `dry_run`."}},
 )
 @require_scope("admin")
 async def move_base(
@@ -282,7 +282,7 @@ async def move_base(
     context: AppContext,
     caller: Caller,
     idempotency_key: values.IdempotencyHeader = None,
-) -> schemas.MoveSubmitted:
+) -> schemas.SubmittedMove:
     """Make everything anew for another base or encoding, beside what serves, and then serve that by one release.
 
     202 with the expansion; with `dry_run` only what it takes. It ends with `gate_failed` when a language would lose
@@ -299,7 +299,7 @@ async def move_base(
 
 @router.post("/base/undo")
 @require_scope("admin")
-async def undo_base(body: schemas.BaseUndo, context: AppContext, caller: Caller) -> schemas.BaseUndone:
+async def undo_base(body: schemas.BaseUndo, context: AppContext, caller: Caller) -> schemas.BaseUndoResult:
     """Serve the base or encoding before this one again, as its last release did; each process opens it beside.
 
     Languages that were learned on this base alone are no longer served. Done twice, it leads back.
@@ -315,13 +315,13 @@ async def undo_base(body: schemas.BaseUndo, context: AppContext, caller: Caller)
 
 def _submit_move(
     body: schemas.BaseMove, key: IdempotencyKey | None, actor: str, context: Context
-) -> schemas.MoveSubmitted:
+) -> schemas.SubmittedMove:
     from model.base import measure_base  # imported late: torch takes seconds, and test encoders do not need it
 
     registry, settings = context.registry, context.settings
     if not body.dry_run and (earlier := registry.expansions.find_submitted(key)) is not None:
         asked = str(earlier.settings["base"]).partition("@")[0]  # it may serve by now, or be gone
-        return schemas.MoveSubmitted(base=asked, expansion=ExpansionItem.model_validate(earlier), dry_run=False)
+        return schemas.SubmittedMove(base=asked, expansion=ExpansionItem.model_validate(earlier), dry_run=False)
     serving, served = registry.releases.get_serving(), registry.bases.find_serving()
     made_by, base = registry.encodings.find_current(), body.base or (served.name if served else settings.base)
     try:
@@ -343,7 +343,7 @@ def _submit_move(
             actor=actor,
             key=key,
         )
-    return schemas.MoveSubmitted(
+    return schemas.SubmittedMove(
         base=base.partition("@")[0],
         languages=[] if served is not None and served.name == base else sorted(serving.languages.keys() - {"en"}),
         needed=needed,
@@ -353,10 +353,10 @@ def _submit_move(
     )
 
 
-def _describe_undo(planned: UndoPlan, context: Context, *, dry_run: bool) -> schemas.BaseUndone:
+def _describe_undo(planned: UndoPlan, context: Context, *, dry_run: bool) -> schemas.BaseUndoResult:
     names, fields = _name_bases(context), asdict(planned)
     bases = {name: names[fields.pop(name)] for name in ("from_base", "to_base")}
-    return schemas.BaseUndone(**fields, **bases, dry_run=dry_run)
+    return schemas.BaseUndoResult(**fields, **bases, dry_run=dry_run)
 
 
 def _name_bases(context: Context) -> dict[int, str]:

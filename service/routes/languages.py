@@ -53,7 +53,7 @@ LOCATION = {"headers": {"Location": {"description": "The path of the expansion."
 @router.post(
     "",
     status_code=202,
-    response_model=schemas.Submitted,
+    response_model=schemas.SubmittedExpansion,
     responses={200: {"model": schemas.DryRun}, 202: LOCATION},
 )
 @require_scope("write", BodyKind.DATASET)
@@ -64,7 +64,7 @@ async def teach_language(
     context: AppContext,
     caller: Caller,
     idempotency_key: values.IdempotencyHeader = None,
-) -> schemas.Submitted | JSONResponse:
+) -> schemas.SubmittedExpansion | JSONResponse:
     """Teach a language from a dataset, or only assess it: 202 with the expansion.
 
     One that was taught before is taught from its earlier datasets again, together with this one, unless that is to
@@ -114,7 +114,7 @@ async def teach_language(
             submit_dataset, context, upload, kind, tag, settings, key, caller, terms, waiting
         )
     response.headers["Location"] = f"/v1/expansions/{expansion.id}"
-    return schemas.Submitted(expansion=schemas.ExpansionItem.model_validate(expansion))
+    return schemas.SubmittedExpansion(expansion=schemas.ExpansionItem.model_validate(expansion))
 
 
 def _read_settings(form: schemas.LanguageForm, tag: str) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def _take_joined(upload: FileOnDisk, path: Path) -> FileOnDisk:
 
 def _count_earlier_datasets(
     context: Context, tag: str, kind: ExpansionKind, settings: Mapping[str, Any], sha256: str
-) -> schemas.Joined | None:
+) -> schemas.EarlierDatasets | None:
     """Count what the serving version was taught from and is taught again, or replaced; None if nothing is kept."""
     if kind == "assess":
         return None
@@ -181,7 +181,7 @@ def _count_earlier_datasets(
         learned, None if replaces else sha256, without_made_of=None if replaces else made
     )
     rows = sum((each.report or {}).get("dataset", {}).get("usable", 0) for each in expansions)
-    return schemas.Joined(datasets=len(expansions), rows=rows) if expansions else None
+    return schemas.EarlierDatasets(datasets=len(expansions), rows=rows) if expansions else None
 
 
 def _check_dataset(

@@ -154,11 +154,11 @@ async def send_docs(request: Request) -> HTMLResponse:
     return HTMLResponse(_render_page(request.app.openapi()), headers=_HEADERS)
 
 
-def _describe_serving(context: Context, health: Health, whole: bool) -> schemas.Serving:
+def _describe_serving(context: Context, health: Health, whole: bool) -> schemas.ServingStatus:
     """Describe what is served; unless it is to be the `whole`, without languages and changes of any collection."""
     snapshot = health.snapshot
     sets = snapshot.sets.items() if snapshot and whole else ()
-    return schemas.Serving(
+    return schemas.ServingStatus(
         release=snapshot and snapshot.release.number,
         base=context.base,
         encoding=str(context.encoder.encoding),

@@ -132,7 +132,7 @@ class _LanguageDescriber:
             version=version.number if version else snapshot.release.base if snapshot.multilingual else None,
             captions=self._counts.get(tag, 0),
             learned_at=version.created_at if version else None,
-            report=language_schemas.Measured.model_validate(report),
+            report=language_schemas.Evaluation.model_validate(report),
             taught=version is not None and version.parent is not None,
             built_in=can_read(self._listed, tag)
             or (snapshot.multilingual and assessment is not None and assessment.reads),
@@ -151,10 +151,10 @@ def _count_captions(context: Context, snapshot: Snapshot, within: Collections) -
     return {tag: context.selection.count_captions(tag, visible, within) for tag, visible in expansions.items()}
 
 
-def _list_assessed(context: Context) -> dict[str, language_schemas.Assessed]:
+def _list_assessed(context: Context) -> dict[str, language_schemas.Assessment]:
     """List the newest assessment of each language with this base."""
     return {
-        tag: language_schemas.Assessed.model_validate(
+        tag: language_schemas.Assessment.model_validate(
             {**(expansion.report or {}), "expansion": expansion.id, "at": expansion.finished_at}
         )
         for tag, expansion in context.registry.expansions.find_assessments(context.encoder.base_fingerprint).items()
@@ -194,7 +194,7 @@ async def list_words(
 
 @router.post("/{tag}/words")
 @require_scope("write")
-async def keep_answers(tag: str, body: schemas.Answers, context: AppContext, caller: Caller) -> schemas.Kept:
+async def keep_answers(tag: str, body: schemas.Answers, context: AppContext, caller: Caller) -> schemas.AnswerCounts:
     """Keep what a speaker answers, at once. A word that is sent again is corrected; what others answered stays.
 
     Without captions, the language has no word for it, and it is not asked again. Nothing is taught by this.
@@ -203,7 +203,7 @@ async def keep_answers(tag: str, body: schemas.Answers, context: AppContext, cal
     await run_in_threadpool(context.registry.answers.keep, tag, answers, caller.id, more=more)
     kept = await run_in_threadpool(context.registry.answers.list, tag)
     needed = await run_in_threadpool(count_needed, context.registry, tag, "words")
-    return schemas.Kept(answered=count_captions(kept), needed=needed)
+    return schemas.AnswerCounts(answered=count_captions(kept), needed=needed)
 
 
 def _list_unknown(context: Context, tag: str) -> list[tuple[str, int]]:
@@ -245,7 +245,7 @@ async def list_wanted(
 @require_scope("write")
 async def propose_caption(
     tag: str, body: schemas.CaptionProposal, context: AppContext, caller: Caller
-) -> schemas.Proposed:
+) -> schemas.ProposalResult:
     """Propose a caption for a picture; it becomes one when another person proposes the same, or a keeper accepts it.
 
     Punctuation and capital letters do not matter. Sent again by the same person, it is corrected.
@@ -258,7 +258,7 @@ async def propose_caption(
     agreed = len(alike) > 1
     if agreed:
         await _accept(alike, caller, context)
-    return schemas.Proposed(accepted=agreed, **await _count(context, tag))
+    return schemas.ProposalResult(accepted=agreed, **await _count(context, tag))
 
 
 @router.get("/{tag}/captions")
@@ -273,14 +273,14 @@ def list_proposals(
 
 @router.post("/{tag}/captions/review")
 @require_scope("admin")
-async def review_captions(tag: str, body: schemas.Review, context: AppContext, caller: Caller) -> schemas.Reviewed:
+async def review_captions(tag: str, body: schemas.Review, context: AppContext, caller: Caller) -> schemas.ReviewResult:
     """Accept proposals as captions of their pictures, and delete others; those that do not wait are passed over."""
     tag = canonicalize(tag)
     waiting = await run_in_threadpool(context.registry.proposals.get, tag, body.accept)
     for each in waiting:
         await _accept([each], caller, context)
     await run_in_threadpool(context.registry.proposals.reject, tag, body.reject)
-    return schemas.Reviewed(accepted=len(waiting), **await _count(context, tag))
+    return schemas.ReviewResult(accepted=len(waiting), **await _count(context, tag))
 
 
 async def _accept(alike: Sequence[ProposalRow], caller: Principal, context: Context) -> None:

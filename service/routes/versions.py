@@ -27,7 +27,7 @@ from service.routes.languages import LOCATION, submit_dataset
 from service.schemas import IndexRecall, describe_file
 from service.schemas import languages as schemas
 from service.schemas import speakers as file_schemas
-from service.schemas.languages import ExpansionItem, Submitted
+from service.schemas.languages import ExpansionItem, SubmittedExpansion
 from service.schemas.speakers import LanguageTerms
 from store import files
 from store.data_root import EXPANSIONS, DataRoot
@@ -110,9 +110,9 @@ def get_report(number: values.PathNumber, context: AppContext) -> schemas.Versio
         moved=_has_moved(version, expansion),
         terms=LanguageTerms.describe(context.registry.terms.get(version.terms)),
         chain=[_make_step(step) for step in reversed(context.registry.versions.trace_lineage(number))],
-        match=fitted and schemas.MatchMeasured.model_validate(fitted["result"]),
+        match=fitted and schemas.MatchQuality.model_validate(fitted["result"]),
         index=IndexRecall.describe(context.live.measure_recall(anew=False)),
-        report=schemas.Measured.model_validate(version.report),
+        report=schemas.Evaluation.model_validate(version.report),
     )
 
 
@@ -243,7 +243,7 @@ def export_language(tag: str, context: AppContext, sign: values.QueryFlag = "fal
     return _WholeFile(path, media_type=_ZIP, filename=f"{tag}.pictoglot", background=BackgroundTask(clear))
 
 
-class _Found(NamedTuple):
+class _ImportPlan(NamedTuple):
     """What a file holds: its language, its terms as they are stored, and what its expansion has to know."""
 
     tag: str
@@ -255,7 +255,7 @@ class _Found(NamedTuple):
 @files_router.post(
     "/import",
     status_code=202,
-    response_model=Submitted,
+    response_model=SubmittedExpansion,
     responses={200: {"model": file_schemas.LanguageFileItem}, 202: LOCATION},
 )
 @require_scope("write", BodyKind.LANGUAGE)
@@ -266,7 +266,7 @@ async def import_language(
     context: AppContext,
     caller: Caller,
     idempotency_key: values.IdempotencyHeader = None,
-) -> Submitted | JSONResponse:
+) -> SubmittedExpansion | JSONResponse:
     """Import a language from a file: 202 with the expansion, which measures it and serves it if it passes the gate.
 
     It is refused with `language_of_other_base` if it was taught for another base, with `language_file_changed` if it is
@@ -289,17 +289,17 @@ async def import_language(
             submit_dataset, context, upload, "import", found.tag, settings, key, caller, found.terms or None, ()
         )
     response.headers["Location"] = f"/v1/expansions/{expansion.id}"
-    return Submitted(expansion=ExpansionItem.model_validate(expansion))
+    return SubmittedExpansion(expansion=ExpansionItem.model_validate(expansion))
 
 
-def _check(upload: FileOnDisk, context: Context) -> _Found:
+def _check(upload: FileOnDisk, context: Context) -> _ImportPlan:
     """Check all of a file that asks for no reading of its texts, which the worker does."""
     base = (context.base, context.encoder.base_fingerprint)
     file = open_file(upload.path, upload.path.with_name("parts"), base, context.encoder.table.rows.width)
     try:
         manifest = file_schemas.Manifest.model_validate(file.manifest)
         letters = file_schemas.Letters.model_validate(manifest.report).letters
-        says = file_schemas.MeasuredThere.model_validate(manifest.report) if manifest.report.get("pairs") else None
+        says = file_schemas.StatedEvaluation.model_validate(manifest.report) if manifest.report.get("pairs") else None
     except ValidationError as error:
         raise LanguageFileInvalid("the manifest of the language file has a form that no export writes") from error
     tag, terms = canonicalize(manifest.language), manifest.terms.pack()
@@ -319,4 +319,4 @@ def _check(upload: FileOnDisk, context: Context) -> _Found:
         pairs=says.pairs if says else 0,
         recall=says.t2i.at_10 if says else None,
     )
-    return _Found(tag, terms, settings, item)
+    return _ImportPlan(tag, terms, settings, item)

@@ -132,7 +132,7 @@ class PrunedItem(Response):
     bytes: int
 
 
-class Pruned(Response):
+class PruneResult(Response):
     release: int = Field(description="The release that serves.")
     oldest: int = Field(description="The oldest release in reach.")
     items: list[PrunedItem]
@@ -197,7 +197,7 @@ class Sessions(Response):
     items: list[SessionItem]
 
 
-class Verified(Response):
+class VerifyResult(Response):
     ok: bool
     release: int
     problems: list[str]
@@ -220,7 +220,7 @@ class BaseUndo(_PlannedRequest):
     pass
 
 
-class MoveSubmitted(Response):
+class SubmittedMove(Response):
     """What a move takes, in bytes of disk, or null when it was queued before; without `expansion` it was not queued."""
 
     base: str
@@ -231,7 +231,7 @@ class MoveSubmitted(Response):
     dry_run: bool
 
 
-class BaseUndone(Response):
+class BaseUndoResult(Response):
     """The way back to the base before; `lost` are served now and not there, `changed` by another version there."""
 
     release: int = Field(description="The new release; with `dry_run` the one that serves.")
@@ -263,14 +263,14 @@ class BaseStatus(Response):
     release: int
     open: OpenBase
     move: ExpansionItem | None
-    undo: BaseUndone | None
+    undo: BaseUndoResult | None
 
 
 class Live(Response):
     status: Literal["alive"] = "alive"
 
 
-class Serving(Response):
+class ServingStatus(Response):
     """What is served, and what is wrong with it."""
 
     release: int | None
@@ -307,16 +307,16 @@ class BackupNote(Response):
     missing: int
 
 
-class ServiceStatus(Serving):
+class ServiceStatus(ServingStatus):
     faults: list[str] = Field(description="The code of each thing that is wrong, as metrics count them.")
     space: Space
     queues: Queues
     backup: BackupNote | None = Field(description="The newest one, as far as this machine knows.")
 
 
-class Ready(Serving):
+class Ready(ServingStatus):
     status: Literal["ready"] = "ready"
 
 
-class NotReady(Serving, Problem):
+class NotReady(ServingStatus, Problem):
     """No searches are accepted: `index_unavailable`."""

@@ -19,7 +19,7 @@ class Recall(Response):
     at_10: Finite | None = Field(None, alias="R@10")
 
 
-class Measured(Response):
+class Evaluation(Response):
     """The retrieval of a version on `pairs` held-out pairs, and the other results of its evaluation."""
 
     model_config = ConfigDict(extra="allow")
@@ -29,7 +29,7 @@ class Measured(Response):
     pairs: int = 0
 
 
-class Assessed(Response):
+class Assessment(Response):
     """How well the base reads a language untaught, as it was measured last."""
 
     expansion: str
@@ -51,11 +51,11 @@ class LanguageItem(Response):
     )
     captions: int
     learned_at: datetime | None = Field(description="null of a language that was not taught, except English.")
-    report: Measured
+    report: Evaluation
     taught: bool = Field(description="An expansion learned it.")
     built_in: bool = Field(description="The base reads it: its maker says so, or it was measured.")
     waiting: int = Field(0, description="Rows of datasets that were too small to teach it; from 64 on it is taught.")
-    assessed: Assessed | None = Field(
+    assessed: Assessment | None = Field(
         description="How well the base reads it untaught; null when nobody measured that."
     )
     terms: LanguageTerms | None = Field(description="Whose it is, and what they allow; null where nothing was said.")
@@ -167,11 +167,11 @@ class ExpansionItem(Response):
     doubts: list[Doubt] = Field(description="About its dataset; a person has confirmed it all the same.")
 
 
-class Submitted(Response):
+class SubmittedExpansion(Response):
     expansion: ExpansionItem
 
 
-class Joined(Response):
+class EarlierDatasets(Response):
     """What a language was taught from before: taught again beside a new dataset, or replaced by it."""
 
     datasets: int
@@ -196,8 +196,10 @@ class DryRun(Response):
     report: Report
     doubts: list[Doubt] = Field(description="With any, it is taught only if it is sent with `confirmed=true`.")
     sample: list[ShownRow] = Field(description="The first five rows of what was sent.")
-    joined: Joined | None = Field(description="What would be taught again; null: this dataset would be taught alone.")
-    replaced: Joined | None = Field(description="With `replace`: whose place the dataset would take.")
+    joined: EarlierDatasets | None = Field(
+        description="What would be taught again; null: this dataset would be taught alone."
+    )
+    replaced: EarlierDatasets | None = Field(description="With `replace`: whose place the dataset would take.")
 
 
 class ExpansionPage(Response):
@@ -213,7 +215,7 @@ class VersionItem(Response):
     manifest_sha256: str | None
     rows: int
     bytes: int
-    report: Measured
+    report: Evaluation
     created_at: datetime
     pruned_at: datetime | None = Field(description="When it was pruned: it cannot serve any more.")
 
@@ -268,7 +270,7 @@ class MatchBin(Response):
     count: int
 
 
-class MatchMeasured(Response):
+class MatchQuality(Response):
     """How right the chances of hits are (`match`), on texts that they were not fitted to.
 
     At `min_match` 0.5: `kept` is the share of right first hits, `found` of the texts that keep a right hit at all, and
@@ -310,11 +312,11 @@ class VersionReport(Response):
     moved: bool | None = Field(description="Whether the shared table moved to it; null while this is undecided.")
     terms: LanguageTerms | None = Field(description="Those of the language when the version was made.")
     chain: list[ChainStep] = Field(description="The versions it builds upon, oldest first, and itself.")
-    match: MatchMeasured | None = Field(description="null until a worker has measured it, as it does once it serves.")
+    match: MatchQuality | None = Field(description="null until a worker has measured it, as it does once it serves.")
     index: IndexRecall | None = Field(
         description="R@10 of the index that serves, against an exact scan, with texts; null while there is no picture."
     )
-    report: Measured
+    report: Evaluation
 
 
 class SuggestedLanguage(Response):

@@ -98,7 +98,7 @@ class CaptionSearch(RequestBody):
     filter: Any = Field(None, description=_CAPTION_FILTER, json_schema_extra={"type": "object"})
 
 
-class LanguageUsed(Response):
+class QueryLanguage(Response):
     requested: str
     used: str
     source: Literal["requested", "detected", "shared"]
@@ -134,7 +134,7 @@ class PictureHit(ItemWithFields):
 class PictureHits(Response):
     items: list[PictureHit]
     facets: Facets | None = Field(None, description="As asked for with `facets`.")
-    language: LanguageUsed | None = Field(description="null in a search by picture.")
+    language: QueryLanguage | None = Field(description="null in a search by picture.")
     version: int | None
     release: int
     generation: str

@@ -132,19 +132,19 @@ class ImportForm(RequestBody):
     force: Flag = make_flag("Serve the language even if it is read worse than before; this is recorded.")
 
 
-class _Written(BaseModel):
+class _ManifestPart(BaseModel):
     """A part of a manifest, which any program may have written; what else it has is left alone."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
 
-class _Shares(_Written):
+class _Shares(_ManifestPart):
     at_1: _Share = Field(alias="R@1")
     at_5: _Share = Field(alias="R@5")
     at_10: _Share = Field(alias="R@10")
 
 
-class Figures(_Written):
+class Figures(_ManifestPart):
     """What a file says of held-out captions."""
 
     against: Literal["pictures", "english", "pivots", "words"]
@@ -155,13 +155,13 @@ class Figures(_Written):
     i2t: _Shares
 
 
-class MeasuredThere(Figures):
+class StatedEvaluation(Figures):
     """What a file says of held-out captions, and of taught words."""
 
     in_sample: Figures | None = None
 
 
-class Manifest(_Written):
+class Manifest(_ManifestPart):
     """What a file says of its language."""
 
     language: Annotated[str, StringConstraints(max_length=100)]
@@ -172,7 +172,7 @@ class Manifest(_Written):
     report: dict[str, Any]
 
 
-class Letters(_Written):
+class Letters(_ManifestPart):
     letters: list[Annotated[str, StringConstraints(max_length=8)]] = Field(default=[], max_length=300)
 
 
@@ -201,14 +201,14 @@ class AskedWord(Response):
     asked_for: int = Field(0, description="In how many searches the `word` was.")
 
 
-class Kept(Response):
+class AnswerCounts(Response):
     """How much is kept of a language."""
 
     answered: int = Field(description="Captions in all answers.")
     needed: int = Field(description="With so many it can be taught.")
 
 
-class AskedWords(Kept):
+class AskedWords(AnswerCounts):
     items: list[AskedWord]
     covered: Finite | None = Field(
         description="Share of the pictures that have a word already; null where there are none."
@@ -274,7 +274,7 @@ class CaptionProposal(RequestBody):
     name: Line = ""
 
 
-class Proposed(CaptionCounts):
+class ProposalResult(CaptionCounts):
     accepted: bool = Field(description="Two have agreed: it is a caption of the picture now.")
 
 
@@ -285,5 +285,5 @@ class Review(RequestBody):
     reject: _Ids = Field(default=[])
 
 
-class Reviewed(CaptionCounts):
+class ReviewResult(CaptionCounts):
     accepted: int
