@@ -280,7 +280,7 @@ class DryRun(TypedDict):
 
     dry_run: NotRequired[bool]
     language: str
-    waiting: WaitingRows | None
+    waiting: WaitingCounts | None
     """Set where there are too few rows to teach the language. Unless this was a dry run they are kept."""
     report: dict[str, Any]
     doubts: list[Doubt]
@@ -1360,7 +1360,7 @@ class VersionReport(TypedDict):
     report: Evaluation
 
 
-class WaitingRows(TypedDict):
+class WaitingCounts(TypedDict):
     """Rows of a language that are too few to teach it; the next dataset joins them."""
 
     rows: int

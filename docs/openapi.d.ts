@@ -257,7 +257,7 @@ export interface DryRun {
   dry_run?: boolean;
   language: string;
   /** Set where there are too few rows to teach the language. Unless this was a dry run they are kept. */
-  waiting: WaitingRows | null;
+  waiting: WaitingCounts | null;
   report: Record<string, unknown>;
   /** With any, it is taught only if it is sent with `confirmed=true`. */
   doubts: Array<Doubt>;
@@ -1314,7 +1314,7 @@ export interface VersionReport {
 }
 
 /** Rows of a language that are too few to teach it; the next dataset joins them. */
-export interface WaitingRows {
+export interface WaitingCounts {
   rows: number;
   needed: number;
 }

@@ -26,7 +26,7 @@ from index.gallery import Gallery
 from index.records import Collections
 from index.vectors import Vector
 from model.checkpoint import CachedResult, load_result, save_result
-from model.dataset.formats import Record, RowFault, read_entries, read_records
+from model.dataset.formats import RawRecord, RowFault, read_entries, read_records
 from model.encoder import Encoder, Vectors
 from model.tokenizer import SUFFIX, read_clip_merges
 from store.data_root import DataRoot
@@ -71,7 +71,7 @@ def read_pivot_texts(path: Path, language: str, *, dictionary: bool = False) -> 
         if not isinstance(entry, RowFault) and isinstance(entry.glosses, list):
             yield from (text for text in entry.glosses if isinstance(text, str))
     for record in () if dictionary else read_records(path, language=language)[1]:
-        if isinstance(record, Record):
+        if isinstance(record, RawRecord):
             texts = [record.english, *(pivot.get("text") for pivot in record.pivots if isinstance(pivot, dict))]
             yield from (text for text in texts if isinstance(text, str))
 

@@ -22,7 +22,7 @@ AT_ONCE = 16  # pictures that are looked at together
 
 
 @dataclass(frozen=True)
-class Group:
+class DuplicateGroup:
     """The head of a group, and the others with their scores, nearest first; `more` when only the nearest are there."""
 
     head: str
@@ -34,7 +34,7 @@ class Group:
 class DuplicatesPage:
     """The groups whose heads are among some pictures, the number of these, and the place of the last, if any."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[DuplicateGroup, ...]
     examined: int
     place: Place | None
 
@@ -62,7 +62,7 @@ def find_groups(
     }
     inner = {hit.entry.picture for id, hits in near.items() if _is_inner(id, hits) for hit in hits[:MOST]}
     vectors = gallery.find_picture_vectors(sorted(inner), fingerprint)
-    groups = list[Group]()
+    groups = list[DuplicateGroup]()
     for number, picture in enumerate(some, start=1):
         group = _build_group(picture.id, near.get(picture.id, []), vectors, least)
         if group is not None:
@@ -85,7 +85,7 @@ def _is_inner(id: str, hits: Sequence[Hit]) -> bool:
     return any(hit.entry.picture < id for hit in hits) and any(hit.entry.picture > id for hit in hits)
 
 
-def _build_group(id: str, hits: Sequence[Hit], vectors: Mapping[str, Vector], least: float) -> Group | None:
+def _build_group(id: str, hits: Sequence[Hit], vectors: Mapping[str, Vector], least: float) -> DuplicateGroup | None:
     more, hits = len(hits) > MOST, hits[:MOST]
     higher = [(hit.entry.picture, hit.score) for hit in hits if hit.entry.picture > id]
     if not higher:
@@ -96,4 +96,4 @@ def _build_group(id: str, hits: Sequence[Hit], vectors: Mapping[str, Vector], le
         others = np.stack(known)
         if any(np.all(compute_scores(vector, others) >= least) for vector in lower):
             return None
-    return Group(id, tuple(higher), more)
+    return DuplicateGroup(id, tuple(higher), more)

@@ -20,7 +20,7 @@ from index.gallery import NewPicture, PutResult
 from index.indexer import SEAL_AT
 from index.janitor import find_missing, sweep
 from index.loader import SEAL_FIRST, ReleaseLoader, restrict_to
-from index.ranking import KnownRecall, Recall
+from index.ranking import KnownRecall, SampledRecall
 from index.records import Collections, Patch, Precondition
 from index.sets import VectorSets, map_pages
 from index.snapshot import Snapshot
@@ -164,7 +164,7 @@ class LiveIndex:
         problems = [*current.degraded, *self._loader.verify(current.release, set(current.sets))]
         return [*dict.fromkeys(problems), *find_missing(self._gallery)]
 
-    def measure_recall(self, *, anew: bool = True) -> Recall | None:
+    def measure_recall(self, *, anew: bool = True) -> SampledRecall | None:
         """Measure, in seconds, which share of the nearest pictures is found; None without pictures or the engine."""
         with suppress(IndexUnavailable):
             return self._recall.measure(self.current.picture_set, anew=anew)

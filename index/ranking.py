@@ -182,7 +182,7 @@ def list_hits_after(
 
 
 @dataclass(frozen=True)
-class Recall:
+class SampledRecall:
     """Share of the ten nearest pictures that `queries` searches found; by captions of the gallery, or generated ones.
 
     `depth` is the most that is searched of a part of the index for ten hits: lists of a segment, or candidates of
@@ -196,7 +196,7 @@ class Recall:
     unit: Literal["lists", "candidates"] | None
 
 
-def measure(pictures: VectorSet, gallery: Gallery) -> Recall | None:
+def measure(pictures: VectorSet, gallery: Gallery) -> SampledRecall | None:
     """Search with captions of the gallery, or without any with generated texts; None for an empty set.
 
     Answers are compared with the pictures of the tables, or a sample of them: rows that an engine has lost are missed.
@@ -230,7 +230,7 @@ def measure(pictures: VectorSet, gallery: Gallery) -> Recall | None:
     depth = max((depth for part in parts if (depth := part.get_depth(k)) is not None), default=None)
     unit: Literal["lists", "candidates"] = "candidates" if isinstance(parts[0], EnginePart) else "lists"
     share = round(found / (k * len(queries)), 4)
-    return Recall(share, len(queries), bool(captions), depth, None if depth is None else unit)
+    return SampledRecall(share, len(queries), bool(captions), depth, None if depth is None else unit)
 
 
 class KnownRecall:
@@ -239,9 +239,9 @@ class KnownRecall:
     def __init__(self, gallery: Gallery) -> None:
         self._gallery = gallery
         self._measuring = Lock()  # one at a time: it takes a core for seconds
-        self._known: tuple[object, Recall] | None = None
+        self._known: tuple[object, SampledRecall] | None = None
 
-    def measure(self, pictures: VectorSet, *, anew: bool) -> Recall | None:
+    def measure(self, pictures: VectorSet, *, anew: bool) -> SampledRecall | None:
         """Measure recall; without `anew`, return the last result while the same rows are sealed.
 
         While another thread measures, return what was known last: many that wait would take all threads of a process.

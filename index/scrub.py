@@ -14,7 +14,7 @@ from typing import TypeVar
 from index import scrub_report
 from index.scrub_report import Damage, Kind, ScrubReport
 from index.sets import VectorSets
-from index.stored_items import Group, Pace, StoredItem, StoredItems, raise_if_over
+from index.stored_items import ItemGroup, Pace, StoredItem, StoredItems, raise_if_over
 from store.errors import PictoglotError, RegistryUnavailable
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ class Scrub:
     def __init__(self, sets: VectorSets, pace: Pace | None = None, *, mend: bool = True) -> None:
         self._root, self._mends, self._pace = sets.root, mend, pace or Pace()
         self._items = items = StoredItems(sets, self._pace)
-        self._parts: dict[str, tuple[Kind, str, Callable[[], Iterable[Group]]]] = {
+        self._parts: dict[str, tuple[Kind, str, Callable[[], Iterable[ItemGroup]]]] = {
             "registry": ("registry", "the registry", items.find_faults),
             "segments": ("segment", "the list of vector sets", items.find_segments),
             "versions": ("version", "the list of versions", items.find_versions),

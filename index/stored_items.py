@@ -128,7 +128,7 @@ class StoredItem:
             return self.name if is_damaged else f"{self.name} cannot be read ({type(error).__name__})"
 
 
-Group = tuple[str, Iterable[StoredItem]]  # with what they are
+ItemGroup = tuple[str, Iterable[StoredItem]]  # with what they are
 
 
 def _is_never_whole() -> bool:
@@ -146,12 +146,12 @@ class StoredItems:
         self._opened: dict[Identity, VectorSet] = {}  # to mend rows from
         self._from_sealed = "from a segment" if sets.engine is None else "from the engine"
 
-    def find_faults(self) -> Iterator[Group]:
+    def find_faults(self) -> Iterator[ItemGroup]:
         """Find faults in the structure of the registry's own file."""
         for fault in self._pace.retry_patiently(self._registry.find_damage):
             yield "the registry", [StoredItem("registry", f"the registry: {fault}", _is_never_whole, lambda: True)]
 
-    def find_segments(self) -> Iterator[Group]:
+    def find_segments(self) -> Iterator[ItemGroup]:
         """Find segments of all vector sets that are on this machine."""
         for identity in self._pace.retry_patiently(self._sets.list_newest):
             yield f"what is sealed of {identity.name}", self._list_damaged_segments(identity)
@@ -210,7 +210,7 @@ class StoredItems:
                 return _FORGOTTEN if self._sets.replace_kept_states(identity, base, NOTHING_SEALED) else ""
         return _STORE if fetched else _REGISTRY if record in base.segments else _FORGOTTEN
 
-    def find_versions(self) -> Iterator[Group]:
+    def find_versions(self) -> Iterator[ItemGroup]:
         """Find versions whose files are to be here."""
 
         def is_there(number: int, folder: str) -> bool:
@@ -225,7 +225,7 @@ class StoredItems:
                 mend = partial(self._renew_from_store, folder, lambda: True, manifest)
                 yield name, [StoredItem("version", name, is_whole, partial(is_there, version.number, folder), mend)]
 
-    def find_datasets(self) -> Iterator[Group]:
+    def find_datasets(self) -> Iterator[ItemGroup]:
         """Find the files from which languages were taught, or are to be."""
 
         def is_there(id: str, path: str) -> bool:
@@ -249,7 +249,7 @@ class StoredItems:
     def _renew_from_store(self, name: str, is_whole: Callable[[], bool], *manifest: str | None) -> str:
         return _STORE if self._root.renew(name, *manifest) and is_whole() else ""
 
-    def find_pictures(self) -> Iterator[Group]:
+    def find_pictures(self) -> Iterator[ItemGroup]:
         """Find the files of every picture of the gallery; without a store, also those that are missing."""
         row = PictureRow
         kept = func.max(case((row.original, 1), else_=0))
@@ -275,7 +275,7 @@ class StoredItems:
         there = self._root.locate(name).exists()
         return shown and not (there and self._files.is_whole(name))
 
-    def find_vectors(self) -> Iterator[Group]:
+    def find_vectors(self) -> Iterator[ItemGroup]:
         """Find rows of vectors with a wrong checksum; the segments must have been mended before."""
         row, other = PictureVectorRow, CaptionVectorRow
         shown, by = select(PictureRow.id, PictureRow.key), PictureRow.content_sha256

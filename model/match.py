@@ -143,7 +143,7 @@ def _make_rival_matrix(count: int) -> Floats:
 
 
 @dataclass(frozen=True)
-class Answers:
+class MatchSample:
     """What n texts found: z (n, `RIVALS`) of the first hits and whether each is `right` (n, `RIVALS`).
 
     `absent` (n, `RIVALS`) is the z of what is found when what they mean is taken out. `usual` is the standard deviation
@@ -158,14 +158,14 @@ class Answers:
     def __len__(self) -> int:
         return len(self.z)
 
-    def select(self, which: NDArray[Any]) -> "Answers":
+    def select(self, which: NDArray[Any]) -> "MatchSample":
         """Return the answers of some of the texts, marked or by their numbers."""
         return replace(self, z=self.z[which], right=self.right[which], absent=self.absent[which])
 
 
 def search_gallery(
     texts: Vectors, own: Vectors, right: Sequence[set[str]], pictures: Callable[[], Iterable[Mapping[str, Any]]]
-) -> Answers:
+) -> MatchSample:
     """Find what texts (n, dimension) find among all pictures, with and without those like their `own` (n, dimension).
 
     `right` are the ids of the pictures that each text means. `pictures` gives the vectors of all by id, some at a time,
@@ -185,7 +185,7 @@ def search_gallery(
     mean, deviation = (each[:, None] for each in compute_score_statistics(texts, sample[:SAMPLE]))
     usual = float(deviation.mean())
     deviation = blend_deviations(deviation, usual)
-    return Answers((best - mean) / deviation, is_right, (absent - mean) / deviation, usual)
+    return MatchSample((best - mean) / deviation, is_right, (absent - mean) / deviation, usual)
 
 
 def read_alike(known: Vectors, texts: Vectors, meanings: Vectors) -> Vectors:
@@ -232,7 +232,7 @@ def _mark_right(right: Sequence[set[str]], pictures: Collection[str]) -> NDArray
 # --- the fit, and how far it is off -----------------------------------------------------------------------------------
 
 
-def fit(answers: Answers, near: Curves | None = None) -> Curves:
+def fit(answers: MatchSample, near: Curves | None = None) -> Curves:
     """Fit the most likely curves; few texts move them little from general ones, or from `near`, those of English."""
     centre = torch.cat([_make_parameters(GENERAL)[:_HIT], _make_parameters(near or GENERAL)[_HIT:]])
     spread = torch.tensor(_NEAR if near else _WIDE, dtype=torch.double)
@@ -253,7 +253,7 @@ def fit(answers: Answers, near: Curves | None = None) -> Curves:
     return curves if np.isfinite(astuple(curves)).all() else replace(near or GENERAL, usual=answers.usual)
 
 
-def measure_error(answers: Answers, near: Curves | None = None) -> dict[str, Any]:
+def measure_error(answers: MatchSample, near: Curves | None = None) -> dict[str, Any]:
     """Measure how far chances are off on texts that they were not fitted to: judge each half by the other's curves.
 
     `error` is the expected calibration error of the first hits, over `bins` of equal numbers, and `by_chance` what it

@@ -31,7 +31,7 @@ from model.picture_formats import (
     read_reduced,
     read_webp_size,
 )
-from model.processes import Child, GuardedPool, serve
+from model.processes import GuardedChild, GuardedPool, serve
 from store.errors import (
     PictoglotError,
     PictureAnimated,
@@ -302,7 +302,7 @@ class Decoder:
         return self._pool.pids
 
 
-def _decode_in(data: bytes, seconds: float, child: Child) -> Picture:
+def _decode_in(data: bytes, seconds: float, child: GuardedChild) -> Picture:
     answer = child.request(data, seconds)
     head_length = int.from_bytes(answer[:8], "big")
     head = json.loads(answer[8 : 8 + head_length])

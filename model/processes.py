@@ -1,6 +1,6 @@
 """Limits of this process, and children that read untrusted bytes: limited, without secrets, replaced.
 
-Knows no format: a module that is run as a child calls `serve`, its counterpart in the parent talks to a `Child`.
+Knows no format: a module that is run as a child calls `serve`, its counterpart in the parent talks to a `GuardedChild`.
 """
 
 import ctypes
@@ -96,7 +96,7 @@ _PATIENCE, _LOOK = 5, 0.1  # times the seconds allowed, that a child has on a bu
 _NICE = 10  # a search that wants the processor goes before what a child reads
 
 
-class Child:
+class GuardedChild:
     """One child process. Requests and answers are frames: eight bytes of length, then that many bytes."""
 
     def __init__(self, module: str, *arguments: object) -> None:
@@ -158,20 +158,20 @@ class GuardedPool:
     """Threads that each own a child, which is started by the first task."""
 
     def __init__(self, processes: int, module: str, *arguments: object, refuse: Callable[[], PictoglotError]) -> None:
-        """Take the `arguments` of `Child`; `refuse` makes the error of a task whose child ended."""
+        """Take the `arguments` of `GuardedChild`; `refuse` makes the error of a task whose child ended."""
         self._module, self._arguments = module, arguments
         self._refuse = refuse
         self._local = threading.local()
-        self._children: set[Child] = set()
+        self._children: set[GuardedChild] = set()
         self._closing = False
         # A thread owns its child: the kernel sends PDEATHSIG when the *thread* that started a process ends
         self._threads = ThreadPoolExecutor(processes, thread_name_prefix=module.rpartition(".")[2])
 
-    def submit(self, talk: Callable[[Child], T]) -> "Future[T]":
+    def submit(self, talk: Callable[[GuardedChild], T]) -> "Future[T]":
         """Call `talk` with a child in a thread; what is too slow or ends two children is refused."""
         return self._threads.submit(self._talk, talk)
 
-    def renew(self, child: Child) -> None:
+    def renew(self, child: GuardedChild) -> None:
         """End this child, as after a task that took much memory; the next task of its thread starts another one."""
         self._children.discard(child)
         child.end()
@@ -189,7 +189,7 @@ class GuardedPool:
         for child in list(self._children):
             self.renew(child)
 
-    def _talk(self, talk: Callable[[Child], T]) -> T:
+    def _talk(self, talk: Callable[[GuardedChild], T]) -> T:
         while True:
             child = self._get_child()
             try:
@@ -208,13 +208,13 @@ class GuardedPool:
                 child.is_fresh = False
                 return result
 
-    def _get_child(self) -> Child:
-        child: Child | None = getattr(self._local, "child", None)
+    def _get_child(self) -> GuardedChild:
+        child: GuardedChild | None = getattr(self._local, "child", None)
         if child is not None and child.process.poll() is None:
             return child
         if child is not None:
             self.renew(child)
-        self._local.child = child = Child(self._module, *self._arguments)
+        self._local.child = child = GuardedChild(self._module, *self._arguments)
         self._children.add(child)
         return child
 

@@ -149,7 +149,7 @@ class Session:
         return self.expires_at > datetime.now(UTC) and match_secret(self.secret_sha256, secret, salt)
 
 
-class Sessions:
+class BrowserSessions:
     """The sessions of a registry."""
 
     def __init__(self, database: Database) -> None:

@@ -17,11 +17,11 @@ from store.bases import Bases, Encodings, add_base, find_base
 from store.database import Database, RegistryPart, encode_json
 from store.errors import BaseMismatch, RegistryOutdated, RegistryUnavailable
 from store.expansions import Expansions
-from store.keys import Sessions
+from store.keys import BrowserSessions
 from store.leases import Duties
 from store.reach import Retention
 from store.releases import Release, Releases
-from store.speakers import CaptionProposals, LanguageTerms, UnknownWords, WaitingRows, WordAnswers
+from store.speakers import CaptionProposals, TermsHistory, UnknownWords, WaitingRows, WordAnswers
 from store.tables import SERVING, AliasRow, BaseRow, DutyRow, RegistryRow, ReleaseRow, VersionRow
 from store.versions import BUILT_IN_LANGUAGE, FIRST, Versions
 from store.withdrawals import Withdrawals
@@ -57,13 +57,13 @@ class Registry(Database):
         self.releases = Releases(self)
         self.expansions = Expansions(self)
         self.answers, self.unknown_words, self.waiting = WordAnswers(self), UnknownWords(self), WaitingRows(self)
-        self.terms, self.withdrawals = LanguageTerms(self), Withdrawals(self)
+        self.terms, self.withdrawals = TermsHistory(self), Withdrawals(self)
         self.proposals = CaptionProposals(self)
         self.bases = Bases(self)
         self.encodings = Encodings(self)
         self.duties = Duties(self)
         self.retention = Retention(self)
-        self.audit, self.sessions = Audit(self), Sessions(self)
+        self.audit, self.sessions = Audit(self), BrowserSessions(self)
 
     def probe(self) -> None:
         """Test whether writes are accepted, and write nothing. Raises RegistryUnavailable, StorageFull."""

@@ -197,7 +197,7 @@ class ProposalRow(RegistryRow):
 
 
 @dataclass(frozen=True)
-class Person:
+class Proposer:
     """Who proposes: the id and the label of a key, and the name that was given with it."""
 
     actor: str
@@ -213,7 +213,7 @@ class Person:
 class CaptionProposals(RegistryPart):
     """The proposals of a registry."""
 
-    def propose(self, language: str, picture: str, text: str, same: str, person: Person) -> Sequence[ProposalRow]:
+    def propose(self, language: str, picture: str, text: str, same: str, person: Proposer) -> Sequence[ProposalRow]:
         """Keep a proposal in place of this person's earlier one; return all of the picture that say the same.
 
         A correction is always kept. Raises PictureNotFound, TooManyAnswers.
@@ -267,7 +267,7 @@ class CaptionProposals(RegistryPart):
             gone = delete(row).where(row.language == language, row.id.in_(ids), row.accepted_at.is_(None))
             note_act(session, {f"proposal {id}": "rejected" for id in session.scalars(gone.returning(row.id))})
 
-    def find_wanted(self, language: str, person: Person, count: int) -> Sequence[str]:
+    def find_wanted(self, language: str, person: Proposer, count: int) -> Sequence[str]:
         """Find pictures without a caption in a language that this person has not captioned yet.
 
         First those that somebody else has, then the newest. Raises RegistryUnavailable where that takes too long.
@@ -320,7 +320,7 @@ class TermsRow(RegistryRow):
     actor: Mapped[str]
 
 
-class LanguageTerms(RegistryPart):
+class TermsHistory(RegistryPart):
     """The terms of all languages of a registry."""
 
     def set(self, language: str, terms: Mapping[str, Any], actor: str, *, may_change: bool) -> TermsRow:

@@ -33,7 +33,7 @@ from worker.gate import (
 from worker.prepare import TrainingData, prepare
 from worker.validation import (
     MAX_CANDIDATES,
-    Candidates,
+    CandidateSet,
     Validation,
     choose_english,
     choose_taught,
@@ -61,7 +61,7 @@ class Measurement:
     ranks: NDArray[np.int64]  # (n,), of that target
 
 
-def measure(context: TrainingContext, view: View, validation: Validation, among: Candidates) -> Measurement | None:
+def measure(context: TrainingContext, view: View, validation: Validation, among: CandidateSet) -> Measurement | None:
     """Measure how a view reads a set; returns None when all of its pictures were deleted."""
     pairs = zip(validation.captions, validation.targets, strict=True)
     queries = [(caption, among.places[target]) for caption, target in pairs if target in among.places]
@@ -76,7 +76,7 @@ def measure(context: TrainingContext, view: View, validation: Validation, among:
     return Measurement(figures, targets, compute_ranks(texts.vectors, among.vectors, targets))
 
 
-def describe(view: View, validation: Validation, among: Candidates, result: Measurement | None) -> dict[str, Any]:
+def describe(view: View, validation: Validation, among: CandidateSet, result: Measurement | None) -> dict[str, Any]:
     """Return the figures of one view, among how many candidates they are, and the fertility of its tokenizer."""
     return {
         **(result.figures if result else {"t2i": {}, "i2t": {}, "pairs": 0, "truncated": 0.0}),

@@ -19,7 +19,7 @@ from index.gallery import Gallery
 from index.vectors import Matrix
 from model.encoder import VersionFolder
 from model.languages import ENGLISH
-from model.match import Answers, Curves, fit, measure_error, read_alike, search_gallery
+from model.match import Curves, MatchSample, fit, measure_error, read_alike, search_gallery
 from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, Unavailable
@@ -113,7 +113,7 @@ class MatchFitter:
         vectors = read_alike(english.vectors, held_out.texts, held_out.meanings)
         return replace(english, vectors=vectors, texts=len(held_out.texts))
 
-    def search(self, queries: CaptionQueries) -> Answers:
+    def search(self, queries: CaptionQueries) -> MatchSample:
         return search_gallery(queries.vectors, queries.picture_vectors, queries.right, self.read_vectors)
 
     def read_vectors(self) -> Iterator[Mapping[str, NDArray[np.float32]]]:

@@ -43,7 +43,7 @@ from worker.gate import GateFailed, is_more_than, is_within_budget
 from worker.learn import UNTEACHABLE, make_version
 from worker.prepare import prepare, read_dataset
 from worker.validation import (
-    Candidates,
+    CandidateSet,
     Validation,
     choose_gallery_english,
     choose_validation,
@@ -321,7 +321,7 @@ def compare_versions(
     places = {name: place for place, name in enumerate(names)}
     sides = []
     for (context, number), each in zip((old, new), both, strict=True):
-        among = Candidates(places, each.vectors[[each.places[name] for name in names]])
+        among = CandidateSet(places, each.vectors[[each.places[name] for name in names]])
         sides.append(measure(context, context.views.proofs.open(number), validation, among))
     before, after = sides
     if before is None or after is None:

@@ -62,7 +62,7 @@ class Validation:
 
 
 @dataclass(frozen=True)
-class Candidates:
+class CandidateSet:
     """Pictures or texts that captions are ranked against: unit vectors (count, dimension), and the row of each."""
 
     places: dict[str, int]
@@ -186,13 +186,13 @@ def choose_validation(against: CandidateKind, pairs: Pairs, names: Collection[st
     return Validation(against, captions, targets, others)
 
 
-def encode_candidates(context: TrainingContext, data: TrainingData | None, validation: Validation) -> Candidates:
+def encode_candidates(context: TrainingContext, data: TrainingData | None, validation: Validation) -> CandidateSet:
     """Encode the set's targets and others, except deleted pictures; takes the features that `data` has."""
     names = list(dict.fromkeys([*validation.targets, *validation.others]))
     if validation.against == "pictures":
         by_id = ensure_picture_vectors(context.encoder, context.gallery, names)
         vectors = np.stack([*by_id.values()]) if by_id else np.empty((0, context.encoder.dimension), dtype=np.float32)
-        return Candidates({name: place for place, name in enumerate(by_id)}, vectors)
+        return CandidateSet({name: place for place, name in enumerate(by_id)}, vectors)
     own: dict[str, int] = {}
     foreign: dict[str, tuple[View, str]] = {}
     readers = _open_readers(context, validation, {_parse_pivot(name).language for name in names})
@@ -211,7 +211,7 @@ def encode_candidates(context: TrainingContext, data: TrainingData | None, valid
     if data is not None:
         features = torch.nn.functional.normalize(data.features, dim=-1).numpy()  # of the dataset's own texts
         vectors = np.concatenate([vectors, features[[*own.values()]]])
-    return Candidates({name: place for place, name in enumerate((*foreign, *own))}, vectors)
+    return CandidateSet({name: place for place, name in enumerate((*foreign, *own))}, vectors)
 
 
 def _open_readers(context: TrainingContext, validation: Validation, languages: Collection[str]) -> dict[str, View]:

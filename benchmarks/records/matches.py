@@ -24,7 +24,7 @@ from index.snapshot import Snapshot
 from index.vectors import VectorKeys
 from model.backend import open_encoder
 from model.languages import ENGLISH
-from model.match import CUT, Answers, Calibration, Curves, compute_expected_error, fit, measure_error, take_first
+from model.match import CUT, Calibration, Curves, MatchSample, compute_expected_error, fit, measure_error, take_first
 from store.data_root import DataRoot
 from store.registry import Registry, open_registry
 from store.settings import CommonSettings
@@ -67,7 +67,7 @@ class Demo:
         """Return the curves of the chances of a language's hits."""
         return self.live.current.calibrations[self.languages[tag]]
 
-    def found(self, tag: str) -> tuple[CaptionQueries, Answers, Vectors]:
+    def found(self, tag: str) -> tuple[CaptionQueries, MatchSample, Vectors]:
         """Return the texts that a language is measured with, what they find, and the sample of z."""
         texts = self.fitter().choose_queries(tag, self.languages[tag])
         assert texts is not None, f"{tag} has no held-out captions"
@@ -125,7 +125,7 @@ def measure_all(home: Path) -> dict[str, Any]:
         return {**found, "match_cost": [_measure_cost(demo)], "match_grown": _measure_grown(demo)}
 
 
-def _measure_language(demo: Demo, tag: str, answers: Answers, near: Curves | None) -> dict[str, Any]:
+def _measure_language(demo: Demo, tag: str, answers: MatchSample, near: Curves | None) -> dict[str, Any]:
     """Return one language: each half of its captions judged by the other, and nonsense by the curves of either.
 
     Halves are drawn several times: means, and for the error, nonsense and what is kept the least and the most.
@@ -187,7 +187,7 @@ def _measure_filtered(demo: Demo, tag: str, texts: CaptionQueries) -> Iterator[d
         }
 
 
-def _measure_few(answers: Answers, near: Curves) -> dict[str, float]:
+def _measure_few(answers: MatchSample, near: Curves) -> dict[str, float]:
     """Return the error where a language has few held-out captions, on the others; and by English's curves."""
     row = {"error_0": _measure_error(near, answers)}
     for count in _FEW:
@@ -200,7 +200,7 @@ def _measure_few(answers: Answers, near: Curves) -> dict[str, float]:
     return row
 
 
-def _measure_error(curves: Curves, answers: Answers) -> float:
+def _measure_error(curves: Curves, answers: MatchSample) -> float:
     return compute_expected_error(np.array([curves.compute_matches(z, z)[0] for z in answers.z]), answers.right[:, 0])
 
 

@@ -17,9 +17,9 @@ from model.encoder import Encoder, Vectors
 from model.match import (
     CUT,
     SAMPLE,
-    Answers,
     Calibration,
     Curves,
+    MatchSample,
     compute_expected_error,
     search_gallery,
 )
@@ -43,7 +43,7 @@ def list_named(shown: Sequence[Stamp], wordnet: WordNet) -> dict[str, set[str]]:
     return dict(sorted(found.items()))
 
 
-def search_named(encoder: Encoder, named: Mapping[str, set[str]], vectors: Mapping[str, Vectors]) -> Answers:
+def search_named(encoder: Encoder, named: Mapping[str, set[str]], vectors: Mapping[str, Vectors]) -> MatchSample:
     """Search for nouns among pictures, whose vectors are given by name."""
     order = np.random.default_rng(0).permutation(sorted(vectors))
 
@@ -91,7 +91,9 @@ def measure(
     return rows
 
 
-def measure_guessed(answers: Answers, curves: Curves, named: Sequence[str], unseen: frozenset[str]) -> dict[str, Any]:
+def measure_guessed(
+    answers: MatchSample, curves: Curves, named: Sequence[str], unseen: frozenset[str]
+) -> dict[str, Any]:
     """Return mean chance and share of right first hits, of nouns for what the base does not know and of the others."""
     chance = np.array([curves.compute_matches(z, z)[0] for z in answers.z])
     guessed = np.array([any(word in unseen for word in noun.split()) for noun in named])

@@ -18,7 +18,7 @@ import typer
 
 from ..api import PATIENCE, Client, RefusedError, retry
 from ..contract import DatasetItem
-from ..importing import GalleryPicture
+from ..importing import ListedPicture
 from ..importing.files import NAME
 from ..terminal import (
     REFUSED,
@@ -121,7 +121,7 @@ def _export_pictures(client: Client, folder: Path, collection: str | None, quiet
         total = sum(item["count"] for item in client.list_collections()["items"])
         task = bar.add_task("Pictures", total=None if collection else total)
         fetch = partial(_fetch, client, folder, done)
-        items = client.iterate_pictures(fields=GalleryPicture.FIELDS, collection=collection)
+        items = client.iterate_pictures(fields=ListedPicture.FIELDS, collection=collection)
         for item, (row, is_damaged) in map_in_order(fetch, items, _AT_ONCE):
             if row is not None:
                 ids[item["id"]] = item["original"]

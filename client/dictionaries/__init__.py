@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from . import lines, markup
 from .indexed import find_beside, is_index, read_dict, read_stardict
-from .lines import DictionaryError, Entries, Entry, check_count, open_content, read_lines, read_table
+from .lines import DictionaryError, Entries, WordEntry, check_count, open_content, read_lines, read_table
 
 _HEAD = 1 << 16  # bytes
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!", b"!<arch>")
@@ -76,7 +76,7 @@ def _join_names(read: Callable[[Path], dict[str, str]], file: Path, english: Pat
     known = read(_find_english(file, english))
     for character, name in read(file).items():
         if character in known:
-            yield Entry(name, (known[character],))
+            yield WordEntry(name, (known[character],))
 
 
 def _find_english(file: Path, english: Path | None) -> Path:

@@ -13,7 +13,17 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
-from .lines import MAX_PIECE, Content, DictionaryError, Entries, Entry, check_count, decode, open_content, read_lines
+from .lines import (
+    MAX_PIECE,
+    Content,
+    DictionaryError,
+    Entries,
+    WordEntry,
+    check_count,
+    decode,
+    open_content,
+    read_lines,
+)
 
 _DIGITS = {letter: n for n, letter in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")}
 _LINE = re.compile(r"[^\t]*\t([A-Za-z0-9+/]{1,10})\t([A-Za-z0-9+/]{1,10})(?:\t[^\t]*)?")
@@ -83,7 +93,7 @@ def read_stardict(info: Path) -> Entries:
             word, text_of = entries[number][1], _read_fields(article, kinds, text.name)
             entry = parse_article(text_of)
             if entry.word.casefold() != word.casefold():  # most articles do not repeat it
-                entry = Entry(word, tuple(list_glosses(text_of)))
+                entry = WordEntry(word, tuple(list_glosses(text_of)))
             if not word.startswith(_OWN):
                 yield replace(entry, word=word, forms=(*entry.forms, *forms.get(number, ())))
 
@@ -165,7 +175,7 @@ def _read_fields(article: bytes, kinds: str, name: str) -> str:
     return "\n".join(lines)
 
 
-def parse_article(text: str) -> Entry:
+def parse_article(text: str) -> WordEntry:
     """Return the entry of an article whose first line is the headword."""
     head, _, body = text.strip().partition("\n")
     head, plurals = _PLURAL.sub("", head), _PLURAL.findall(head)
@@ -174,7 +184,7 @@ def parse_article(text: str) -> Entry:
     words = _LABEL.sub("", _SOUND.sub(_BREAK, head))
     # Commas separate headwords only where each has its sound: `夕飯 /…/, ゆうはん /…/`.
     forms = [_tidy(word) for word in re.split(rf"{_BREAK}\s*,", words)]
-    return Entry(forms[0], tuple(list_glosses(body)), pos, (*filter(None, forms[1:]), *plurals))
+    return WordEntry(forms[0], tuple(list_glosses(body)), pos, (*filter(None, forms[1:]), *plurals))
 
 
 def list_glosses(body: str) -> Iterator[str]:

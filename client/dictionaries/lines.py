@@ -48,7 +48,7 @@ class DictionaryError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class WordEntry:
     """A word with its glosses as they are in the file; `pos` is the file's own name of the part of speech."""
 
     word: str
@@ -67,7 +67,7 @@ class Entry:
         return entry
 
 
-Entries = Iterator[Entry]
+Entries = Iterator[WordEntry]
 
 
 class Content:
@@ -147,7 +147,7 @@ def read_json_lines(stream: Content, language: str) -> Entries:
                 continue
             entry = _read_wiktextract(row)
         elif "glosses" in row:
-            entry = Entry(
+            entry = WordEntry(
                 _take_text(row.get("word")),
                 _take_texts(row["glosses"]),
                 _take_text(row.get("pos")),
@@ -163,7 +163,7 @@ def read_json_lines(stream: Content, language: str) -> Entries:
         raise DictionaryError(f"The file has no word of {language}; it has: {', '.join(sorted(others)[:_SHOWN])}.")
 
 
-def _read_wiktextract(row: Mapping[str, Any]) -> Entry:
+def _read_wiktextract(row: Mapping[str, Any]) -> WordEntry:
     """Return a word of Wiktionary; the last gloss of a sense is the narrowest."""
     senses = [sense for sense in _take_objects(row["senses"]) if not any(name in sense for name in _REFERENCES)]
     glosses = (_take_texts(sense.get("glosses"))[-1:] for sense in senses)
@@ -172,7 +172,8 @@ def _read_wiktextract(row: Mapping[str, Any]) -> Entry:
     )
     word, own = _take_text(row.get("word")), (_take_text(form.get("form")) for form in forms)
     others = dict.fromkeys(form for form in own if form not in ("", "-", word))
-    return Entry(word, tuple(gloss for each in glosses for gloss in each), _take_text(row.get("pos")), tuple(others))
+    texts = tuple(gloss for each in glosses for gloss in each)
+    return WordEntry(word, texts, _take_text(row.get("pos")), tuple(others))
 
 
 def read_names(file: Path) -> dict[str, str]:
@@ -238,7 +239,7 @@ def read_table(stream: Content) -> Entries:
             places = columns or _UNNAMED
             cells = {name: row[place].strip() for name, place in places.items() if place < len(row)}
             glosses, forms = (_split(cells.get(name, "")) for name in ("glosses", "forms"))
-            yield Entry(cells.get("word", ""), glosses, cells.get("pos", ""), forms)
+            yield WordEntry(cells.get("word", ""), glosses, cells.get("pos", ""), forms)
 
 
 def _find_layout(lines: Sequence[str]) -> tuple[str, dict[str, int]]:

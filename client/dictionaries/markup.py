@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, iterparse
 
-from .lines import MAX_PIECE, Content, DictionaryError, Entries, Entry, check_count, open_content
+from .lines import MAX_PIECE, Content, DictionaryError, Entries, WordEntry, check_count, open_content
 
 _PIECES = frozenset({"entry", "annotation", "LexicalEntry", "Synset"})  # what a document has many of
 _TRANSLATIONS = ("trans", "translation", "equivalent", "translationEquivalent", None)  # types of <cit>
@@ -30,7 +30,7 @@ def read_tei(file: Path) -> Entries:
         words = [_take_text(part) for part in forms if _name(part) == "orth"]
         pos = next((_take_text(part) for part in entry.iter() if _name(part) == "pos"), "")
         glosses = _list_texts(entry, ("quote", "tr")) or _list_texts(entry, ("def",))
-        yield Entry(words[0] if words else "", glosses, pos.rstrip("."), tuple(words[1:]))
+        yield WordEntry(words[0] if words else "", glosses, pos.rstrip("."), tuple(words[1:]))
 
 
 def _list_texts(entry: Element, names: Sequence[str]) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ def read_lmf(file: Path, english: Path) -> Entries:
                 lemmas.setdefault(known[synset], []).append(lemma)
     for lemma, synsets, pos, forms in _read_lemmas(file):
         glosses = (gloss for synset in synsets for gloss in lemmas.get(concepts.get(synset, ""), ()))
-        yield Entry(lemma, tuple(dict.fromkeys(glosses)), pos, forms)
+        yield WordEntry(lemma, tuple(dict.fromkeys(glosses)), pos, forms)
 
 
 def _read_concepts(file: Path) -> dict[str, str]:

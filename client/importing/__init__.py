@@ -83,7 +83,7 @@ class Stamp(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Record:
+class SourceRecord:
     """What is said of a picture; what is None or empty stays as it is in the gallery."""
 
     collection: str | None = None
@@ -91,9 +91,9 @@ class Record:
     metadata: Mapping[str, Value] = field(default_factory=dict)
     captions: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    def extend(self, other: "Record") -> "Record":
+    def extend(self, other: "SourceRecord") -> "SourceRecord":
         """Return both together; this one's values go before the other's."""
-        return Record(
+        return SourceRecord(
             self.collection or other.collection,
             tuple(dict.fromkeys((*self.tags, *other.tags)))[:_MOST_TAGS],
             {**other.metadata, **self.metadata},
@@ -126,7 +126,7 @@ class Item:
     read: Callable[[], bytes]
     stamp: Stamp | None = None
     twin: str = ""
-    record: Record = field(default_factory=Record)
+    record: SourceRecord = field(default_factory=SourceRecord)
     shown: str = ""
     whole: bool = False
     file: Mapping[str, Value] = field(default_factory=dict)
@@ -156,7 +156,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class GalleryPicture:
+class ListedPicture:
     """A picture in the gallery: its `FIELDS`, as the service lists them."""
 
     FIELDS = "id,url,collection,tags,metadata,own,original,etag"
@@ -167,7 +167,7 @@ class GalleryPicture:
         (shown,) = parse_qs(urlsplit(self.item["url"]).query)["v"]
         return sha256.startswith(shown)
 
-    def compare(self, record: Record, file: Record, *, add: bool) -> dict[str, Any]:
+    def compare(self, record: SourceRecord, file: SourceRecord, *, add: bool) -> dict[str, Any]:
         """Return the merge patch that makes it say `record`, and what the `file` says where it says nothing.
 
         With `add`, its tags and captions stay beside those of `record`. Empty when nothing is missing.
@@ -190,7 +190,7 @@ class GalleryPicture:
             patch["tags"] = tags
         return {name: part for name, part in patch.items() if part}
 
-    def _merge_tags(self, record: Record, file: Record, add: bool) -> list[str]:
+    def _merge_tags(self, record: SourceRecord, file: SourceRecord, add: bool) -> list[str]:
         has: list[str] = self.item["tags"]
         own, written = (_normalize([*tags]) for tags in (record.tags, file.tags))
         if not own:

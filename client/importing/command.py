@@ -32,7 +32,7 @@ from ..terminal import (
     say,
     stop,
 )
-from . import SUFFIXES, Item, Record, Source, SourceError, StateError, UnusableError, clean_tags, normalize_tag
+from . import SUFFIXES, Item, Source, SourceError, SourceRecord, StateError, UnusableError, clean_tags, normalize_tag
 from .files import MANIFEST_SUFFIXES, Folder, Manifest
 from .files import NAME as MANIFEST
 from .iiif import IiifManifest
@@ -94,7 +94,7 @@ def import_pictures(
         stop("--tag: a tag has 1 to 200 characters.", REFUSED)
     if caption_language is not None and normalize_tag(caption_language) is None:
         stop("--caption-language: not the tag of a registered language (BCP 47), such as `cy` or `pt-BR`.", REFUSED)
-    report, record = Report(list_added=as_json), Record(collection, clean_tags(tag or []))
+    report, record = Report(list_added=as_json), SourceRecord(collection, clean_tags(tag or []))
     try:
         sources = open_sources(paths, record, caption_language, root)
         if watch and not all(isinstance(source, Folder) and not source.is_partial for source in sources):
@@ -161,7 +161,7 @@ def _bring_in(importers: list[tuple[Source, Importer]], report: Report, delete: 
             raise
 
 
-def open_sources(paths: Sequence[str], record: Record, language: str | None, root: Path | None) -> list[Source]:
+def open_sources(paths: Sequence[str], record: SourceRecord, language: str | None, root: Path | None) -> list[Source]:
     """Return the sources that these arguments are; pictures in one folder are one. Raises `SourceError`."""
     found: list[Source] = []
     alone: dict[Path, set[str]] = {}

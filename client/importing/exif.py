@@ -15,7 +15,7 @@ from io import BytesIO
 from typing import Any
 from xml.etree.ElementTree import ParseError
 
-from . import Record, Value, clean_captions, clean_tags, clean_value
+from . import SourceRecord, Value, clean_captions, clean_tags, clean_value
 
 _LONGEST_BLOCK = 1 << 20  # bytes of EXIF or XMP; a JPEG's EXIF has at most 64 KiB, previews and ratings in XMP less
 # What Pillow and the XML parser raise for damaged blocks: no single type covers them (as `model.pictures` found)
@@ -61,7 +61,7 @@ class _Findings:
             self.metadata.setdefault(name, value)
 
 
-def read_metadata(content: bytes, language: str | None = None) -> Record:
+def read_metadata(content: bytes, language: str | None = None) -> SourceRecord:
     """Return what the file of a picture says. With a `language`, its title and description are captions too.
 
     Descriptions that XMP gives in other languages are captions in those.
@@ -78,7 +78,7 @@ def read_metadata(content: bytes, language: str | None = None) -> Record:
     if language is not None:
         texts = [text for name in ("title", "description") if isinstance(text := found.metadata.get(name), str)]
         captions = clean_captions({**found.captions, language: [*found.captions.get(language, []), *texts]})
-    return Record(None, clean_tags(found.keywords), found.metadata, captions)
+    return SourceRecord(None, clean_tags(found.keywords), found.metadata, captions)
 
 
 def find_fault(content: bytes, most_bytes: int, most_pixels: int) -> str:

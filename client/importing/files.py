@@ -17,10 +17,10 @@ from . import (
     MOST_BYTES,
     SUFFIXES,
     Item,
-    Record,
     SkippedPart,
     SkipReason,
     SourceError,
+    SourceRecord,
     Stamp,
     UnreadableError,
     Value,
@@ -50,7 +50,7 @@ class Folder:
     The path of a file below the folder, without its suffix, becomes the id.
     """
 
-    def __init__(self, root: Path, record: Record, only: Collection[str] | None = None) -> None:
+    def __init__(self, root: Path, record: SourceRecord, only: Collection[str] | None = None) -> None:
         self.root = root.resolve()
         self.name = str(self.root)
         self.is_partial = only is not None
@@ -155,7 +155,7 @@ class Manifest:
 
     is_partial = False
 
-    def __init__(self, file: Path, record: Record, root: Path | None = None, language: str | None = None) -> None:
+    def __init__(self, file: Path, record: SourceRecord, root: Path | None = None, language: str | None = None) -> None:
         self._file, self._record, self._language = file.resolve(), record, language
         self._root = (root or self._file.parent).resolve()
         self.name = str(self._file)
@@ -287,7 +287,7 @@ def _read_cell(name: str, text: str) -> Any:
     return float(number[0]) if number[2] else int(number[0])
 
 
-def _read_record(row: Mapping[str, Any], language: str | None) -> Record:
+def _read_record(row: Mapping[str, Any], language: str | None) -> SourceRecord:
     collection = row.get("collection") or None
     if collection is not None and not isinstance(collection, str):
         raise RowError("`collection` is not a text.")
@@ -302,7 +302,7 @@ def _read_record(row: Mapping[str, Any], language: str | None) -> Record:
         is_caption = language is not None and name.lower() == _ANY_CAPTION
         if not _is_own(name) and not is_caption and value not in (None, "") and derive_key(name):
             metadata.setdefault(derive_key(name), _read_value(name, value))
-    return Record(collection, clean_tags(tags), metadata, _read_captions(row, language))
+    return SourceRecord(collection, clean_tags(tags), metadata, _read_captions(row, language))
 
 
 def _read_value(name: str, value: Any) -> Value:

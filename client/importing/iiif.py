@@ -21,9 +21,9 @@ import httpx
 from . import (
     MOST_BYTES,
     Item,
-    Record,
     SkippedPart,
     SourceError,
+    SourceRecord,
     UnreadableError,
     Value,
     clean_captions,
@@ -56,7 +56,7 @@ class IiifManifest:
 
     is_partial = False
 
-    def __init__(self, where: str, record: Record, language: str | None) -> None:
+    def __init__(self, where: str, record: SourceRecord, language: str | None) -> None:
         self.name, self._record, self._language = where, record, language
         pinned, proxies = PinnedTransport(self._resolve), getproxies()
         by_proxy = {
@@ -90,7 +90,7 @@ class IiifManifest:
             for place, image in enumerate(images, 1):
                 yield self._read_part(where if place == 1 else f"{where}/{place}", image, record)
 
-    def _read_part(self, where: str, image: dict[str, Any], record: Record) -> Item | SkippedPart:
+    def _read_part(self, where: str, image: dict[str, Any], record: SourceRecord) -> Item | SkippedPart:
         address = _choose_address(image)
         if address is None:
             return SkippedPart(where, "Its picture has no address.")
@@ -101,7 +101,7 @@ class IiifManifest:
         record = replace(record, metadata={**source, **trim_metadata(record.metadata, source)})
         return Item(where, id, lambda: self._fetch(address), record=record)
 
-    def _describe(self, thing: dict[str, Any], parent: dict[str, Any] | None = None) -> Record:
+    def _describe(self, thing: dict[str, Any], parent: dict[str, Any] | None = None) -> SourceRecord:
         """Return what a manifest or a canvas says of itself; a canvas in one is also captioned with its label."""
         captions: dict[str, list[str]] = {}
         for label in (thing.get("label"), (parent or {}).get("label")):
@@ -120,7 +120,7 @@ class IiifManifest:
                 metadata.setdefault(key, value)
         providers = [each for each in _as_list(thing.get("provider")) if isinstance(each, dict)]
         tags = clean_tags([_join_texts(each.get("label")) for each in providers])
-        return Record(None, tags, metadata, clean_captions(captions))
+        return SourceRecord(None, tags, metadata, clean_captions(captions))
 
     def _load(self) -> dict[str, Any]:
         if self._manifest is None:

@@ -18,12 +18,12 @@ from ..api import describe_problem, encode_form, read_problem, retry
 from ..terminal import build_path, map_in_order, read_answer
 from . import (
     SUFFIXES,
-    GalleryPicture,
     Item,
-    Record,
+    ListedPicture,
     SkippedPart,
     SkipReason,
     SourceError,
+    SourceRecord,
     UnreadableError,
     UnusableError,
     check_id,
@@ -65,8 +65,8 @@ class Upload:
 
     item: Item
     content: bytes
-    record: Record
-    replaced: GalleryPicture | None
+    record: SourceRecord
+    replaced: ListedPicture | None
     sent: SentRecord
 
     def build_document(self) -> dict[str, Any]:
@@ -212,14 +212,14 @@ class Importer:
                 self.state.save(records)
         return [outcomes[item.place] for item in chunk if item.place in outcomes]
 
-    def _find(self, ids: Sequence[str]) -> dict[str, GalleryPicture]:
+    def _find(self, ids: Sequence[str]) -> dict[str, ListedPicture]:
         """Return those of these pictures that are in the gallery."""
-        found: dict[str, GalleryPicture] = {}
+        found: dict[str, ListedPicture] = {}
         for some in _group_ids(ids):
             wanted = json.dumps({"must": [{"key": "id", "match": {"any": some}}]}, ensure_ascii=False)
-            query = {"filter": wanted, "limit": str(_IDS_IN_QUERY), "fields": GalleryPicture.FIELDS}
+            query = {"filter": wanted, "limit": str(_IDS_IN_QUERY), "fields": ListedPicture.FIELDS}
             page = read_answer(retry(partial(self.client.get, "/v1/pictures", params=query), self.stopping))
-            found |= {item["id"]: GalleryPicture(item) for item in page["items"]}
+            found |= {item["id"]: ListedPicture(item) for item in page["items"]}
         return found
 
     def _delete(self, sent: SentRecord) -> bool:
@@ -235,7 +235,7 @@ class Importer:
         self.state.forget(sent.place)
         return is_ours
 
-    def _decide(self, item: Item, sent: SentRecord | None, current: GalleryPicture | None) -> Outcome | Upload:
+    def _decide(self, item: Item, sent: SentRecord | None, current: ListedPicture | None) -> Outcome | Upload:
         """Return the outcome of an item that is not sent, or the picture to send.
 
         `sent` is what an earlier run sent of its place, `current` the gallery's picture with its id.
@@ -264,7 +264,7 @@ class Importer:
             if current.has_content(sha256):
                 if same_content and same:
                     return Outcome(item.label, item.id, "there", sent=new)
-                target = Record() if same_record else item.record
+                target = SourceRecord() if same_record else item.record
                 return self._change(item, current.compare(target, self._read(item, content), add=ours is None), new)
             if ours is None or same_content:  # somebody else's picture, or what somebody put in place of ours
                 return Outcome(item.label, item.id, "refused", _ID_TAKEN)
@@ -275,10 +275,10 @@ class Importer:
         file = replace(file, metadata=trim_metadata(file.metadata, beside))
         return Upload(item, content, item.record.extend(file), current, new)
 
-    def _read(self, item: Item, content: bytes) -> Record:
+    def _read(self, item: Item, content: bytes) -> SourceRecord:
         """Return what the file says of itself, and where it is, unless everything is said beside it."""
         if item.whole:
-            return Record()
+            return SourceRecord()
         said = read_metadata(content, self.language)
         return replace(said, metadata={**item.file, **said.metadata})
 

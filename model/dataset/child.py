@@ -20,7 +20,7 @@ from model.dataset import MIN_ROWS, Dataset, join, restrict
 from model.dataset.doubts import Guess, OwnGuess, find_doubts, guess_nothing, show_rows
 from model.dataset.rows import PictureLookup, find_ids_of_files, write_rows
 from model.languages import can_read
-from model.processes import Child, GuardedPool, read_frame, serve, write_frame
+from model.processes import GuardedChild, GuardedPool, read_frame, serve, write_frame
 from store.errors import DatasetInvalid, FieldError, PictoglotError
 
 _log = logging.getLogger(__name__)
@@ -99,7 +99,9 @@ class DatasetChecker:
 
         return self._pool.submit(lambda child: self._check(child, submission, answer)).result()
 
-    def _check(self, child: Child, submission: Submission, reply: Callable[[Mapping[str, Any]], object]) -> CheckResult:
+    def _check(
+        self, child: GuardedChild, submission: Submission, reply: Callable[[Mapping[str, Any]], object]
+    ) -> CheckResult:
         paths = {name: value and str(value) for name, value in vars(submission).items() if name in _PATHS}
         question: object = {**vars(submission), **paths}
         while not {"result", "refusal"} & (answer := json.loads(child.request(_encode(question), _SECONDS))).keys():

@@ -12,7 +12,7 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model.dataset.formats import Entry
+from model.dataset.formats import RawEntry
 from model.dataset.rows import LEFT_OUT, Pivot, Row, UnusableRow
 from model.languages import ENGLISH, is_in_script
 from model.lexicon import load_things
@@ -127,7 +127,7 @@ class Choice:
         self._best: dict[str, list[_Candidate]] = {}  # by gloss, in lower case
         self._reasons = array("b")  # of each entry, the place in `_REASONS`; of one that is taken it does not count
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: RawEntry) -> None:
         """Add an entry. Raises `UnusableRow` for one that is none."""
         text, glosses, forms = _read_texts(entry)
         try:
@@ -214,7 +214,7 @@ def _is_among(gloss: str, things: Collection[str]) -> bool:
     return gloss in things or any(singular in things for singular in singulars)
 
 
-def _read_texts(entry: Entry) -> tuple[str, list[str], list[str]]:
+def _read_texts(entry: RawEntry) -> tuple[str, list[str], list[str]]:
     """Return headword, glosses and forms, as many of them as are looked at; raises `UnusableRow`."""
     if entry.word in (None, ""):
         raise UnusableRow("missing_word")
@@ -228,7 +228,7 @@ def _read_texts(entry: Entry) -> tuple[str, list[str], list[str]]:
     return entry.word[:_READ_CHARACTERS], _read_list(entry.glosses, "glosses_invalid"), forms
 
 
-def swap_entry(entry: Entry) -> Iterator[Entry]:
+def swap_entry(entry: RawEntry) -> Iterator[RawEntry]:
     """Yield an entry for each gloss, whose only gloss is the word; raises `UnusableRow` as for any other."""
     text, glosses, _ = _read_texts(entry)
     words = [sense.strip() for sense in _split_senses(glosses)]

@@ -55,7 +55,7 @@ SPREADSHEET = "spreadsheet"
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class RawRecord:
     """One row as it is in the file; `line` counts from 1 (rows for Parquet, annotations for COCO)."""
 
     line: int
@@ -67,7 +67,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RawEntry:
     """One entry of a dictionary as it is in the file; `line` counts from 1."""
 
     line: int
@@ -85,7 +85,7 @@ class RowFault:
     kind: str
 
 
-Records = Iterator[Record | RowFault]
+Records = Iterator[RawRecord | RowFault]
 
 
 def read_records(path: Path, *, language: str | None) -> tuple[str, Records]:
@@ -99,7 +99,7 @@ def read_records(path: Path, *, language: str | None) -> tuple[str, Records]:
     return name, _read_content(path, _READERS[name], language)
 
 
-def read_entries(path: Path) -> Iterator[Entry | RowFault]:
+def read_entries(path: Path) -> Iterator[RawEntry | RowFault]:
     """Read the entries of a dictionary, JSON objects in lines or rows of a sheet; raises as `read_records` does."""
     with open_content(path) as stream:
         form = _recognise(stream.read(MAX_LINE + 1))
@@ -109,14 +109,14 @@ def read_entries(path: Path) -> Iterator[Entry | RowFault]:
         if form == SPREADSHEET:
             with open_seekable(stream) as source:
                 yield from (
-                    Entry(number, word, glosses, None, None) for number, word, glosses in read_word_list(source)
+                    RawEntry(number, word, glosses, None, None) for number, word, glosses in read_word_list(source)
                 )
             return
         for number, value in _read_objects(stream):
             if isinstance(value, str):
                 yield RowFault(number, value)
             else:
-                yield Entry(number, *(value.get(key) for key in ("word", "glosses", "pos", "forms")))
+                yield RawEntry(number, *(value.get(key) for key in ("word", "glosses", "pos", "forms")))
 
 
 def _read_content(path: Path, reader: "Reader", language: str | None) -> Records:
@@ -193,7 +193,7 @@ def _read_xm3600(stream: BufferedReader, language: str | None) -> Records:
         texts = [value[tag] for tag in value if isinstance(value[tag], dict) and _is_same_language(tag, language)]
         captions = texts[0].get("caption", []) if texts else []
         for caption in captions if isinstance(captions, list) else [captions]:
-            yield Record(number, caption, None, key, value.get("split"))
+            yield RawRecord(number, caption, None, key, value.get("split"))
 
 
 def _is_same_language(tag: str, language: str | None) -> bool:
@@ -227,7 +227,7 @@ def _read_coco(stream: BufferedReader, language: str | None) -> Records:
         yield _make_coco_record(place, entry, names)
 
 
-def _make_coco_record(number: int, entry: object, names: Mapping[object, str]) -> Record | RowFault:
+def _make_coco_record(number: int, entry: object, names: Mapping[object, str]) -> RawRecord | RowFault:
     if not isinstance(entry, dict):
         return RowFault(number, "malformed_json")
     image = entry.get("image_id")
@@ -247,7 +247,7 @@ def _read_parallel(stream: BufferedReader, language: str | None) -> Records:
         if number == 1 and is_separator_line(line):
             continue
         cells = line.split("\t")
-        yield Record(number, cells[1], cells[0]) if len(cells) == 2 else RowFault(number, "wrong_field_count")
+        yield RawRecord(number, cells[1], cells[0]) if len(cells) == 2 else RowFault(number, "wrong_field_count")
 
 
 def _read_table(rows: Iterable[tuple[int, Mapping[str, Any] | str]], *, may_ask: bool = False) -> Records:
@@ -274,13 +274,13 @@ def _read_spreadsheet(stream: BufferedReader, language: str | None) -> Records:
 def _split_answers(line: int, row: Mapping[str, str | None]) -> Records:
     """Yield a record for each answer to one word; commas may separate several."""
     answers = [text.strip() for text in _BETWEEN_ANSWERS.split(row.get("caption") or "")]
-    pairs = [Record(line, answer, row.get("english"), split=row.get("split")) for answer in answers if answer]
+    pairs = [RawRecord(line, answer, row.get("english"), split=row.get("split")) for answer in answers if answer]
     yield from pairs if pairs and row.get("english") else [RowFault(line, UNANSWERED)]
 
 
-def _make_record(line: int, row: Mapping[str, object]) -> Record:
+def _make_record(line: int, row: Mapping[str, object]) -> RawRecord:
     pivots = row.get("pivot"), {part: row.get(f"pivot_{part}") for part in PARTS}
-    return Record(line, row.get("caption"), row.get("english"), row.get("picture"), row.get("split"), pivots)
+    return RawRecord(line, row.get("caption"), row.get("english"), row.get("picture"), row.get("split"), pivots)
 
 
 Reader = Callable[[BufferedReader, str | None], Records]

@@ -13,7 +13,7 @@ from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
-from model.dataset.formats import Record, RowFault
+from model.dataset.formats import RawRecord, RowFault
 from model.dataset.tables import ENTRY, PAIR
 from model.languages import ENGLISH, canonicalize
 from model.text import clean, clean_picture_id
@@ -165,7 +165,7 @@ class UnusableRow(Exception):
     """A row that is not usable; the argument is the kind of fault."""
 
 
-def read_row(record: Record | RowFault) -> Row:
+def read_row(record: RawRecord | RowFault) -> Row:
     """Return the caption of a record; raises `UnusableRow`."""
     if isinstance(record, RowFault):
         raise UnusableRow(record.kind)

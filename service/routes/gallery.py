@@ -12,7 +12,7 @@ import fastapi
 from fastapi import APIRouter, Query, Request, Response
 
 from index.bulk import BulkChange
-from index.duplicates import DuplicatesPage, Group, find_groups
+from index.duplicates import DuplicateGroup, DuplicatesPage, find_groups
 from index.facts import normalize, validate_tags
 from index.gallery import PutResult
 from index.records import GalleryPicture, Place, RecordInput
@@ -316,7 +316,7 @@ async def _find_page(
     fingerprint = context.encoder.image_fingerprint
 
     def fill_page() -> DuplicatesPage:
-        groups, examined, place, until = list[Group](), 0, after, time.monotonic() + _PAGE_SECONDS
+        groups, examined, place, until = list[DuplicateGroup](), 0, after, time.monotonic() + _PAGE_SECONDS
         while True:
             new = find_groups(gallery, selection, fingerprint, picture_set, least, criteria, place, limit - len(groups))
             groups += new.groups
@@ -327,7 +327,9 @@ async def _find_page(
     return await context.lanes.duplicates.run(fill_page)
 
 
-async def _list_groups(groups: tuple[Group, ...], context: Context, caller: Principal) -> list[schemas.DuplicateGroup]:
+async def _list_groups(
+    groups: tuple[DuplicateGroup, ...], context: Context, caller: Principal
+) -> list[schemas.DuplicateGroup]:
     """Describe groups as they are sent. A picture that was deleted since is in none, or moved out of a key's sight."""
     ids = {picture for group in groups for picture in (group.head, *(near for near, _ in group.others))}
     pictures = await context.lanes.read.run(context.selection.find_pictures, sorted(ids), caller.collections)

@@ -145,7 +145,7 @@ def _find_source(form: schemas.LanguageForm) -> str | None:
 
 def _answer_check(tag: str, found: CheckResult, **more: Any) -> JSONResponse:
     rows = found.report["usable"]
-    waiting = None if found.short is None else schemas.WaitingRows(rows=rows, needed=MIN_ROWS)
+    waiting = None if found.short is None else schemas.WaitingCounts(rows=rows, needed=MIN_ROWS)
     shown = {"report": found.report, "doubts": found.doubts, "sample": found.sample}
     answer = {"joined": None, "replaced": None, **shown, **more}
     return JSONResponse(schemas.DryRun(language=tag, waiting=waiting, **answer).model_dump())

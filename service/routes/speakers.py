@@ -25,7 +25,7 @@ from service.schemas import speakers as schemas
 from service.schemas.speakers import LanguageTerms, Terms
 from service.wanted_words import clean_answers, count_captions, count_needed
 from store.errors import RecordChanged
-from store.speakers import Person, ProposalRow
+from store.speakers import ProposalRow, Proposer
 from store.versions import Version
 
 router = APIRouter(prefix="/v1/languages", tags=["languages"], route_class=GuardedRoute)
@@ -231,7 +231,7 @@ async def list_wanted(
 
     First those for which somebody else has proposed one.
     """
-    tag, proposals, person = canonicalize(tag), context.registry.proposals, _make_person(caller, name)
+    tag, proposals, person = canonicalize(tag), context.registry.proposals, _make_proposer(caller, name)
     pictures = await context.lanes.filter.run(proposals.find_wanted, tag, person, count)
     waiting = await run_in_threadpool(proposals.list, tag, accepted=False, pictures=pictures) if pictures else []
     by_picture: dict[str, list[ProposalRow]] = {picture: [] for picture in pictures}
@@ -253,7 +253,7 @@ async def propose_caption(
     tag = canonicalize(tag)
     with locate_error("text"):
         text = clean(body.text)
-    same, person = _SMALL.sub(" ", text).casefold().strip(), _make_person(caller, body.name)
+    same, person = _SMALL.sub(" ", text).casefold().strip(), _make_proposer(caller, body.name)
     alike = await run_in_threadpool(context.registry.proposals.propose, tag, body.picture, text, same, person)
     agreed = len(alike) > 1
     if agreed:
@@ -306,8 +306,8 @@ def _add_caption(live: LiveIndex, context: Context, proposal: ProposalRow) -> No
                 raise
 
 
-def _make_person(caller: Principal, name: str) -> Person:
-    return Person(caller.id, caller.label, " ".join(name.split()))
+def _make_proposer(caller: Principal, name: str) -> Proposer:
+    return Proposer(caller.id, caller.label, " ".join(name.split()))
 
 
 def _describe(proposals: Sequence[ProposalRow]) -> list[schemas.ProposedCaption]:

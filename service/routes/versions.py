@@ -297,7 +297,7 @@ def _check(upload: FileOnDisk, context: Context) -> _ImportPlan:
     base = (context.base, context.encoder.base_fingerprint)
     file = open_file(upload.path, upload.path.with_name("parts"), base, context.encoder.table.rows.width)
     try:
-        manifest = file_schemas.Manifest.model_validate(file.manifest)
+        manifest = file_schemas.LanguageManifest.model_validate(file.manifest)
         letters = file_schemas.Letters.model_validate(manifest.report).letters
         says = file_schemas.StatedEvaluation.model_validate(manifest.report) if manifest.report.get("pairs") else None
     except ValidationError as error:

@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from index.ranking import Recall
+from index.ranking import SampledRecall
 from model import text
 from store.errors import InvalidInput
 
@@ -237,7 +237,7 @@ class IndexRecall(Response):
     unit: Literal["lists", "candidates"] | None = Field(description="What `depth` counts.")
 
     @classmethod
-    def describe(cls, found: Recall | None) -> "IndexRecall | None":
+    def describe(cls, found: SampledRecall | None) -> "IndexRecall | None":
         """Describe what was measured; None where there is nothing."""
         if found is None:
             return None

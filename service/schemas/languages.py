@@ -178,7 +178,7 @@ class EarlierDatasets(Response):
     rows: int = Field(description="Total rows, counting duplicates across datasets.")
 
 
-class WaitingRows(Response):
+class WaitingCounts(Response):
     """Rows of a language that are too few to teach it; the next dataset joins them."""
 
     rows: int
@@ -190,7 +190,7 @@ class DryRun(Response):
 
     dry_run: bool = True
     language: str
-    waiting: WaitingRows | None = Field(
+    waiting: WaitingCounts | None = Field(
         description="Set where there are too few rows to teach the language. Unless this was a dry run they are kept."
     )
     report: Report

@@ -161,7 +161,7 @@ class StatedEvaluation(Figures):
     in_sample: Figures | None = None
 
 
-class Manifest(_ManifestPart):
+class LanguageManifest(_ManifestPart):
     """What a file says of its language."""
 
     language: Annotated[str, StringConstraints(max_length=100)]

@@ -3,13 +3,14 @@
 import ast
 import builtins
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tests.house.source import ALL_PYTHON, GENERATED, Module, list_modules
+from tests.house.source import ALL_PYTHON, GENERATED, HOUSE, Module, list_modules
 
 # What a name or a sentence may begin with, one a line: whoever needs another verb adds it.
 VERBS = {*Path(__file__).with_name("verbs.txt").read_text(encoding="utf-8").split()}
@@ -17,6 +18,8 @@ CONVERTERS = {"as", "from", "on", "to", "with", "without"}  # `as_json`, `on_clo
 GIVEN = {"main", "lifespan"}  # names that others expect
 PARTICIPLE = re.compile(r"\w+(ed|ing)|Done|Found|Given|Held|Kept|Known|Left|Lost|Made|Shown|Taught|Told|Undone|Written")
 NOUNS = {"Embedding", "Encoding", "Finding", "Keyring", "Reading", "Spelling", "Timing", "Training", "Tuning"}
+# Classes whose document in `service.schemas` has the same name.
+TWINS = {"CaptionHit", "Doubt", "DuplicateGroup", "FacetValue", "PictureHit", "PrunedItem", "ShownRow"}
 
 # Today's (names, docstrings) that begin with no verb, and classes that are participles: who lowers one lowers it here.
 MOST = {
@@ -95,3 +98,10 @@ def test_a_verb_that_is_missing_and_a_participle_are_found() -> None:
     )
     for name in ("SubmittedMove", "PictureNotFound", "PictureEmbedding"):
         assert list_misnamed(Module("m", text.format(name, "as_json", "Return it as JSON."))) == ([], [], [])
+
+
+def test_two_classes_of_one_name_are_one_thing_and_its_document() -> None:
+    names = Counter(
+        node.name for module in list_modules(*HOUSE) if module.name not in GENERATED for node in _list_classes(module)
+    )
+    assert {name for name, count in names.items() if count > 1} == TWINS

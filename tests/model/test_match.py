@@ -9,9 +9,9 @@ from model.evaluation import measure_gain, measure_recalls
 from model.match import (
     RIVALS,
     SCORES_LOW,
-    Answers,
     Calibration,
     Curves,
+    MatchSample,
     compute_expected_error,
     fit,
     measure_error,
@@ -20,14 +20,14 @@ from model.match import (
 TRUE = Curves(sharpness=4.0, trust=0.8, lead=-0.3, most=0.96, steepness=5.0, threshold=3.8, usual=0.1)
 
 
-def drawn(count: int, curves: Curves = TRUE, seed: int = 0, closeness: float = 0.8) -> Answers:
+def drawn(count: int, curves: Curves = TRUE, seed: int = 0, closeness: float = 0.8) -> MatchSample:
     """Answers whose hits are right as often as `curves` say; `closeness`: how near to each other the first hits are."""
     random = np.random.default_rng(seed)
     first = random.normal(4.6, 0.5, (count, 1))
     z = first - np.cumsum(np.c_[np.zeros(count), random.exponential(closeness, (count, RIVALS - 1))], axis=1)
     chances = np.array([curves.compute_matches(row, row) for row in z])
     right = random.random(z.shape) < chances
-    return Answers(z, right, np.sort(random.normal(2.6, 0.4, z.shape))[:, ::-1], curves.usual)
+    return MatchSample(z, right, np.sort(random.normal(2.6, 0.4, z.shape))[:, ::-1], curves.usual)
 
 
 def slow_matches(curves: Curves, first: list[float], z: float, place: int | None) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from client.importing import Item, Record, SkippedPart, SourceError, UnreadableError, iiif
+from client.importing import Item, SkippedPart, SourceError, SourceRecord, UnreadableError, iiif
 from client.importing.iiif import IiifManifest
 from tests.client.test_commands import run, run_json
 from tests.service.harness import picture, running
@@ -136,7 +136,7 @@ def lead(monkeypatch: pytest.MonkeyPatch, names: dict[str, Callable[[], list[str
 
 def read_first_item(site: Site, host: str) -> Item:
     """Return the first picture, at this host, of a manifest from elsewhere."""
-    source = IiifManifest("https://93.184.215.14/manifest", Record(), None)
+    source = IiifManifest("https://93.184.215.14/manifest", SourceRecord(), None)
     source._manifest, source._is_near = make_manifest(site.url.replace("127.0.0.1", host)), False
     item = next(iter(source.list_parts()))
     assert isinstance(item, Item)
@@ -144,7 +144,7 @@ def read_first_item(site: Site, host: str) -> Item:
 
 
 def list_parts(where: str) -> list[Item | SkippedPart]:
-    return list(IiifManifest(where, Record(), None).list_parts())
+    return list(IiifManifest(where, SourceRecord(), None).list_parts())
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"@type": "sc:Manifest"}', b'{"type": "Collection"}', b"\xff"])
@@ -217,7 +217,7 @@ NEAR = {
 
 @pytest.mark.row("F13")
 def test_a_manifest_from_elsewhere_has_only_public_addresses_asked() -> None:
-    source = IiifManifest("http://93.184.215.14/manifest", Record(), None)
+    source = IiifManifest("http://93.184.215.14/manifest", SourceRecord(), None)
     source._is_near = False
     assert [source._resolve(address) for address in PUBLIC] == [[address] for address in PUBLIC]
     for address in (address for near in NEAR.values() for address in near):
@@ -255,7 +255,7 @@ def test_a_manifest_has_this_machine_asked_only_if_all_that_it_came_from_is_ther
     site.answers["/m"] = json.dumps({"type": "Manifest", "items": [inside]}).encode()
     led = iter([["127.0.0.2", "127.0.0.1"], ["127.0.0.2"], ["127.0.0.1"]])
     lead(monkeypatch, {"name.example": lambda: next(led)})
-    source = IiifManifest(site.url.replace("127.0.0.1", "name.example") + "/m", Record(), None)
+    source = IiifManifest(site.url.replace("127.0.0.1", "name.example") + "/m", SourceRecord(), None)
     for reason in ("UnsupportedProtocol", "ConnectError"):
         with pytest.raises(SourceError, match=reason):
             source.count()
@@ -293,6 +293,6 @@ def test_a_name_in_unicode_is_looked_up_as_it_is_asked(site: Site, monkeypatch: 
     site.answers["/m"] = b'{"type": "Manifest", "items": []}'
     there = "xn--strae-oqa.example"
     lead(monkeypatch, {there: lambda: ["127.0.0.1"]})
-    source = IiifManifest(site.url.replace("127.0.0.1", "straße.example") + "/m", Record(), None)
+    source = IiifManifest(site.url.replace("127.0.0.1", "straße.example") + "/m", SourceRecord(), None)
     assert source.count() == 0 and source._is_near
     assert site.hosts == [site.url.replace("http://127.0.0.1", there)]

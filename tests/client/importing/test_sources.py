@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from client.importing import Item, Record, SkippedPart, SkipReason, SourceError, UnreadableError
+from client.importing import Item, SkippedPart, SkipReason, SourceError, SourceRecord, UnreadableError
 from client.importing.command import open_sources
 from client.importing.files import Folder, Manifest
 from tests.service.harness import picture
 
-NOTHING = Record()
+NOTHING = SourceRecord()
 
 
 def list_ids(parts: Sequence[Item | SkippedPart]) -> list[str]:
@@ -79,7 +79,7 @@ def test_a_table_says_everything_of_a_picture_in_its_columns(tmp_path: Path) -> 
         'b.png;;"[""a;b"", ""c""]";;;;;;19.5;"{""place"": ""Chur""}"\n',
         encoding="utf-8-sig",
     )
-    first, second = Manifest(tmp_path / "list.csv", Record(tags=("all",))).list_parts()
+    first, second = Manifest(tmp_path / "list.csv", SourceRecord(tags=("all",))).list_parts()
     assert isinstance(first, Item) and isinstance(second, Item)
     assert (first.id, first.record.collection, first.record.tags) == ("m-1", "museum", ("bridge", "all"))
     assert first.record.captions == {"en": ["a bridge"], "de": ["eine Brücke", "die Brücke"], "rm": ["ina punt"]}

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from client import api
-from client.importing import Record
+from client.importing import SourceRecord
 from client.importing import command as watch
 from client.importing.command import SETTLED, WatchedFolder
 from client.importing.files import Folder
@@ -150,7 +150,7 @@ def test_a_watch_waits_for_a_service_that_has_no_room_or_is_away(
     os.utime(folder / "a.png", (1, 1))
     with running(tmp_path / "full", free_bytes=1 << 60) as full, ExitStack() as later:
         state = later.enter_context(open_state(tmp_path / "state", full.url, str(folder)))
-        watched = WatchedFolder(Folder(folder, Record()), Importer(full.admin, state), False, threading.Event())
+        watched = WatchedFolder(Folder(folder, SourceRecord()), Importer(full.admin, state), False, threading.Event())
         watched.look([])
         watched.look([])  # too early: nothing is asked
         assert capsys.readouterr().err.count("What changed waits.") == 1
