@@ -45,10 +45,10 @@ _KINDS = {"": "stored picture", ".thumb": "thumbnail", ".original": "original"}
 _log = logging.getLogger(__name__)
 
 
-def sweep(sets: VectorSets, seconds: float = _LEFT_OVER_SECONDS, kept: float = KEPT_SECONDS) -> int:
+def sweep(sets: VectorSets, seconds: float = _LEFT_OVER_SECONDS, kept_seconds: float = KEPT_SECONDS) -> int:
     """Remove left-over files and folders that have not changed for `seconds`; return how many.
 
-    And the files of contents that no picture has had for `kept` seconds. Called at the start of each API and worker
+    And the files of contents that no picture has had for `kept_seconds`. Called at the start of each API and worker
     process, and by a worker once a day.
 
     Left over are temporary files of killed writers, submissions without an expansion, working files of finished
@@ -73,7 +73,7 @@ def sweep(sets: VectorSets, seconds: float = _LEFT_OVER_SECONDS, kept: float = K
         old = [path.name for path in _list_old(root.home / SEGMENTS, seconds)]
         removed += sets.remove_unreferenced(old)
     removed += _sweep_versions(root, registry, seconds)
-    removed += _delete_discarded(sets.gallery, kept)
+    removed += _delete_discarded(sets.gallery, kept_seconds)
     for folder in sorted(path for path in (root.home / PICTURES).glob("*") if path.is_dir()):
         removed += _sweep_pictures(folder, sets.gallery, seconds)
     if removed:
@@ -104,15 +104,15 @@ def _sweep_versions(root: DataRoot, registry: Registry, seconds: float) -> int:
     return sum(not root.locate(name).exists() for name in unnamed)
 
 
-def _delete_discarded(gallery: Gallery, kept: float) -> int:
+def _delete_discarded(gallery: Gallery, kept_seconds: float) -> int:
     with gallery.registry.read() as session:
-        if kept > 0 and not gallery.registry.is_steady(session):
+        if kept_seconds > 0 and not gallery.registry.is_steady(session):
             return 0
     removed = 0
-    gallery.forget_deleted(kept)  # first: nothing can be brought back whose files are gone
-    for content in gallery.list_discarded(kept):
+    gallery.forget_deleted(kept_seconds)  # first: nothing can be brought back whose files are gone
+    for content in gallery.list_discarded(kept_seconds):
         with suppress(StoreUnavailable):
-            gallery.delete_content(content, kept)
+            gallery.delete_content(content, kept_seconds)
             removed += 1
     return removed
 

@@ -305,18 +305,18 @@ def store_caption_vectors(session: Session, encoder: EncoderId, vectors: Mapping
 
 
 def _insert_missing(
-    session: Session, shown: Any, key: Any, of: Mapping[str, Any], vectors: Mapping[Any, Vector]
+    session: Session, owner: Any, key: Any, encoder: Mapping[str, Any], vectors: Mapping[Any, Vector]
 ) -> set[Any]:
     stored = set[Any]()
-    same = [getattr(key.class_, name) == value for name, value in of.items()]
+    same = [getattr(key.class_, name) == value for name, value in encoder.items()]
     for batch in split_batches(list(vectors)):
-        known = set(session.scalars(select(shown).where(shown.in_(batch))))
+        known = set(session.scalars(select(owner).where(owner.in_(batch))))
         there = session.execute(select(key, key.class_.vector).where(key.in_(batch), *same)).all()
         damaged = {each for each, data in there if strip_crc(data) is None}
         if damaged:
             session.execute(delete(key.class_).where(key.in_(damaged), *same))
         missing = known - {each for each, _ in there} | known & damaged
-        if rows := [{key.key: each, **of, "vector": pack_vector(vectors[each])} for each in batch if each in missing]:
+        if rows := [{key.key: id, **encoder, "vector": pack_vector(vectors[id])} for id in batch if id in missing]:
             session.execute(insert(key.class_), rows)
         stored |= missing
     return stored

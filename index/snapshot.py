@@ -155,14 +155,14 @@ class Snapshot:
         after: PictureHit | None = None,
         min_score: float | None = None,
         allowed: VectorKeys | None = None,
-        without: Collection[str] = (),
+        excluded_ids: Collection[str] = (),
         calibration: Calibration | None = None,
     ) -> list[PictureHit]:
         """Return the `limit` pictures nearest to a unit vector, ties by id: the first ones, or those after `after`.
 
-        Only those with an `allowed` key, if given (`index.selection`), and none of `without`, a few. With `calibration`
-        each has its chance among these, since only they can be meant. Pictures added or deleted since the page of
-        `after` cause no other picture to be repeated or skipped. Raise `PageTooDeep` beyond rank
+        Only those with an `allowed` key, if given (`index.selection`), and none of `excluded_ids`, a few. With
+        `calibration` each has its chance among these, since only they can be meant. Pictures added or deleted since the
+        page of `after` cause no other picture to be repeated or skipped. Raise `PageTooDeep` beyond rank
         `DEEPEST_RANK`, but for one more, which tells of a next page.
         """
         offset = after.rank if after else 0
@@ -170,8 +170,8 @@ class Snapshot:
             if offset:
                 require_depth(offset + limit)
             depth = offset + limit if calibration is None else max(offset + limit, RIVALS)
-            hits = self.picture_set.search(vector, depth + len(without), allowed)
-            hits = [hit for hit in hits if hit.entry.picture not in without] if without else hits
+            hits = self.picture_set.search(vector, depth + len(excluded_ids), allowed)
+            hits = [hit for hit in hits if hit.entry.picture not in excluded_ids] if excluded_ids else hits
             skipped = _count_until(hits, after) if after else 0
             if skipped <= offset:
                 break

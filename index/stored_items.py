@@ -278,39 +278,43 @@ class StoredItems:
     def find_vectors(self) -> Iterator[ItemGroup]:
         """Find rows of vectors with a wrong checksum; the segments must have been mended before."""
         row, other = PictureVectorRow, CaptionVectorRow
-        shown, by = select(PictureRow.id, PictureRow.key), PictureRow.content_sha256
-        yield "vectors of pictures", self._list_damaged_vectors(row, (row.content_sha256, row.fingerprint), shown, by)
-        keys, said = (other.caption_id, other.version, other.fingerprint), select(CaptionRow.picture_id, CaptionRow.id)
-        yield "vectors of captions", self._list_damaged_vectors(other, keys, said, CaptionRow.id)
+        keys: list[Any] = [row.content_sha256, row.fingerprint]
+        pictures = select(PictureRow.id, PictureRow.key)
+        yield "vectors of pictures", self._list_damaged_vectors(row, keys, pictures, PictureRow.content_sha256)
+        keys = [other.caption_id, other.version, other.fingerprint]
+        pictures = select(CaptionRow.picture_id, CaptionRow.id)
+        yield "vectors of captions", self._list_damaged_vectors(other, keys, pictures, CaptionRow.id)
 
     def _list_damaged_vectors(
-        self, row: Any, keys: Sequence[Any], shown: Select[str, int], by: Any
+        self, row: Any, keys: Sequence[Any], pictures: Select[str, int], owner: Any
     ) -> Iterator[StoredItem]:
         """List damaged vectors of a table.
 
-        `shown` has the pictures of a row, found `by` its first key, and the keys of these in vector sets.
+        `pictures` selects ids and, in vector sets, keys; a row belongs to those whose `owner` column is its first key.
         """
         for *key, stored in self._read_rows(select(*keys, row.vector), len(keys)):
             if unpack_vector(stored) is None:
-                where = [row.vector == stored, *(column == value for column, value in zip(keys, key, strict=True))]
-                name, of = f"vector of content {key[0]}", {"fingerprint": key[-1], "version": None}
+                conditions = [row.vector == stored, *(column == value for column, value in zip(keys, key, strict=True))]
+                name, encoder = f"vector of content {key[0]}", {"fingerprint": key[-1], "version": None}
                 if row is CaptionVectorRow:
-                    name, of["version"] = f"vector of caption {key[0]} by version {key[1]}", key[1]
-                mend = partial(self._replace_vector, row, where, shown.where(by == key[0]), of)
-                yield StoredItem("vector", name, _is_never_whole, partial(self._has_row, *where), mend)
+                    name, encoder["version"] = f"vector of caption {key[0]} by version {key[1]}", key[1]
+                mend = partial(self._replace_vector, row, conditions, pictures.where(owner == key[0]), encoder)
+                yield StoredItem("vector", name, _is_never_whole, partial(self._has_row, *conditions), mend)
 
-    def _replace_vector(self, row: Any, where: Sequence[Any], shown: Select[str, int], of: Mapping[str, Any]) -> str:
+    def _replace_vector(
+        self, row: Any, conditions: Sequence[Any], pictures: Select[str, int], encoder: Mapping[str, Any]
+    ) -> str:
         """Put a sealed vector in place of a damaged one, or let it be computed again by who has the model."""
-        places = self._registry.read_rows(shown)
-        sealed = (vector for picture, key in places for _, vector in self._find_sealed(of, picture, key))
+        places = self._registry.read_rows(pictures)
+        sealed = (vector for picture, key in places for _, vector in self._find_sealed(encoder, picture, key))
         if (vector := next(sealed, None)) is not None:
             with self._registry.begin() as session:
-                session.execute(update(row).where(*where).values(vector=pack_vector(vector)))
+                session.execute(update(row).where(*conditions).values(vector=pack_vector(vector)))
             return self._from_sealed
         # reported before it is deleted: if this ends in between, the damaged one is replaced all the same
         self._sets.gallery.touch([picture for picture, _ in places])
         with self._registry.begin() as session:
-            session.execute(delete(row).where(*where))
+            session.execute(delete(row).where(*conditions))
         return _COMPUTED
 
     def find_captions(self) -> Iterator[StoredItem]:
@@ -324,34 +328,34 @@ class StoredItems:
         query = select(row.id, row.picture_id, row.language, row.expansion, row.digest, text)
         for id, picture, language, expansion, digest, said in self._read_rows(query, 1):
             if compute_digest(expansion or "", said) != digest:
-                where = [row.id == id, row.digest == digest, text == said]
-                mend = partial(self._restore_text, where, picture, id, language, expansion or "", digest)
+                conditions = [row.id == id, row.digest == digest, text == said]
+                mend = partial(self._restore_text, conditions, picture, id, language, expansion or "", digest)
                 name = f"caption {id} of picture {picture}"
-                yield StoredItem("caption", name, _is_never_whole, partial(self._has_row, *where), mend)
+                yield StoredItem("caption", name, _is_never_whole, partial(self._has_row, *conditions), mend)
 
     def _restore_text(
-        self, where: Sequence[Any], picture: str, key: int, language: str, expansion: str, digest: str
+        self, conditions: Sequence[Any], picture: str, key: int, language: str, expansion: str, digest: str
     ) -> str:
         """Put the sealed text in place of a damaged one, if its digest proves that it was this one."""
         for text, _ in self._find_sealed({"kind": "captions", "language": language}, picture, key):
             if compute_digest(expansion, text) == digest:
                 with self._registry.begin() as session:
-                    session.execute(update(CaptionRow).where(*where).values(text=text))
+                    session.execute(update(CaptionRow).where(*conditions).values(text=text))
                 return self._from_sealed
         return ""
 
-    def _find_sealed(self, of: Mapping[str, Any], picture: str, key: int) -> Iterator[tuple[str, Any]]:
+    def _find_sealed(self, fields: Mapping[str, Any], picture: str, key: int) -> Iterator[tuple[str, Any]]:
         """Find text and vector of a row, in each set of these fields in which it is sealed."""
         for identity in self._sets.list_newest():
-            if all(getattr(identity, name) == value for name, value in of.items()):
+            if all(getattr(identity, name) == value for name, value in fields.items()):
                 if identity not in self._opened:
                     self._opened[identity] = self._sets.open_sealed(identity, self._sets.read_state(identity))[0]
                 rows = self._opened[identity].read_rows(picture)
                 for place in np.flatnonzero(rows.keys == key).tolist():
                     yield rows.entries[place].text, rows.vectors[place]
 
-    def _has_row(self, *where: Any) -> bool:
-        return self._registry.read_value(select(literal(1)).where(*where).limit(1)) is not None
+    def _has_row(self, *conditions: Any) -> bool:
+        return self._registry.read_value(select(literal(1)).where(*conditions).limit(1)) is not None
 
     def _read_rows(self, query: Any, keys: int) -> Iterator[Any]:
         """Read all rows of a `select`, some at a time, in the order of their primary key: its first so many columns."""

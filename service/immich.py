@@ -138,17 +138,17 @@ class Adapter:
             answer |= {CLIP: await self._embed(url, "auto"), "imageHeight": height, "imageWidth": width}
         return answer
 
-    async def _embed(self, content: str, language: str, otherwise: str = "auto") -> str:
+    async def _embed(self, content: str, language: str, fallback: str = "auto") -> str:
         """Return the vector of a text or a picture as JSON of exactly `dimension` numbers.
 
-        `otherwise` is the language of a text that does not tell, or whose language was rolled back a moment ago.
+        `fallback` is the language of a text that does not tell, or whose language was rolled back a moment ago.
         """
         answer = await self._ask(content, language)
         if answer.status_code == 404 and language != "auto":
             self._taught = (-_KNOWN_SECONDS, frozenset())
             answer = await self._ask(content, "auto")
-        elif otherwise != "auto" and answer.is_success and answer.json()["languages"] == [_UNKNOWN]:
-            again = await self._ask(content, otherwise)
+        elif fallback != "auto" and answer.is_success and answer.json()["languages"] == [_UNKNOWN]:
+            again = await self._ask(content, fallback)
             answer = again if again.is_success else answer
         if answer.status_code != 200:
             raise Refusal(

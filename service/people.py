@@ -170,7 +170,9 @@ class People:
         scheme, _, host = (self._settings.public_url or request.headers.get("origin", "")).partition("://")
         return LOOPBACK_COOKIE if scheme == "http" and _LOOPBACK_HOST.fullmatch(host) else SECURE_COOKIE
 
-    def admit(self, subject: str, label: str, groups: Iterable[str], by: Literal["proxy", "session"]) -> Principal:
+    def admit(
+        self, subject: str, label: str, groups: Iterable[str], known_by: Literal["proxy", "session"]
+    ) -> Principal:
         """Return what a person of these groups may do. Raises `NoGroup`."""
         groups = {*groups, EVERYBODY}
         group = next((group for name, group in self._settings.groups.items() if name in groups), None)
@@ -178,7 +180,7 @@ class People:
             raise NoGroup("this person is in none of the groups of PICTOGLOT_GROUPS")
         own = _choose_collection(group.collections, group.default_collection)
         bound = None if group.collections is None else frozenset(group.collections)
-        return Principal(subject, group.scope, bound, own, label, by)
+        return Principal(subject, group.scope, bound, own, label, known_by)
 
     async def _describe_session(self, session: Session) -> Principal:
         kind, _, name = session.subject.partition(":")
@@ -288,14 +290,14 @@ class RateLimiter:
 
     def take(self, key: str) -> None:
         """Count one request of `key`; raises `RateLimited` when there were too many."""
-        self._spend(key, cost=1, needed=1)
+        self._spend(key, cost=1, needed_tokens=1)
 
     def owe(self, key: str, cost: int) -> None:
         """Count `cost` more for a request that was taken; later ones wait until it is paid, however much it is.
 
         Raises `RateLimited` while `key` owes for another request.
         """
-        self._spend(key, cost, needed=0)
+        self._spend(key, cost, needed_tokens=0)
 
     def list_headers(self, key: str) -> list[tuple[bytes, bytes]]:
         """List the headers `RateLimit-*` of the IETF: what `key` may send at once, and seconds until all is back."""
@@ -308,12 +310,12 @@ class RateLimiter:
         tokens, counted = self._buckets.get(key, (self._burst, now))
         return min(self._burst, tokens + (now - counted) * self._per_second)
 
-    def _spend(self, key: str, cost: int, needed: int) -> None:
+    def _spend(self, key: str, cost: int, needed_tokens: int) -> None:
         now = self._clock()
         tokens = self._count_tokens(key, now)
-        if tokens < needed:
+        if tokens < needed_tokens:
             self._buckets[key] = (tokens, now)
-            wait = math.ceil((needed - tokens) / self._per_second)
+            wait = math.ceil((needed_tokens - tokens) / self._per_second)
             raise RateLimited("too many requests", retry_after_seconds=wait)
         if len(self._buckets) >= _MAX_BUCKETS:
             self._buckets.clear()
@@ -325,9 +327,9 @@ def is_subject(text: object) -> bool:
     return isinstance(text, str) and _SUBJECT.fullmatch(text) is not None
 
 
-def _describe_key(key: ApiKey, by: Literal["key", "session"] = "key") -> Principal:
+def _describe_key(key: ApiKey, known_by: Literal["key", "session"] = "key") -> Principal:
     bound = None if key.collections is None else frozenset(key.collections)
-    return Principal(key.id, key.scope, bound, _choose_collection(key.collections), key.label, by)
+    return Principal(key.id, key.scope, bound, _choose_collection(key.collections), key.label, known_by)
 
 
 def _choose_collection(bound: Sequence[str] | None, chosen: str | None = None) -> str:

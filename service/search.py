@@ -281,13 +281,13 @@ class Search:
     def _rank(self, count: int, place: Sequence[Any] | None) -> Sequence[PictureHit]:
         """Rank the `count` best pictures after a place. Two rankings are fused as a whole, for every page again."""
         after = None if place is None else PictureHit(*place)
-        found, least, without = self._found or FoundWords(), self.body.min_score, self._named_pictures
-        word_hits = [hit for hit in found.hits if hit.picture not in without]
+        found, least, excluded = self._found or FoundWords(), self.body.min_score, self._named_pictures
+        word_hits = [hit for hit in found.hits if hit.picture not in excluded]
         if self._vector is None:
             return list_hits_after(rank_by_words(word_hits, least), count, after)
         allowed, chances, snapshot = self._allowed and self._allowed.keys, self._calibration, self._snapshot
         search, vector = snapshot.search_pictures, self._vector
-        find = partial(search, vector, min_score=least, allowed=allowed, without=without, calibration=chances)
+        find = partial(search, vector, min_score=least, allowed=allowed, excluded_ids=excluded, calibration=chances)
         if self._mode == "meaning":
             return find(count, after)
         weights, least_match = (self._weights.meaning, self._weights.words), self.body.min_match if chances else None

@@ -213,7 +213,9 @@ class Proposer:
 class CaptionProposals(RegistryPart):
     """The proposals of a registry."""
 
-    def propose(self, language: str, picture: str, text: str, same: str, person: Proposer) -> Sequence[ProposalRow]:
+    def propose(
+        self, language: str, picture: str, text: str, canonical_text: str, person: Proposer
+    ) -> Sequence[ProposalRow]:
         """Keep a proposal in place of this person's earlier one; return all of the picture that say the same.
 
         A correction is always kept. Raises PictureNotFound, TooManyAnswers.
@@ -230,10 +232,10 @@ class CaptionProposals(RegistryPart):
                 raise TooManyAnswers(f"at most {MOST_OPEN:,} captions of a language wait: accept or reject some first")
             session.execute(delete(row).where(row.id.in_(earlier)))
             by = {**vars(person), "person": person.person}
-            session.add(ProposalRow(language=language, picture=picture, text=text, same=same, **by))
+            session.add(ProposalRow(language=language, picture=picture, text=text, same=canonical_text, **by))
             session.flush()
             note_act(session, {picture: "caption proposed"})
-            alike = select(row).where(row.picture == picture, row.same == same, *of_language).order_by(row.id)
+            alike = select(row).where(row.picture == picture, row.same == canonical_text, *of_language).order_by(row.id)
             return session.scalars(alike).all()
 
     def list(

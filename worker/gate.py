@@ -79,9 +79,9 @@ def _format_points(mean: float, error: float) -> str:
     return f"{100 * mean:+.1f} ± {100 * error:.1f} points".replace("-", "−")
 
 
-def is_more_than(lost: float, most: float) -> bool:
-    """Tell whether `lost` is more than `most`, beyond rounding: 2 of 40 captions equal a limit of 0.05."""
-    return lost > most and not math.isclose(lost, most, rel_tol=1e-9, abs_tol=1e-9)
+def is_more_than(loss: float, limit: float) -> bool:
+    """Tell whether `loss` is more than `limit`, beyond rounding: 2 of 40 captions equal a limit of 0.05."""
+    return loss > limit and not math.isclose(loss, limit, rel_tol=1e-9, abs_tol=1e-9)
 
 
 def apply_gate(report: Mapping[str, Any], min_recall: float) -> tuple[str, str] | None:

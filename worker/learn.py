@@ -149,8 +149,8 @@ def _train(context: TrainingContext, data: TrainingData) -> tuple[VersionContent
     lesson = settings.repeat_captions(data.proof_rows, data.listed_rows)
     corpus = make_corpus(data, lesson, context.base_version)
     first = Trainer(encoder, context.proof_view, corpus, checkpoints, settings)
-    of = first.steps + (whole.count_steps(len(rows)) if rows else 0)  # at most
-    proof = _run_trainer(attempt, first, 0, of)
+    steps = first.steps + (whole.count_steps(len(rows)) if rows else 0)  # at most
+    proof = _run_trainer(attempt, first, 0, steps)
     if not rows:
         return proof, proof
     corpus = make_corpus(data, rows, context.base_version)
@@ -175,15 +175,15 @@ def _plan_refit(data: TrainingData, settings: LearnSettings) -> tuple[LearnSetti
     return short, [*data.proof_rows[::one_in], *new] if new else []
 
 
-def _run_trainer(attempt: Attempt, trainer: Trainer, before: int, of: int) -> VersionContent:
-    """Train from the newest checkpoint on, and report steps `of` so many, of which `before` were another training's."""
+def _run_trainer(attempt: Attempt, trainer: Trainer, first_step: int, steps: int) -> VersionContent:
+    """Train from the newest checkpoint on; report which of `steps`, of which those up to `first_step` are done."""
     seen = {path.name for path in trainer.folder.glob("step-*")}
 
     def on_step(progress: Progress) -> bool:
         if progress.step % _LOOK_STEPS == 0 and (new := {path.name for path in trainer.folder.glob("step-*")} - seen):
             seen.update(new)
             attempt.record_durable_progress()
-        attempt.report_step(before + progress.step, of)
+        attempt.report_step(first_step + progress.step, steps)
         return attempt.stop.is_set()
 
     try:

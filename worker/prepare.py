@@ -257,13 +257,13 @@ def _load_or_compute_features(context: TrainingContext, texts: Sequence[str], ve
     return cached.tensors["features"]
 
 
-def _remove_oldest_parts(folder: Path, kept: int) -> None:
-    """Remove all but so many parts used last; an attempt that misses one makes it again."""
+def _remove_oldest_parts(folder: Path, count: int) -> None:
+    """Remove all but the `count` parts used last; an attempt that misses one makes it again."""
     used: dict[Path, float] = {}
     for path in folder.glob("[0-9a-f]*"):
         with suppress(FileNotFoundError):
             used[path] = path.stat().st_mtime
-    for path in sorted(used, key=lambda each: used[each])[:-kept]:
+    for path in sorted(used, key=lambda each: used[each])[:-count]:
         files.remove(path)
 
 

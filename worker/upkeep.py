@@ -182,7 +182,7 @@ def sweep_leftovers(supervisor: Supervisor) -> None:
     settings, registry = supervisor.settings, supervisor.registry
     sets = open_sets(registry, DataRoot(settings.home, settings.store), settings.index)
     forget_replaced(sets)
-    sweep(sets, kept=_count_kept_seconds(settings))
+    sweep(sets, kept_seconds=_count_kept_seconds(settings))
 
 
 def _count_kept_seconds(settings: WorkerSettings) -> float:

@@ -253,8 +253,8 @@ async def propose_caption(
     tag = canonicalize(tag)
     with locate_error("text"):
         text = clean(body.text)
-    same, person = _SMALL.sub(" ", text).casefold().strip(), _make_proposer(caller, body.name)
-    alike = await run_in_threadpool(context.registry.proposals.propose, tag, body.picture, text, same, person)
+    canonical, person = _SMALL.sub(" ", text).casefold().strip(), _make_proposer(caller, body.name)
+    alike = await run_in_threadpool(context.registry.proposals.propose, tag, body.picture, text, canonical, person)
     agreed = len(alike) > 1
     if agreed:
         await _accept(alike, caller, context)

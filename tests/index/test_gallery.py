@@ -194,5 +194,5 @@ def test_deleted_pictures_come_back_as_they_were_until_others_have_their_place_o
     change("a", "b", deleted=True)
     world.put("b", 9)
     assert change("b", deleted=False) == ["kept"]
-    sweep(world.sets, kept=0)
+    sweep(world.sets, kept_seconds=0)
     assert change("a", deleted=False) == ["missing"] and world.gallery.list_ids() == ["b", "c"]

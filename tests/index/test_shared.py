@@ -50,12 +50,12 @@ def test_a_deleted_picture_is_gone_from_the_store(machines: Machines) -> None:
     machines.here.put("twin", 2)
     machines.here.gallery.delete("p1")
     machines.here.gallery.delete("p2")
-    sweep(machines.here.sets, kept=0)
+    sweep(machines.here.sets, kept_seconds=0)
     with pytest.raises(FileNotFoundError):
         machines.there.gallery.files.read(digest(1), thumbnail=True)
     assert machines.there.gallery.files.read(digest(2), thumbnail=True)
     machines.here.put("twin", 3)
-    sweep(machines.here.sets, kept=0)
+    sweep(machines.here.sets, kept_seconds=0)
     assert {name.split("/")[2][:64] for name in ObjectStore(machines.url).list_keys("pictures")} == {digest(3)}
 
 
@@ -135,7 +135,7 @@ def test_a_picture_whose_object_is_lost_can_be_deleted_on_another_machine(machin
     objects = ObjectStore(machines.url)
     objects.delete([name for name in objects.list_keys("pictures") if not name.endswith("manifest.json")])
     machines.there.gallery.delete("p1")
-    sweep(machines.there.sets, kept=0)
+    sweep(machines.there.sets, kept_seconds=0)
     assert machines.there.gallery.list_ids() == [] and objects.list_keys("pictures") == []
 
 

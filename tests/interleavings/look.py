@@ -130,7 +130,7 @@ def _list_entries(rows: Any) -> list[tuple[int, Any]]:
 def _check_files(world: World) -> None:
     """Check that whatever is left over goes with the next sweep, and nothing else."""
     world.age()
-    sweep(world.sets, kept=0)
+    sweep(world.sets, kept_seconds=0)
     names = {path.name.partition(".")[0] for path in (world.home / "pictures").glob("*/*")}
     assert names == {*world.gallery.find_contents(world.gallery.list_ids()).values()}, (
         "files of pictures that are not there, or the other way round"

@@ -47,7 +47,7 @@ def test_what_is_replaced_between_registry_and_files_is_restored_or_not_named(
             service.put("new", picture(22))
             assert service.admin.delete("/v1/pictures/p2").status_code == 204
             Indexer(service.context.live.sets, seal_at=1).run()
-            sweep(service.context.live.sets, kept=kept)
+            sweep(service.context.live.sets, kept_seconds=kept)
 
     monkeypatch.setattr("index.backup.dump_registry", dump)
     with running(tmp_path / "home", keep_originals=True) as service:
@@ -85,7 +85,7 @@ class Load(threading.Thread):
                 taught = self.service.learn("cy").number
             elif self.sent % 7 == 0:
                 Indexer(self.service.context.live.sets, seal_at=1).run()
-                sweep(self.service.context.live.sets, kept=0.0)
+                sweep(self.service.context.live.sets, kept_seconds=0.0)
             elif id in pictures and self.sent % 3 == 0:
                 assert self.service.admin.delete(f"/v1/pictures/{id}").status_code == 204
                 del pictures[id]

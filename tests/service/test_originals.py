@@ -49,7 +49,7 @@ def test_an_original_is_there_as_long_as_a_picture_has_its_bytes(service: Servic
     assert service.put("two", picture(31)).status_code == 200
     assert service.admin.get("/v1/pictures/two/original").content == picture(31)
     assert service.admin.delete("/v1/pictures/two").status_code == 204
-    sweep(service.context.live.sets, kept=0)
+    sweep(service.context.live.sets, kept_seconds=0)
     assert len(list_originals(service.home)) == len(before) - 1
     assert_problem(service.admin.get("/v1/pictures/two/original"), 404, "picture_not_found")
 
@@ -87,6 +87,6 @@ def test_another_machine_gets_the_original_from_the_store(store: str, tmp_path: 
         assert second.admin.get("/v1/pictures/a/original").content == picture(1)
         assert any("original" in name for name in ObjectStore(store).list_keys(""))
         assert first.admin.delete("/v1/pictures/a").status_code == 204
-        sweep(first.context.live.sets, kept=0)
+        sweep(first.context.live.sets, kept_seconds=0)
         assert not any("original" in name for name in ObjectStore(store).list_keys(""))
         assert_problem(second.admin.get("/v1/pictures/a/original"), 404, "picture_not_found")

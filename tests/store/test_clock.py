@@ -131,7 +131,7 @@ def test_what_can_be_brought_back_and_who_has_signed_in_stays_while_the_clock_is
             registry.sessions.begin("key:b", "b", (), 3_600.0)
     kept = gallery.list_needed_contents()
     assert len(kept) == 1 and session.split("_")[1] in {each.id for each in registry.sessions.list()}
-    sweep(VectorSets(gallery), kept=0)
+    sweep(VectorSets(gallery), kept_seconds=0)
     assert gallery.list_needed_contents() == set(), "who says so need not wait"
 
 
