@@ -26,11 +26,11 @@ from index.sources import (
 from index.vectors import Identity, VectorRows, VectorSet
 from store.errors import IndexFileCorrupt, IndexUnavailable, PictoglotError, RegistryUnavailable, StoreUnavailable
 from store.files import pass_fault_point
+from store.settings import CommonSettings
 
 if TYPE_CHECKING:  # torch takes seconds, and a process that seals needs none
     from model.encoder import Encoder, View
 
-SEAL_AT = 4_096  # changes of the gallery that are sealed together
 MOST = 131_072  # rows in memory at a time, before they are a segment
 SHARD = 512  # pictures whose captions are encoded and stored at a time
 PICTURES = 64  # pictures that are encoded and stored at a time
@@ -47,7 +47,7 @@ class Indexer:
         sets: VectorSets,
         sources: Callable[[Identity], Source] | None = None,
         *,
-        seal_at: int = SEAL_AT,
+        seal_at: int = CommonSettings.seal_at,
         most: int = MOST,
     ) -> None:
         self._sets, self._gallery, engine = sets, sets.gallery, sets.engine

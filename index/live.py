@@ -17,7 +17,6 @@ from threading import RLock
 from index.bulk import BulkChange, Outcome, change_pictures, find_deleted_captions
 from index.captions import Captions, EncoderId
 from index.gallery import NewPicture, PutResult
-from index.indexer import SEAL_AT
 from index.janitor import find_missing, sweep
 from index.loader import SEAL_FIRST, ReleaseLoader, restrict_to
 from index.ranking import KnownRecall, SampledRecall
@@ -29,6 +28,7 @@ from model.encoder import Encoder
 from store.errors import IndexUnavailable, OutOfMemory, PictoglotError, PictureNotFound, RegistryUnavailable
 from store.files import pass_fault_point
 from store.releases import Release
+from store.settings import CommonSettings
 
 _RETRY_SECONDS = 60.0  # after a release could not be opened, or damaged segments could not be made again
 _LATE_FACTOR = 4  # times as many changes as are sealed together wait when no worker seals them
@@ -42,7 +42,7 @@ class LiveIndex:
         self,
         encoder: Encoder,
         sets: VectorSets,
-        seal_at: int = SEAL_AT,
+        seal_at: int = CommonSettings.seal_at,
         seal_first: int = SEAL_FIRST,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
