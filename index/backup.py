@@ -105,7 +105,7 @@ class Backup:
                 for made in [*_list_made(home)]:
                     files.remove(made)
                 with suppress(StoreUnavailable):
-                    root.forget("")
+                    root.remove_from_store("")
                 raise
 
 

@@ -196,8 +196,8 @@ class Gallery(PictureTables):
         with self.registry.begin() as session:
             _touch(session, find_pictures(session, ids))
 
-    def forget_deleted(self, seconds: float = KEPT_SECONDS) -> None:
-        """Forget pictures that were deleted more than so many seconds ago, with their vectors: none comes back then."""
+    def erase_deleted(self, seconds: float = KEPT_SECONDS) -> None:
+        """Erase pictures that were deleted more than so many seconds ago, with their vectors: none comes back then."""
         until, row = now() - seconds, DiscardedContentRow
         unused = select(row.content_sha256).where(row.discarded_at <= until)
         with self.registry.begin() as session:
@@ -218,7 +218,7 @@ class Gallery(PictureTables):
         with self.registry.read() as session:
             needed = _is_needed(session, content, seconds)
         if not needed:
-            self.files.forget(content)
+            self.files.remove_from_store(content)
         with self.registry.begin() as session:
             if not (needed := _is_needed(session, content, seconds)):
                 for row in (PictureVectorRow, DiscardedContentRow):

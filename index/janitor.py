@@ -81,7 +81,7 @@ def sweep(sets: VectorSets, seconds: float = _LEFT_OVER_SECONDS, kept_seconds: f
     return removed
 
 
-def forget_replaced(sets: VectorSets) -> None:
+def remove_replaced(sets: VectorSets) -> None:
     """Remove the deletions that all sets in use have taken in from the feed, and what was sealed and is of no use now.
 
     For the worker, once a day: so what was purged is gone from here although nothing is sealed any more.
@@ -109,7 +109,7 @@ def _delete_discarded(gallery: Gallery, kept_seconds: float) -> int:
         if kept_seconds > 0 and not gallery.registry.is_steady(session):
             return 0
     removed = 0
-    gallery.forget_deleted(kept_seconds)  # first: nothing can be brought back whose files are gone
+    gallery.erase_deleted(kept_seconds)  # first: nothing can be brought back whose files are gone
     for content in gallery.list_discarded(kept_seconds):
         with suppress(StoreUnavailable):
             gallery.delete_content(content, kept_seconds)
@@ -210,12 +210,12 @@ def finish_withdrawal(sets: VectorSets, withdrawal: WithdrawalRow) -> Withdrawal
     pass_fault_point("withdraw.vectors")
     while registry.withdrawals.is_taught_still(plan, withdrawal.language):
         for expansion in plan.expansions:
-            sets.gallery.forget_taught_captions(expansion)
-        registry.withdrawals.forget_deleted_captions(plan, withdrawal.language)
+            sets.gallery.delete_taught_captions(expansion)
+        registry.withdrawals.erase_deleted_captions(plan, withdrawal.language)
     pass_fault_point("withdraw.captions")
     removable = [version for version in registry.retention.list_removable() if version.number in numbers]
     _remove_files(sets, "withdraw", removable, [each["expansion"] for each in plan.datasets])
-    registry.forget_words()
+    registry.rewrite_word_index()
     registry.truncate_log()
     pass_fault_point("withdraw.removed")
     return registry.withdrawals.finish(withdrawal.number, _certify(sets, withdrawal))
@@ -231,9 +231,9 @@ def _drop_vectors(sets: VectorSets, versions: set[int]) -> None:
     registry, gallery = sets.registry, sets.gallery
     for number in sorted(versions & gallery.list_encoded_versions()):  # also without a set that was finished
         version = registry.versions.get(number)
-        gallery.forget_version(number, version.language if version.parent is not None else None)
+        gallery.delete_version_vectors(number, version.language if version.parent is not None else None)
     for fingerprint in registry.bases.find_fingerprints(versions):
-        gallery.forget_pictures(fingerprint)
+        gallery.delete_picture_vectors(fingerprint)
     for identity in _find_sets(sets, versions):
         sets.drop(identity)
 

@@ -114,12 +114,12 @@ class PictureFiles:
         """Write the files of one content that are missing here; read nothing, and leave every existing file."""
         self._write_except(content, picture, self.list_local(content))
 
-    def forget(self, content: str) -> None:
+    def remove_from_store(self, content: str) -> None:
         """Remove the files from the store, if any; local copies are fetched first, so that `restore` can undo it."""
         for name in name_files(content) if self._root.has_store else ():
             with suppress(CorruptFolder):  # then there is nothing that could be uploaded again
                 self._root.open(name)
-            self._root.forget(name)
+            self._root.remove_from_store(name)
 
     def restore(self, content: str) -> None:
         """Put the local copies that are whole into the store again."""

@@ -242,22 +242,23 @@ class PictureTables:
         """List the versions that have stored vectors of captions; reads an index of all vectors."""
         return set(self.registry.read_values(select(CaptionVectorRow.version).distinct()))
 
-    def forget_version(self, version: int, language: str | None) -> None:
+    def delete_version_vectors(self, version: int, language: str | None) -> None:
         """Delete every vector of captions by a version; None: in all languages, for a base."""
         row = CaptionVectorRow
-        of = select(row.caption_id).join(CaptionRow, CaptionRow.id == row.caption_id)
-        self._forget(of if language is None else of.where(CaptionRow.language == language), row.version == version)
+        keys = select(row.caption_id).join(CaptionRow, CaptionRow.id == row.caption_id)
+        keys = keys if language is None else keys.where(CaptionRow.language == language)
+        self._delete_in_batches(keys, row.version == version)
 
-    def forget_taught_captions(self, expansion: str) -> None:
+    def delete_taught_captions(self, expansion: str) -> None:
         """Delete the captions that came with the dataset of an expansion, with their vectors and words."""
-        self._forget(select(PictureWordsRow.id), PictureWordsRow.expansion == expansion)
-        self._forget(select(CaptionRow.id), CaptionRow.expansion == expansion)
+        self._delete_in_batches(select(PictureWordsRow.id), PictureWordsRow.expansion == expansion)
+        self._delete_in_batches(select(CaptionRow.id), CaptionRow.expansion == expansion)
 
-    def forget_pictures(self, fingerprint: str) -> None:
+    def delete_picture_vectors(self, fingerprint: str) -> None:
         """Delete every vector of pictures by the image tower with this fingerprint."""
-        self._forget(select(PictureVectorRow.content_sha256), PictureVectorRow.fingerprint == fingerprint)
+        self._delete_in_batches(select(PictureVectorRow.content_sha256), PictureVectorRow.fingerprint == fingerprint)
 
-    def _forget(self, keys: Select[Any], where: ColumnElement[bool]) -> None:
+    def _delete_in_batches(self, keys: Select[Any], where: ColumnElement[bool]) -> None:
         """Delete the vectors of these keys for which `where` holds, some in each transaction."""
         key = keys.selected_columns[0]
         page = keys.where(where).order_by(key).limit(BATCH_SIZE)

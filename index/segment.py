@@ -25,7 +25,7 @@ from index.ivf import Curve
 from index.segment_files import (
     Names,
     StoredRows,
-    forget_verified,
+    delete_note,
     hash_picture,
     list_inodes,
     read_rows,
@@ -291,7 +291,7 @@ def is_intact(root: DataRoot, record: PartRecord, on_read: files.OnRead | None =
     """Whether every byte of a segment on this machine is as registered; if not, it is hashed whenever it is opened."""
     name = f"{SEGMENTS}/{record.id}"
     if not files.is_intact(root.locate(name), record.manifest_sha256, on_read):
-        forget_verified(root, name)
+        delete_note(root, name)
         return False
     return True
 
@@ -314,7 +314,7 @@ def renew(root: DataRoot, record: PartRecord) -> None:
             try:
                 root.open(name, record.manifest_sha256)
             except CorruptFolder:
-                root.forget(name)
+                root.remove_from_store(name)
 
 
 def remove(root: DataRoot, id: str) -> None:
@@ -325,5 +325,5 @@ def remove(root: DataRoot, id: str) -> None:
 
 def set_aside(root: DataRoot, id: str) -> Path | None:
     """Rename a segment's folder, so that it can be deleted later: to delete gigabytes takes seconds."""
-    forget_verified(root, f"{SEGMENTS}/{id}")
+    delete_note(root, f"{SEGMENTS}/{id}")
     return files.set_aside(root.locate(f"{SEGMENTS}/{id}"))

@@ -206,7 +206,7 @@ def stage_segment(root: DataRoot, name: str) -> Iterator[Path]:
         with files.translate_full_disk(), root.stage(name) as staged:
             yield staged
     except CorruptFolder as error:
-        root.forget(name)
+        root.remove_from_store(name)
         raise IndexFileCorrupt("the store had a damaged segment of this name") from error
 
 
@@ -227,7 +227,7 @@ def verify_files(root: DataRoot, name: str, manifest_sha256: str) -> dict[str, A
     return read
 
 
-def forget_verified(root: DataRoot, name: str) -> None:
+def delete_note(root: DataRoot, name: str) -> None:
     """Remove the note of a folder."""
     _locate_note(root, name).unlink(missing_ok=True)
 

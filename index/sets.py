@@ -221,7 +221,7 @@ class VectorSets:
         return replace(new, number=number)
 
     def retire_states(self, identity: Identity, seconds: float | None = None) -> None:
-        """Forget all but the newest states of a set, and remove the segments that no state names any more.
+        """Discard all but the newest states of a set, and remove the segments that no state names any more.
 
         A state that was the newest less than `seconds` ago stays where other machines may still search in it: with an
         engine, and in a shared folder, where a file that is deleted is gone for whoever has mapped it (NFS).
@@ -258,7 +258,7 @@ class VectorSets:
         return last is not None
 
     def tidy(self, identity: Identity) -> None:
-        """Forget what is sealed of a set if nobody can use it any more, and the states that were kept for others."""
+        """Discard what is sealed of a set if nobody can use it any more, and the states that were kept for others."""
         state = self.read_state(identity)
         if state.upto_change:
             self.retire_states(identity)
@@ -276,7 +276,7 @@ class VectorSets:
         with self.registry.read() as session:
             unnamed = ids - runs - _list_named(session)
         for id in sorted(unnamed):
-            self.root.forget(f"{SEGMENTS}/{id}")
+            self.root.remove_from_store(f"{SEGMENTS}/{id}")
             with self.registry.begin() as session:  # the only writer: nothing is registered meanwhile
                 named = id in _list_named(session)
                 doomed = None if named else segment.set_aside(self.root, id)
@@ -294,7 +294,7 @@ class VectorSets:
         with self.registry.read() as session:
             ids = _list_named(session, *_match_identity(identity))
         for id in (id for id in ids if not is_run(id)):
-            self.root.forget(f"{SEGMENTS}/{id}")
+            self.root.remove_from_store(f"{SEGMENTS}/{id}")
             segment.remove(self.root, id)
         pass_fault_point("prune.set")
         with self.registry.begin() as session:  # last: from here on nothing tells of the set

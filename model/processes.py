@@ -82,7 +82,7 @@ def give_way() -> None:
     sys.setswitchinterval(_TURN)
 
 
-def forget_closed() -> None:
+def free_closed() -> None:
     """Free what was open at `give_way` and is closed now; does nothing in a process that did not call it."""
     if gc.get_freeze_count():
         gc.unfreeze()

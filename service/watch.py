@@ -22,7 +22,7 @@ from index.live import LiveIndex
 from index.set_states import open_engine
 from index.sets import VectorSets
 from model.encoder import Encoder
-from model.processes import forget_closed
+from model.processes import free_closed
 from service.batching import PictureQueue, TextQueue, WriteQueue
 from service.context import Context
 from service.metrics import Metrics
@@ -159,7 +159,7 @@ class RegistryFollower:
             await asyncio.sleep(0.1)
         await self._close(context)
         del context  # the last that knows it
-        await run_in_threadpool(forget_closed)
+        await run_in_threadpool(free_closed)
 
     async def _begin(self, context: Context) -> None:
         self._open.append(context)

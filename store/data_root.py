@@ -181,10 +181,10 @@ class DataRoot:
 
     def remove(self, name: str) -> None:
         """Remove a folder or file, here and in the store."""
-        self.forget(name)  # first: if the store is unavailable, the local copy stays, and the sweeper tries again
+        self.remove_from_store(name)  # first: while it is unavailable, the local copy stays for the sweeper
         files.remove(self.locate(name))
 
-    def forget(self, name: str) -> None:
+    def remove_from_store(self, name: str) -> None:
         """Remove a folder or file from the store alone; manifests first, so that none names a missing file."""
         if self._objects is not None:
             keys = self._objects.list_keys(name)

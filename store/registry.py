@@ -70,7 +70,7 @@ class Registry(Database):
         with self.begin() as session:
             session.execute(delete(DutyRow).where(false()))
 
-    def forget_words(self) -> None:
+    def rewrite_word_index(self) -> None:
         """Write SQLite's index of words anew, where deleted words stay until then. Raises RegistryUnavailable."""
         if self.is_local:
             with self.begin() as session:

@@ -117,8 +117,8 @@ class Withdrawals(RegistryPart):
             session.refresh(row)
             return row
 
-    def forget_deleted_captions(self, plan: WithdrawalPlan, tag: str) -> None:
-        """Forget captions that were taught, of pictures that can still be brought back; some in each transaction."""
+    def erase_deleted_captions(self, plan: WithdrawalPlan, tag: str) -> None:
+        """Erase captions that were taught, of pictures that can still be brought back; some in each transaction."""
         last: str | None = ""
         row = DeletedPictureRow
         while last is not None:

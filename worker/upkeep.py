@@ -176,12 +176,12 @@ def sweep_leftovers(supervisor: Supervisor) -> None:
     """Remove what crashes left under the data root, and what was kept of replaced and deleted pictures for processes
     that might have needed it. What cannot be removed now is left to the next time.
     """
-    from index.janitor import forget_replaced, sweep
+    from index.janitor import remove_replaced, sweep
     from index.sets import open_sets
 
     settings, registry = supervisor.settings, supervisor.registry
     sets = open_sets(registry, DataRoot(settings.home, settings.store), settings.index)
-    forget_replaced(sets)
+    remove_replaced(sets)
     sweep(sets, kept_seconds=_count_kept_seconds(settings))
 
 
@@ -208,7 +208,7 @@ def seal(parent: str, seal_at: str, clock: str = "") -> int:
         indexer.run(keep)
         due = (clock != _UNSTEADY or settings.purge_days == 0) and is_purge_due(registry, settings)
         if due:
-            sets.gallery.forget_deleted(_count_kept_seconds(settings))
+            sets.gallery.erase_deleted(_count_kept_seconds(settings))
             indexer.purge(keep)
             registry.duties.note_done(PURGING)
             _log.info("what was deleted is purged")

@@ -172,7 +172,7 @@ class State:
         with self._lock, self._connection:
             self._connection.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
-    def forget(self, place: str) -> None:
+    def remove(self, place: str) -> None:
         """Remove a place that has nothing in the gallery any more."""
         self._run("DELETE FROM known WHERE place = ?", place)
 

@@ -232,7 +232,7 @@ class Importer:
             is_ours = response.status_code not in (404, 412)
             if is_ours:
                 response.raise_for_status()
-        self.state.forget(sent.place)
+        self.state.remove(sent.place)
         return is_ours
 
     def _decide(self, item: Item, sent: SentRecord | None, current: ListedPicture | None) -> Outcome | Upload:

@@ -222,7 +222,7 @@ def test_while_the_store_is_away_the_decision_stands_and_the_next_call_removes(
     world = withdraw_welsh(World(tmp_path, store=store))
 
     with monkeypatch.context() as patch:
-        patch.setattr(world.root, "forget", fail_with(StoreUnavailable()))
+        patch.setattr(world.root, "remove_from_store", fail_with(StoreUnavailable()))
         with pytest.raises(StoreUnavailable):
             prune(world)
     assert world.registry.versions.find_pruned() == {1} and world.get_folder(1).exists()

@@ -7,7 +7,7 @@ import pytest
 
 from index import set_states, sets
 from index.engine import EngineView
-from index.janitor import forget_replaced
+from index.janitor import remove_replaced
 from index.set_states import NOTHING_SEALED
 from index.sets import KEPT
 from index.vectors import Identity
@@ -72,11 +72,11 @@ def test_a_set_that_nobody_uses_loses_what_was_deleted_and_then_itself(world: Wo
     for _ in range(2):
         world.make_indexer().purge()
     assert list_sealed(world, welsh) == {"p0", "p2", "p3"} and world.state(welsh).upto_change == upto
-    forget_replaced(world.sets)
+    remove_replaced(world.sets)
     assert world.state(welsh).segments, "nothing is forgotten while an expansion may need it"
     world.registry.expansions.fail(lease, "internal", "")
-    forget_replaced(world.sets)
-    forget_replaced(world.sets)
+    remove_replaced(world.sets)
+    remove_replaced(world.sets)
     assert world.sets.list_states(welsh)[:KEPT] == [NOTHING_SEALED] * KEPT and list_sealed(world, welsh) == set()
     assert list_sealed(world, world.pictures()) == {"p0", "p2", "p3"}
 

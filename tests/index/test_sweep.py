@@ -184,13 +184,13 @@ def test_a_segment_that_is_registered_while_it_is_swept_stays_here_and_in_the_st
 ) -> None:
     world = World(tmp_path, store=store)
     written = write(world, "a")
-    forget = world.root.forget
+    remove = world.root.remove_from_store
 
     def overtake(name: str) -> None:
-        forget(name)
+        remove(name)
         register(world, 0, written)
 
-    monkeypatch.setattr(world.root, "forget", overtake)
+    monkeypatch.setattr(world.root, "remove_from_store", overtake)
     assert sweep(world.sets, seconds=0) == 0
     other = DataRoot(tmp_path / "other", store)
     assert segment.read(other, written, world.pictures()).count == 1
@@ -206,7 +206,7 @@ def test_a_replaced_segment_that_is_registered_again_while_it_is_removed_stays(
     register(world, 0, written)
     for change in (1, 2):
         register(world, change)
-    monkeypatch.setattr(world.root, "forget", lambda _: register(world, 9, written))
+    monkeypatch.setattr(world.root, "remove_from_store", lambda _: register(world, 9, written))
     VectorSets(world.gallery).retire_states(world.pictures())
     assert segment.is_intact(world.root, written) and world.state().upto_change == 9
 
@@ -233,11 +233,11 @@ def test_a_segment_that_another_machine_removed_from_the_store_is_put_there_agai
     world = World(tmp_path, store=store)
     put(world.serve(), 1)
 
-    def forget_all() -> None:
+    def remove_all() -> None:
         for path in world.list_segments():
-            world.root.forget(f"segments/{path.name}")
+            world.root.remove_from_store(f"segments/{path.name}")
 
-    interrupt(monkeypatch, VectorSets, "register", forget_all)
+    interrupt(monkeypatch, VectorSets, "register", remove_all)
     (written,) = world.make_indexer().seal(world.pictures()).segments
     assert segment.read(DataRoot(tmp_path / "other", store), written, world.pictures()).count == 1
     world.close()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from index.indexer import Indexer
-from index.janitor import Pruner, forget_replaced, sweep
+from index.janitor import Pruner, remove_replaced, sweep
 from store.leases import Lease
 from tests.index.world import World
 from tests.interleavings.stage import DE, DISCARDED, LEFT_OVER, Stage, put
@@ -23,7 +23,7 @@ GALLERY: dict[str, Actor] = {
     "seal": lambda _: [lambda world: Indexer(world.sets, seal_at=1).seal(world.pictures())],
     "purge": lambda _: [
         lambda world: Indexer(world.sets, seal_at=1).purge(),
-        lambda world: forget_replaced(world.sets),
+        lambda world: remove_replaced(world.sets),
     ],
     "prune": lambda _: [lambda world: Pruner(world.sets).prune(2)],
 }

@@ -370,5 +370,5 @@ def test_files_that_are_only_in_the_store_are_not_missing(tmp_path: Path, store:
     with running(tmp_path / "there", store=store, database_url=url) as other:
         assert other.admin.post("/v1/admin/index/verify").json()["problems"] == []
         for name in other.context.root.list_stored("pictures"):
-            other.context.root.forget(name)
+            other.context.root.remove_from_store(name)
         assert len(other.admin.post("/v1/admin/index/verify").json()["problems"]) == 3

@@ -183,7 +183,7 @@ def test_a_folder_that_is_only_partly_removed_from_the_store_is_not_there_for_ot
 
     monkeypatch.setattr(ObjectStore, "delete", fail_after_the_first)
     with pytest.raises(StoreUnavailable):
-        machines.here.forget(NAME)
+        machines.here.remove_from_store(NAME)
     assert not machines.there.open(NAME).exists()  # a manifest that names missing files would be taken for damage
 
 
