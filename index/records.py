@@ -291,7 +291,7 @@ def list_ids_among(
     keys: VectorKeys,
     places: Sequence[ColumnElement[bool]],
 ) -> list[str]:
-    """List ids as `list_ids_after` does, faster, given the `keys` of all matching pictures.
+    """List at most `limit` ids of matching pictures after a place, faster, given the `keys` of all of them.
 
     `places` are those of the conditions that an index answers. The database sorts few keys. Of many, the next are soon
     met in the order of an index: to evaluate a filter again for each page takes as long as for all pages together.

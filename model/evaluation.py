@@ -34,7 +34,7 @@ def measure_recalls(texts: Vectors, pictures: Vectors, owner: Ints) -> Recalls:
 
 
 def compute_ranks(texts: Vectors, pictures: Vectors, owner: Ints) -> Ints:
-    """Return the rank (n,), from 0, of each text's own picture among all; arguments as in `measure_recalls`."""
+    """Return the rank (n,), from 0, of each text's own picture, `owner` (n,), among all; ties go to the lower index."""
     if len(texts) == 0:
         raise ValueError("nothing to evaluate")
     if not (np.isfinite(texts).all() and np.isfinite(pictures).all()):

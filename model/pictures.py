@@ -290,11 +290,11 @@ class Decoder:
         self.close = self._pool.close
 
     def decode(self, data: bytes) -> Picture:
-        """Decode as `decode` does; also `PictureCorrupt` for what is too slow or ends two children. Thread-safe."""
+        """Decode in a child process; `PictureCorrupt` also for what is too slow or ends two children. Thread-safe."""
         return self.submit(data).result()
 
     def submit(self, data: bytes) -> "Future[Picture]":
-        """Decode without blocking the caller: return a future of what `decode` returns."""
+        """Begin to decode in a child process, and return the future of the picture."""
         return self._pool.submit(partial(_decode_in, data, self._timeout))
 
     @property

@@ -182,7 +182,7 @@ def make_bfloat16_tower(base: "Base") -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _compute_features(tower: Any, embedded: Tensor, last: Tensor) -> Tensor:
-    """Compute what `compute_text_features` does, but the row that all texts of a causal tower begin with only once.
+    """Compute features (n, dimension) of token rows, the one that all texts of a causal tower begin with only once.
 
     Nothing that follows changes what blocks make of it. Of a single word, within begin and end, that is a third of the
     work.

@@ -334,7 +334,7 @@ class TermsHistory(RegistryPart):
             return set_terms(session, language, terms, actor, may_change=may_change)
 
     def require_right(self, language: str, terms: Mapping[str, Any], *, may_change: bool) -> None:
-        """Raise InsufficientScope as `set` would now."""
+        """Raise InsufficientScope where other terms stand, unless the actor `may_change` them."""
         with self._database.read() as session:
             _refuse_change(_find_row(session, language), terms, may_change)
 

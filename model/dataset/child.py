@@ -33,7 +33,7 @@ _ASKED = 50_000  # pictures in one question
 
 @dataclass(frozen=True)
 class Submission:
-    """A dataset and what to check it for; the arguments of `dataset.read`, `restrict` and `dataset.validate`.
+    """A dataset, and what decides whether it may be used: languages, what may be missing, how few rows are enough.
 
     With `pivot`, it is a dictionary, whose glosses are in that language. Rows that were `waiting` are joined, with what
     can still be read of them. A whole that is smaller than `least` is refused, unless it `may_wait`.

@@ -100,7 +100,7 @@ def read_records(path: Path, *, language: str | None) -> tuple[str, Records]:
 
 
 def read_entries(path: Path) -> Iterator[RawEntry | RowFault]:
-    """Read the entries of a dictionary, JSON objects in lines or rows of a sheet; raises as `read_records` does."""
+    """Read a dictionary's entries, JSON in lines or rows of a sheet; raises `UnsupportedMedia` and `DatasetInvalid`."""
     with open_content(path) as stream:
         form = _recognise(stream.read(MAX_LINE + 1))
     if form not in ("jsonl", SPREADSHEET):
