@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from fcntl import F_DUPFD, fcntl
 from functools import cache
+from itertools import count
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -44,6 +45,8 @@ PARENT = "{parent}"  # an argument that becomes the id of the process that forks
 HELPER = "launcher"  # the name of the process from which a worker's children are forked
 _MOST = 1 << 20  # bytes of a question
 _ABOVE = 100  # descriptors on their way to their place are numbered from here
+# Below those that the system gives to connections; a hundred for each process of tests.
+_PORTS = count(10_000 + os.getpid() % 200 * 100)
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36  # linux/prctl.h
 
 
@@ -128,9 +131,25 @@ class _OfWorker(subprocess.Popen[Any]):
         super()._execute_child(command, *given)  # type: ignore[misc]
 
 
+def start_module(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    log: Path,
+    launcher: Launcher | None = None,
+    folder: Path | None = None,
+) -> Program:
+    """Start a module of ours in a session of its own; what it says is added to a log."""
+    words = [sys.executable, "-m", *command]
+    with log.open("ab") as said:
+        streams: Any = {"stdout": said, "stderr": said, "start_new_session": True}
+        return Program(words, launcher=launcher, env=environment, cwd=folder, **streams)
+
+
 def find_free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """Return a port on which nobody listens, another one with each call."""
+    while True:
+        with suppress(OSError), socket.create_server(("127.0.0.1", port := next(_PORTS))):
+            return port
 
 
 def is_program(process: psutil.Process, module: str) -> bool:

@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+
+from tests.http_server import QuietHandler, serve
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Receiver(ThreadingHTTPServer):
         return sorted((each for each in self.spans if each.parent == span.id), key=lambda each: each.start)
 
 
-class _Take(BaseHTTPRequestHandler):
+class _Take(QuietHandler):
     server: Receiver
 
     def do_POST(self) -> None:
@@ -68,9 +69,6 @@ class _Take(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(ExportTraceServiceResponse().SerializeToString())
 
-    def log_message(self, format: str, *values: object) -> None:
-        """Print nothing."""
-
 
 def _read(attributes: Any) -> dict[str, Any]:
     return {each.key: getattr(each.value, each.value.WhichOneof("value")) for each in attributes}
@@ -79,9 +77,5 @@ def _read(attributes: Any) -> dict[str, Any]:
 @contextmanager
 def receive_spans() -> Iterator[Receiver]:
     """Run a receiver during the block."""
-    with Receiver() as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
+    with serve(Receiver()) as server:
         yield server
-        server.shutdown()
-        thread.join()

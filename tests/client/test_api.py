@@ -49,8 +49,9 @@ def test_a_picture_is_put_found_changed_and_deleted(client: Client) -> None:
         "a/b", {"picture": form, "captions": {"de": ["ein Apfel"]}, "tags": ["fruit", "red"], "metadata": {"n": 1}}
     )
     assert (put["id"], put["tags"], put["captions"]["de"]) == ("a/b", ["fruit", "red"], ["ein Apfel"])
-    (hit,) = client.search_pictures({"text": "ein Apfel", "language": "de"})["items"]
-    (same,) = client.search_pictures({"picture": ("x.png", picture(1), "image/png"), "filter": {"must": []}})["items"]
+    fruit: Any = {"must": [{"key": "tags", "match": {"value": "fruit"}}]}  # beside pictures of other tests
+    (hit,) = client.search_pictures({"text": "ein Apfel", "language": "de", "filter": fruit})["items"]
+    (same,) = client.search_pictures({"picture": ("x.png", picture(1), "image/png"), "filter": fruit})["items"]
     assert hit["id"] == same["id"] == "a/b"
     batch = client.search_batch({"searches": [{"text": "apfel", "mode": "both", "minus": {"text": "x"}}]})
     assert batch["items"][0]["status"] == 200

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from client import terminal
 from client.commands import app
 from service.commands.doctor import Checkup
 from service.commands.run import choose_defaults
+from tests.http_server import serve
 from tests.service.harness import ADMIN_KEY, Service, learn, picture, running
 
 
@@ -104,12 +104,11 @@ def test_a_certificate_that_is_not_trusted_is_told_from_a_service_that_is_away(t
     own, context = tmp_path / "own.pem", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     own.write_bytes(make_certificate())
     context.load_cert_chain(own)
-    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        Thread(target=server.serve_forever, daemon=True).start()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    with serve(server):
         env = {"PICTOGLOT_URL": f"https://127.0.0.1:{server.server_port}", "PICTOGLOT_KEY": "x"}
         result = CliRunner().invoke(app, ["languages"], env=env)
-        server.shutdown()
     assert result.exit_code == 1 and "self-signed" in result.stderr and "SSL_CERT_FILE" in result.stderr
 
 

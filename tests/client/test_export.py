@@ -15,7 +15,7 @@ from client import Client
 from tests.bitrot import flip
 from tests.client.test_commands import run, run_json
 from tests.service.harness import Service, assert_problem, picture, running, share_service
-from tests.store.steps import list_taught_from
+from tests.store import steps
 
 service = share_service(keep_originals=True)
 
@@ -35,20 +35,12 @@ def teach(service: Service, tag: str, dataset: bytes, **more: str) -> str:
     expansion, _ = registry.expansions.submit(kind="learn", language=tag, settings=settings, actor="test", **given)
     lease = registry.expansions.take_lease(expansion.id, "test")
     assert lease is not None
-    folder = f"versions/{expansion.id}"
-    (service.home / folder).mkdir(parents=True)
-    (service.home / folder / "manifest.json").write_text('{"files": {}}')
-    parent, fence = registry.releases.get_serving().shared, lease.fence
-    made: dict[str, Any] = {
-        "folder": folder,
-        "manifest_sha256": "0" * 64,
-        "rows": 1,
-        "bytes": 1,
-        "report": {"pairs": 1},
-        "datasets": (*list_taught_from(registry, tag), expansion.id),
-    }
-    version = registry.versions.add(expansion=expansion.id, parent=parent, language=tag, fence=fence, **made)
-    release = registry.releases.promote(expansion=expansion.id, version=version.number, move_shared=True, fence=fence)
+    folder = service.home / f"versions/{expansion.id}"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text('{"files": {}}')
+    datasets = (*steps.list_taught_from(registry, tag), expansion.id)
+    version = steps.write(registry, lease, tag, registry.releases.get_serving().shared, datasets=datasets)
+    release = steps.promote(registry, lease, version)
     registry.expansions.succeed(lease, version.number, release.number, {"pairs": 1})
     service.context.live.refresh()
     return expansion.id
@@ -114,6 +106,7 @@ def read_record(service: Service, id: str) -> dict[str, Any]:
 
 
 def test_an_export_says_how_many_reduced_copies_it_holds(service: Service, tmp_path: Path) -> None:
+    service.put("kept").raise_for_status()
     kept = run_json(service, "export", str(tmp_path / "kept"), "--pictures-only")
     assert kept["pictures"] > 0 and kept["reduced"] == 0
     with running(tmp_path / "home") as other:

@@ -25,6 +25,7 @@ BRETON = [(f"{noun} {kind}", f"the {quality} {thing.removeprefix('the ')}") for 
           for kind, quality in ADJECTIVES.items()]  # fmt: skip
 service = share_service(lambda service: service.learn("de"))
 english = share_service()
+fresh = share_service(lambda service: service.learn("de"), scope="function")
 
 
 def test_a_dry_run_tells_in_sentences_what_is_in_the_file_and_teaches_nothing(service: Service, tmp_path: Path) -> None:
@@ -166,28 +167,28 @@ def test_a_refused_dataset_names_the_first_lines_of_each_kind_and_a_count(servic
 
 
 def test_swapped_columns_are_asked_about_and_taught_when_confirmed(
-    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (file := tmp_path / "br.csv").write_text("caption,english\n" + "".join(f"{e},{b}\n" for b, e in BRETON))
-    refused = run(service, "learn", "br", str(file), "--replace")
+    refused = run(fresh, "learn", "br", str(file), "--replace")
     assert (
         refused.exit_code == 2 and "add `--yes`" in refused.stderr and "  the big dog | ar c'hi bras" in refused.stderr
     )
     assert "seem to be swapped: what should be Breton is English" in refused.stderr
-    doubted = run_json(service, "learn", "br", str(file), "--dry-run")
+    doubted = run_json(fresh, "learn", "br", str(file), "--dry-run")
     assert [doubt["code"] for doubt in doubted["doubts"]] == ["columns_swapped"]
     assert doubted["sample"][0] == {"line": 2, "caption": "the big dog", "text": "ar c'hi bras", "language": "en"}
     monkeypatch.setattr(terminal, "has_person", lambda: True)
-    before = run_json(service, "expansions")
-    declined = run(service, "learn", "kw", str(file), input="n\n")
+    before = run_json(fresh, "expansions")
+    declined = run(fresh, "learn", "kw", str(file), input="n\n")
     assert "The first rows, Cornish (kw) | English (en):\n  the big dog | ar c'hi bras" in declined.stdout
-    assert declined.exit_code == 0 and run_json(service, "expansions") == before
-    assert run(service, "learn", "kw", str(file), input="y\n").exit_code == 0
-    (sent, *_) = run_json(service, "expansions")["items"]
+    assert declined.exit_code == 0 and run_json(fresh, "expansions") == before
+    assert run(fresh, "learn", "kw", str(file), input="y\n").exit_code == 0
+    (sent, *_) = run_json(fresh, "expansions")["items"]
     assert sent["language"] == "kw" and [doubt["code"] for doubt in sent["doubts"]] == ["columns_swapped"]
-    swapped = run(service, "learn", "br", str(file), "--replace", input="swap\ny\n")
+    swapped = run(fresh, "learn", "br", str(file), "--replace", input="swap\ny\n")
     assert "[y/N/swap]" in swapped.stdout and "\n  ar c'hi bras | the big dog" in swapped.stdout
-    yes = run(service, "learn", "gv", str(file), "--yes")
+    yes = run(fresh, "learn", "gv", str(file), "--yes")
     assert yes.exit_code == 0 and "terms" not in yes.stdout
 
 

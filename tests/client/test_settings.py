@@ -2,9 +2,8 @@
 
 import os
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -12,6 +11,7 @@ from typer.testing import CliRunner, Result
 from client.commands import app
 from service.commands.doctor import Checkup
 from service.settings import Settings
+from tests.http_server import QuietHandler, serve
 
 pytestmark = pytest.mark.row("F2")
 KEY, SECRET = "pk_key_of_the_environment", "another-secret"
@@ -29,7 +29,7 @@ class Recorder(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
 
-class _Keep(BaseHTTPRequestHandler):
+class _Keep(QuietHandler):
     server: Recorder
 
     def do_GET(self) -> None:
@@ -38,18 +38,11 @@ class _Keep(BaseHTTPRequestHandler):
 
     do_POST = do_GET
 
-    def log_message(self, format: str, *values: object) -> None:
-        """Print nothing."""
-
 
 @pytest.fixture
 def recorder() -> Iterator[Recorder]:
-    with Recorder() as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
+    with serve(Recorder()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.launcher import HELPER, Launcher, Program, find_free_port, is_program
+from tests.launcher import HELPER, Launcher, Program, find_free_port, is_program, start_module
 from tests.redis_server import RedisServer
 from tests.torture.client import ADMIN_KEY, Api
 from tests.torture.servers import PATIENCE, Database, ObjectStore
@@ -46,7 +46,7 @@ class Member:
     """A process of the deployment; `process` is None before its first start."""
 
     name: str
-    command: list[str]
+    module: str
     environment: dict[str, str]
     log: Path
     clock: Path
@@ -58,11 +58,7 @@ class Member:
     def start(self) -> None:
         """Start it; it is ready some seconds later."""
         self.is_meant_to_end = self.was_ready = False
-        with self.log.open("ab") as log:
-            self.process = Program(
-                self.command, launcher=self.launcher, env=self.environment, cwd=self.log.parent, stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
+        self.process = start_module([self.module], self.environment, self.log, self.launcher, self.log.parent)
 
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
@@ -148,8 +144,8 @@ class Deployment:
         environment = self.build_environment(HOME=str(home), **port)
         clock = self.folder / f"{name}.clock"
         environment |= self._build_clock(clock)
-        command = [sys.executable, "-m", "service" if name in APIS else "tests.eager_worker"]
-        return Member(name, command, environment, self.folder / f"{name}.log", clock, self.launcher)
+        module = "service" if name in APIS else "tests.eager_worker"
+        return Member(name, module, environment, self.folder / f"{name}.log", clock, self.launcher)
 
     def _build_clock(self, file: Path) -> dict[str, str]:
         """Return settings of a process whose clock is what this file says."""

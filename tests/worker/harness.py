@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -34,7 +33,7 @@ from store.settings import CommonSettings
 from store.tables import ExpansionRow
 from tests.doubles import Vectors
 from tests.forked import Forked, run_attempt
-from tests.launcher import Launcher, Program, is_program
+from tests.launcher import Launcher, is_program, start_module
 from tests.patience import PATIENCE, insist
 from tests.registries import make_registry
 from worker.attempt import Attempt, open_context
@@ -154,12 +153,7 @@ class Site:
 
     def process(self, module: str, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
         """A process of one of our modules, under this site's settings."""
-        command = [sys.executable, "-m", module, *arguments]
-        with self.log_file.open("ab") as log:
-            process = Program(
-                command, launcher=self.launcher, env=self.environment(**more), stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
+        process = start_module([module, *arguments], self.environment(**more), self.log_file, self.launcher)
         self.processes.append(process)
         return process
 

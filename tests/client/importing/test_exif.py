@@ -140,14 +140,14 @@ def test_blocks_that_are_too_long_are_left_out_in_no_time() -> None:
     png, packed = picture(1), b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b" " * (64 << 20))
     chunk = struct.pack(">I", len(packed)) + b"iTXt" + packed + struct.pack(">I", zlib.crc32(b"iTXt" + packed))
     jpeg, piece = picture(1, format="JPEG", exif=make_exif()), b"\xff\xe1\xff\xffExif\0\0" + bytes(65_527)
-    began = time.process_time()
+    began = time.thread_time()
     assert read_metadata(long).metadata == {}
     assert read_metadata(jpeg[:2] + piece * 1_024 + jpeg[2:]).metadata == {}
     assert read_metadata(png[:33] + chunk + png[33:]).metadata == {}
     assert (
         read_metadata(picture(1, format="JPEG", xmp=BOMB.encode(), exif=make_exif()), "en").metadata["creator"] == "Ana"
     )
-    assert time.process_time() - began < 3
+    assert time.thread_time() - began < 3
 
 
 def test_no_damage_raises_anything() -> None:

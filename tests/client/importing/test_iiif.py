@@ -2,9 +2,8 @@
 
 import json
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from client.importing import Item, SkippedPart, SourceError, SourceRecord, UnreadableError, iiif
 from client.importing.iiif import IiifManifest
 from tests.client.test_commands import run, run_json
+from tests.http_server import QuietHandler, serve
 from tests.service.harness import picture, running
 
 
@@ -26,7 +26,7 @@ class Site:
         self.hosts: list[str] = []
         site = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def do_GET(self) -> None:
                 site.asked.append(self.path)
                 site.hosts.append(self.headers["Host"])
@@ -38,23 +38,15 @@ class Site:
                 if isinstance(answer, bytes):
                     self.wfile.write(answer)
 
-            def log_message(self, format: str, *arguments: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
     site = Site()
-    yield site
-    site.close()
+    with serve(site.server):
+        yield site
 
 
 def make_canvas(url: str, number: int, body: dict[str, Any], **more: Any) -> dict[str, Any]:
