@@ -6,7 +6,10 @@ service.
 """
 
 import argparse
+import gzip
+import io
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -16,21 +19,60 @@ from random import Random
 from tempfile import TemporaryDirectory
 from threading import Event, Lock, Thread
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import psutil
+import pyarrow
+import pyarrow.parquet
 
-from tests.fuzz.test_requests import CODES, DATASETS, ORIGINALS, ROUTES
+from tests.house.source import ROOT
+from tests.service import harness
 from tests.service.processes import start_service
 
 MOST_MEMORY = 3 << 29  # bytes above the idle service
+CODES = frozenset(
+    re.findall(r"^\| `([a-z_]+)` \|", (ROOT / "docs/errors.md").read_text(encoding="utf-8"), re.MULTILINE)
+)
+ROUTES = (
+    "/v1/search/pictures",
+    "/v1/search/captions",
+    "/v1/search/batch",
+    "/v1/embeddings",
+    "/v1/pictures",
+    "/v1/languages",
+    "/v1/languages/cy/captions",
+    "/v1/languages/cy/captions/review",
+    "/v1/admin/languages/cy/rollback",
+    "/v1/admin/languages/cy/withdraw",
+    "/v1/admin/releases/1/restore",
+    "/v1/admin/keys",
+)
+LISTINGS = (
+    *("/v1/pictures", "/v1/duplicates", "/v1/expansions", "/v1/versions", "/v1/admin/releases", "/v1/admin/audit"),
+    *("/v1/languages/names", "/v1/languages/cy/captions", "/v1/languages/cy/captions/wanted"),
+)
+RECORD = "/v1/pictures/record"  # an id that `address` does not find
+_ROWS = "".join(f'{{"caption": "afal {n}", "english": "apple {n}", "split": "train"}}\n' for n in range(70)).encode()
 _THREADS = 4
 _NAMES = ("text", "language", "limit", "min_score", "cursor", "picture", "languages", "input", "scope", "filter", "x")
 _PARTS = ("picture", "dataset", "captions", "language", "metadata", "x")
-_PATHS = ("/v1/pictures/", "/v1/languages/", "/v1/expansions/", "/v1/versions/", "/", "//", "/v1/../")
+_CLAUSES = ("must", "should", "must_not", "key", "match", "range", "value", "any", "gte")
+_PATHS = ("/v1/pictures/", "/v1/languages/", "/static/", "/v1/expansions/", "/v1/versions/", "/", "//", "/v1/../")
 _LETTERS = "aé한𝕏\u0301\u200d\u202e\ud800\x00\x07\uffff 0'\"<\\{"
 
 Make = Callable[[Random, httpx.Client], httpx.Response]
+
+
+def write_parquet() -> bytes:
+    columns = {"caption": [f"afal {n}" for n in range(70)], "english": [f"apple {n}" for n in range(70)]}
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), sink)
+    return sink.getvalue()
+
+
+ORIGINALS = tuple(harness.picture(60, format=format) for format in ("PNG", "JPEG", "WEBP"))
+DATASETS = (_ROWS, gzip.compress(_ROWS), write_parquet())
 
 
 def picture(source: Random, client: httpx.Client) -> httpx.Response:
@@ -52,11 +94,57 @@ def multipart(source: Random, client: httpx.Client) -> httpx.Response:
 
 def text(source: Random, client: httpx.Client) -> httpx.Response:
     """Return a search for letters of every kind, also those that are none."""
-    asked = {
+    asked: dict[str, Any] = {
         "text": draw_letters(source, 1_200),
-        "language": source.choice(("auto", "en", "de", draw_letters(source, 12))),
+        "language": source.choice(("auto", "en", "de", "shared", draw_letters(source, 12))),
     }
-    return send_json(client, "/v1/search/pictures", asked)
+    if source.random() < 0.5:
+        asked |= {"mode": source.choice(("meaning", "words", "both")), "filter": draw_filter(source)}
+        asked[source.choice(("minus", "facets", "cursor"))] = source.choice(
+            (["tags"], {"text": "a"}, draw_json(source))
+        )
+    batch = {"searches": [asked, draw_json(source)]}
+    route, body = source.choice((("pictures", asked), ("pictures", asked), ("batch", batch)))
+    return send_json(client, f"/v1/search/{route}", body)
+
+
+def query(source: Random, client: httpx.Client) -> httpx.Response:
+    """Return a listing whose parameters nobody meant."""
+    name = source.choice(("limit", "cursor", "filter", "sort", "facets", "name", "query", draw_letters(source, 9)))
+    value = source.choice(
+        (draw_letters(source, 60), json.dumps(draw_filter(source)), str(source.randrange(120)), "tags")
+    )
+    part = quote(draw_letters(source, 20), safe="", errors="surrogatepass")
+    paths = (f"/v1/pictures/{part}/content", f"/v1/expansions/{part}", f"/v1/versions/{part}", f"/v1/languages/{part}")
+    path = source.choice((*LISTINGS, *paths))
+    return client.get(f"{path}?{quote(name, errors='replace')}={quote(value, errors='replace')}")
+
+
+def record(source: Random, client: httpx.Client) -> httpx.Response:
+    """Return a picture with other fields than it should have: all replaced, or some changed."""
+    name, value = source.choice(("captions", "tags", "metadata", "collection")), draw_json(source)
+    if source.random() < 0.5:
+        return client.put(RECORD, files={"picture": ("x", ORIGINALS[0])}, data={name: json.dumps(value)})
+    seen = {"If-Match": quote(draw_letters(source, 9), errors="replace")} if source.random() < 0.3 else {}
+    content = json.dumps({name: value})
+    return client.patch(RECORD, content=content, headers={"Content-Type": "application/merge-patch+json", **seen})
+
+
+def language(source: Random, client: httpx.Client) -> httpx.Response:
+    """Return what is said of a language in fields of the right names."""
+    letters, route = draw_letters(source, 6), "/v1/languages/cy"
+    value = source.choice((letters, draw_json(source)))
+    if source.random() < 0.4:
+        body = source.choice((value, {"owner": value}, {"owner": letters, "labels": value}, {"tk_labels": [value]}))
+        content, headers = json.dumps(body), {"Content-Type": "application/json"}
+        return client.put(f"{route}/terms", content=content, headers=headers)
+    bodies: dict[str, dict[str, Any]] = {
+        f"{route}/captions": {"picture": "record", "text": letters, "name": value},
+        f"{route}/captions/review": {"accept": value, "reject": []},
+        "/v1/admin/languages/cy/withdraw": {"reason": letters, "dry_run": value},
+    }
+    path = source.choice([*bodies])
+    return send_json(client, path, bodies[path])
 
 
 def document(source: Random, client: httpx.Client) -> httpx.Response:
@@ -90,7 +178,10 @@ def address(source: Random, client: httpx.Client) -> httpx.Response:
 
 
 # of 100: how often each is sent
-KINDS: dict[Make, int] = {picture: 10, multipart: 10, text: 20, document: 50, octets: 3, dataset: 2, address: 5}
+KINDS: dict[Make, int] = {
+    **{picture: 10, multipart: 10, text: 20, document: 25, octets: 5, dataset: 5, address: 5},
+    **{query: 10, record: 5, language: 5},
+}
 
 
 def mutate(source: Random, data: bytes) -> bytes:
@@ -113,6 +204,14 @@ def draw_json(source: Random, depth: int = 0) -> Any:
         return inner if kind == 7 else {draw_letters(source, 10): each for each in inner}
     number = source.choice((0, -1, 101, 2**31, 10**400, 5.0, 1e308 * 10, float("nan")))
     return (None, True, number, draw_letters(source, 40), "", source.randrange(200), source.random())[kind]
+
+
+def draw_filter(source: Random, depth: int = 0) -> Any:
+    """Return a filter, some of whose clauses are none."""
+    if depth > 3 or source.random() < 0.2:
+        return draw_json(source)
+    clauses = {source.choice(_CLAUSES): draw_filter(source, depth + 1) for _ in range(source.randrange(1, 3))}
+    return source.choice((clauses, [clauses], {**clauses, "key": source.choice(("tags", "collection", "year", "x"))}))
 
 
 def send_json(client: httpx.Client, route: str, value: object) -> httpx.Response:
@@ -155,6 +254,7 @@ def flood(home: Path, count: int, seed: int) -> Outcome:
         for make in (picture, dataset, text):  # what an idle service has open
             make(Random(0), client)
         outcome.idle = outcome.peak = measure_memory(api)
+        client.put(RECORD, files={"picture": ("x", ORIGINALS[0])}).raise_for_status()
         first = count_pictures(client)
 
         def watch() -> None:

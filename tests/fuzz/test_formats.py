@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fuzz.test_requests import CODES
+from tests.fuzz.bad_inputs import CODES
 from tests.model.pictures.test_formats import READ, alpha, claiming, heic, rgb16
 from tests.model.pictures.test_pictures import GREY16, drawing, saved
 from tests.service.harness import Service, share_service
