@@ -11,6 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
+from tests.torture.draws import draw
 from tests.torture.histories import run_history
 
 DATABASES = ("sqlite", "postgresql", "store")  # store: PostgreSQL, a data root for each machine, an object store
@@ -21,6 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=3.0, help="for each database")
+    parser.add_argument("--steps", type=int, help="as many instead, on however slow a machine")
     parser.add_argument("--database", choices=(*DATABASES, "both", "all"), default="both")
     parser.add_argument("--keep", type=Path, default=Path("torture-failures"), help="where seed, ledger and data go")
     parser.add_argument("--shrink", type=float, default=5.0, help="minutes to look for a smaller one")
@@ -28,7 +30,9 @@ def main() -> int:
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clean up
     databases = {"both": DATABASES[:2], "all": DATABASES}.get(args.database, (args.database,))
-    steps = json.loads(args.history.read_text()) if args.history else None
+    steps = [draw(args.seed, number) for number in range(args.steps)] if args.steps else None
+    if args.history:
+        steps = json.loads(args.history.read_text())
     reports = [run_history(name, args.seed, args.minutes, args.keep, args.shrink, steps) for name in databases]
     for report in reports:
         sys.stdout.write(f"{report}\n")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 import psutil
@@ -227,9 +227,21 @@ class Nemesis:
             filler.unlink()
 
     def _kill_database(self, target: int, seconds: float, detail: str) -> None:
+        """Kill it within a COMMIT of a change of the gallery, before or after it was carried out, if one comes."""
         database: Any = self._deployment.database
+        is_killed, lock = Event(), Lock()
+
+        def kill() -> None:
+            with lock:
+                if not is_killed.is_set():
+                    database.kill()
+                    is_killed.set()
+
         with self._windows.open("kill_database"):
-            database.kill()
+            database.proxy.lose(committed=bool(target % 2), naming="gallery_changes", act=kill)
+            self._counts["database kills within a COMMIT"] += is_killed.wait(1)
+            database.proxy.restore()
+            kill()
             self._counts["database kills"] += 1
             time.sleep(seconds / 4)
             database.start()

@@ -196,6 +196,15 @@ def test_a_refusal_needs_a_fault_that_excuses_it() -> None:
         judge.accept(answer(503, "overloaded", begun=float("inf")), "a search")  # long after it
 
 
+def test_a_busy_machine_excuses_a_few_refusals_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.torture.writes.is_busy", lambda: True)
+    judge = Judge(Windows(), Counter({"acknowledged writes": 10}))
+    for _ in range(6):
+        judge.accept(answer(503, "registry_unavailable"), "a put")
+    with broken("undocumented"):
+        judge.accept(answer(503, "registry_unavailable"), "a put")
+
+
 def test_an_expansion_may_fail_by_kills_of_its_own_process_alone() -> None:
     failed = {"id": "e1", "language": "cy", "state": "failed", "error": {"code": "too_many_attempts"}}
     judge_end(failed, child_kills=3)

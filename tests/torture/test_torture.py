@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,23 @@ from tests.torture.ledger import Ledger, Violation, Write
 from tests.torture.steps import Runner
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(3_600)]
-HISTORIES = [  # a seed (0: of the day), a database, and how many minutes
-    (24, "sqlite", 0.7),
-    (24, "postgresql", 0.7),
-    *(pytest.param(0, name, 10, marks=pytest.mark.nightly) for name in ("sqlite", "postgresql", "store")),
+# A seed (0: of the day), a database, and how far. The fourteen steps kill the database twice, once within a COMMIT.
+HISTORIES = [
+    (346, "sqlite", ("--steps", "14", "--shrink", "0")),
+    (346, "postgresql", ("--steps", "14", "--shrink", "0")),
+    *(
+        pytest.param(0, name, ("--minutes", "10", "--shrink", "10"), marks=pytest.mark.nightly)
+        for name in ("sqlite", "postgresql", "store")
+    ),
 ]
 
 
-@pytest.mark.row("S11")
-@pytest.mark.parametrize(("seed", "database", "minutes"), HISTORIES)
-def test_nothing_is_lost_back_or_mixed(seed: int, database: str, minutes: float, tmp_path: Path) -> None:
+@pytest.mark.row("F3", "S4", "S11")
+@pytest.mark.parametrize(("seed", "database", "until"), HISTORIES)
+def test_nothing_is_lost_back_or_mixed(seed: int, database: str, until: Sequence[str], tmp_path: Path) -> None:
     seed = seed or int(time.time() // 86_400)
-    given = ["--seed", str(seed), "--database", database, "--minutes", str(minutes), "--keep", str(tmp_path)]
-    command = [sys.executable, "-m", "tests.torture", *given, "--shrink", "0" if minutes < 1 else "10"]
+    given = ["--seed", str(seed), "--database", database, "--keep", str(tmp_path), *until]
+    command = [sys.executable, "-m", "tests.torture", *given]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

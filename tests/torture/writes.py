@@ -17,6 +17,7 @@ from tests.torture.ledger import Ledger, Record, State, Violation, Write
 
 DOUBT = 4.0  # seconds within which a database may still carry out what its client, now dead, had sent
 REFUSED = frozenset({400, 408, 412, 413, 415, 422, 429})
+BUSY = "refused on a busy machine"  # 2 % of the writes at a load of 28
 SERVERS_AWAY = ("registry_unavailable", "store_unavailable")  # which run on this machine too
 
 
@@ -39,10 +40,13 @@ class Judge:
             raise Violation("undocumented", f"{answer.process} answered {what} with {answer.status} {answer.body!r}")
         if self.windows.excuse(answer.process, answer.code, answer.begun, answer.ended):
             self.counts["refused during a fault"] += 1
-        elif answer.code in SERVERS_AWAY and is_busy():
-            self.counts["refused on a busy machine"] += 1
+        elif answer.code in SERVERS_AWAY and is_busy() and self._is_rare(BUSY):
+            self.counts[BUSY] += 1
         else:
             raise Violation("undocumented", f"{answer.process} refused {what} without a fault: {answer.body}")
+
+    def _is_rare(self, refusal: str) -> bool:
+        return self.counts[refusal] < 5 + self.counts["acknowledged writes"] / 10
 
 
 def is_busy() -> bool:
