@@ -8,9 +8,21 @@ import pytest
 import torch
 
 from benchmarks.emoji36.scenes import Sizes
+from model.base import Base, open_base
+from model.encoder import Encoder
 from tests.benchmarks.command import Command
 from tests.benchmarks.emoji_folder import write_npm
 from tests.benchmarks.paper_folders import write_folder
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base: str) -> Base:
+    return open_base(tiny_base, "cpu")
+
+
+@pytest.fixture(scope="module")
+def encoder(base: Base) -> Encoder:
+    return Encoder(base)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from benchmarks.emoji36.data import EmojiData, Vectors, load_emoji36
 from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.lexicon import LANGUAGES
 from benchmarks.emoji36.scenes import Sizes
-from model.base import Base, open_base
+from model.base import Base
 from model.encoder import Encoder
 from tests.benchmarks.emoji_folder import (
     EMOJIS,
@@ -42,11 +42,6 @@ class Looking(Encoder):
             third, ground = (pixels == PINK).all(axis=2), (pixels >= GROUND).all(axis=2)
             colours.append([third.mean(), ground.mean(), 1 - (third | ground).mean()])
         return np.array(colours, dtype=np.float32)
-
-
-@pytest.fixture(scope="module")
-def base(tiny_base: str) -> Base:
-    return open_base(tiny_base, "cpu")
 
 
 @pytest.fixture(scope="module")

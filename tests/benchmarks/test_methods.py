@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from benchmarks.methods.er import update_reservoir
 from benchmarks.methods.rows import ROWS, SUITE
 from benchmarks.methods.trainer import SuiteTrainer
-from model.base import open_base
 from model.checkpoint import CachedResult
 from model.encoder import Encoder
 from model.objectives import Corpus
@@ -28,11 +27,6 @@ DECAY = -math.log(1 - 0.031) / (2 * RATE)
 SETTINGS = LearnSettings(
     epochs=1, batch_size=BATCH, learning_rate=RATE, warmup=0.0, cooldown=0.0, vocabulary=400, mixed_precision=False
 )
-
-
-@pytest.fixture(scope="module")
-def encoder(tiny_base: str) -> Encoder:
-    return Encoder(open_base(tiny_base))
 
 
 def corpus(encoder: Encoder) -> Corpus:

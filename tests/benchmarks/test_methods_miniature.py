@@ -21,16 +21,18 @@ from benchmarks.emoji36 import data
 from benchmarks.emoji36.data import Vectors
 from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.results import merge
-from benchmarks.methods import sampled
+from benchmarks.methods import addressed, gains, sampled
+from benchmarks.methods.addressed import Adapter
 from benchmarks.methods.bench import SPOKEN, Bench, Chain, fill, score, teach
-from benchmarks.methods.rows import BASELINE, PAIRS, PROPOSAL, ROWS, SUITE
+from benchmarks.methods.gains import Trial
+from benchmarks.methods.rows import BASELINE, PROPOSAL, ROWS, SUITE
 from benchmarks.methods.trainer import SuiteTrainer
 from model import checkpoint
-from model.base import Base, open_base
+from model.base import Base
 from model.checkpoint import CachedResult, load_result
 from model.encoder import NO_ROW, Encoder
 from model.objectives import Corpus
-from model.training import LearnSettings
+from model.training import LearnSettings, Trainer
 
 WORDS = ("apple", "horse", "river", "train", "music", "paper", "snow", "glass", "tiger", "bread", "cloud", "stone")
 LETTERS = {"it": "abcdefghijklmnopqrstuvwxyz", "de": "абвгдежзийклмнопрстуфхцчшщ"}  # in place of a to z
@@ -82,11 +84,6 @@ class Toy:
     @staticmethod
     def _vectors(encoder: Encoder, pairs: Iterable[tuple[str, str]]) -> Vectors:
         return encoder.encode_texts([(encoder.base_view, " ".join(pair)) for pair in pairs]).vectors
-
-
-@pytest.fixture(scope="module")
-def base(tiny_base: str) -> Base:
-    return open_base(tiny_base)
 
 
 @pytest.fixture(scope="module")
@@ -197,15 +194,6 @@ def test_both_halves_of_teir_do_what_they_say(bench: Bench, tmp_path: Path, name
     assert_rows_are_spared_as_named(trainer, chain, name)
 
 
-def test_the_table_has_every_method_with_and_without_teir() -> None:
-    named = ("oewc", "er", "der", "mla", "p-tuning", "lora", "dualprompt", "codaprompt")
-    assert {BASELINE, PROPOSAL, *named, *(f"{name}+teir" for name in named)} <= {*ROWS}
-    for plain, teir in PAIRS:
-        assert (ROWS[plain].start, ROWS[plain].scale, ROWS[plain].dense) == ("normal", "none", True)
-        assert (ROWS[teir].start, ROWS[teir].scale, ROWS[teir].dense) == ("table", "gradient", False)
-        assert ROWS[plain].kind is ROWS[teir].kind
-
-
 def test_a_stopped_row_goes_on_to_the_same_scores(bench: Bench, tmp_path: Path) -> None:
     quick = replace(bench, settings=replace(SETTINGS, epochs=2))
     whole = fill(replace(quick, folder=tmp_path / "whole"), "der+teir").triangle
@@ -236,3 +224,45 @@ def test_results_have_the_form_of_the_benchmarks_and_refuse_other_data(bench: Be
         assert by_picture == pytest.approx(row[metric]["seen"]["t2i"]["mean"], abs=0.01)
     with pytest.raises(Refused, match="other sizes"):
         merge(tmp_path / "out.json", {**head, "sizes": {"train": 95}}, BASELINE, 0, fill(bench, BASELINE).content)
+
+
+# --- An adapter beside the rows: they are taught as without it, it learns at its own rate, and is read ---
+
+UNCLIPPED = LearnSettings(epochs=2, batch_size=16, clip=1e9, mixed_precision=False)
+
+
+@pytest.mark.parametrize("start", ["auto", "drawn"])
+def test_rows_beside_an_adapter_that_stays_are_those_of_the_product(
+    encoder: Encoder, tmp_path: Path, start: str
+) -> None:
+    corpus = Toy(encoder).build_corpus("de")
+    settings = LearnSettings(**{**vars(UNCLIPPED), "start": start})
+    trainer = Trainer(encoder, encoder.base_view, corpus, tmp_path / "alone", settings)
+    view = encoder.extend(encoder.base_view, 1, "de", trainer.learn(lambda _: False))
+    taught = addressed.teach(encoder, corpus, tmp_path / "beside", settings, Adapter("lora", 0.0))
+    assert taught.steps == trainer.steps == 12
+    ours, theirs = (
+        encoder.table.rows[torch.from_numpy(each.physical[trainer.used]).long()] for each in (taught.view, view)
+    )
+    assert torch.equal(ours, theirs)
+    texts = corpus.captions[:8]
+    sides = (taught.reader, taught.view), (encoder, view)
+    read = [by.encode_texts([(each, text) for text in texts]) for by, each in sides]
+    np.testing.assert_allclose(read[0].vectors, read[1].vectors, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [*addressed.KINDS])
+def test_an_adapter_learns_with_the_rows_and_its_trials_are_told_apart(
+    encoder: Encoder, tmp_path: Path, kind: str
+) -> None:
+    settings = (("batch_size", 16), ("epochs", 6), ("mixed_precision", False))
+    alone, beside = (Trial("toy", "de", 90, 0, settings, each) for each in (None, Adapter(kind, 0.25)))
+    held: list[dict[str, Any]] = []
+    gains.fill(encoder, Toy(encoder), [alone, beside], held, tmp_path, held.append)
+    assert [each["steps"] for each in held] == [36, 36] and held[0]["ranks"] != held[1]["ranks"]
+    found = gains.pool_gain(json.loads(json.dumps(held)), [alone], [beside], 1)
+    assert found.after > 0.25
+    again: list[dict[str, Any]] = []
+    older = [{key: value for key, value in held[0].items() if key != "adapter"}, held[1]]  # of an earlier release
+    gains.fill(encoder, Toy(encoder), [alone, beside], json.loads(json.dumps(older)), tmp_path, again.append)
+    assert again == []

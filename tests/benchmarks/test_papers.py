@@ -16,21 +16,11 @@ from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.files import FileData
 from benchmarks.emoji36.papers import Layout, open_data
 from benchmarks.emoji36.table import Bench, fill
-from model.base import Base, open_base
+from model.base import Base
 from model.encoder import Encoder
 from model.training import LearnSettings
 from tests.benchmarks.paper_folders import FIGURES, TESTED, WRITERS, captions
 from worker.prepare import compute_teacher_features
-
-
-@pytest.fixture(scope="module")
-def base(tiny_base: str) -> Base:
-    return open_base(tiny_base, "cpu")
-
-
-@pytest.fixture(scope="module")
-def encoder(base: Base) -> Encoder:
-    return Encoder(base)
 
 
 @pytest.fixture(scope="module")

@@ -14,17 +14,11 @@ from benchmarks.emoji36.trainer import (
     Method,
 )
 from benchmarks.methods.rows import ABLATIONS, SUITE, choose_tokenizer
-from model.base import open_base
 from model.encoder import Encoder
 from model.objectives import CrossModal
 from tests.model.toy import CAPTIONS, SETTINGS, corpus_for, go_on, learn, same
 
 EXACT = replace(SETTINGS, mixed_precision=False)
-
-
-@pytest.fixture
-def encoder(tiny_base: str) -> Encoder:
-    return Encoder(open_base(tiny_base))
 
 
 def test_plain_adamw_over_the_whole_table_scales_no_row() -> None:

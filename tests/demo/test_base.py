@@ -139,9 +139,3 @@ def _train(folder: Path) -> None:
     noise = torch.randint(256, (2, len(load_catalogue()), 4, 8, 8), generator=torch.Generator().manual_seed(0))
     save_file({"sprites": noise.to(torch.uint8)}, folder / "sprites.safetensors")
     train_base.main(steps=(3, 2, 3, 2), seed=0, every=2, work=folder, out=folder / "weights.safetensors")
-
-
-def test_the_card_states_figures_and_the_command_that_measures_them() -> None:
-    card = (BUNDLE / "README.md").read_text(encoding="utf-8")
-    assert "python -m demo.evaluate_base" in card
-    assert Path(BUNDLE.parent.parent / "demo" / "evaluate_base.py").is_file()

@@ -94,12 +94,6 @@ def test_a_busy_service_gets_the_request_again(there: list[str], missing: list[s
     assert len(service.put) == len(missing)
 
 
-def test_a_complete_gallery_gets_nothing() -> None:
-    service = Service([outline.id for outline in list_outlines()])
-    assert _fill(service) == 0
-    assert not service.put
-
-
 def test_a_wrong_key_ends_the_fill() -> None:
     with pytest.raises(httpx.HTTPStatusError):
         _fill(Service([]), key="wrong")

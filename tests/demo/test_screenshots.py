@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from demo import screenshots
 from demo.__main__ import app
-from demo.screenshots import FOLDER, LANGUAGES, SCENES
+from demo.screenshots import FOLDER, SCENES
 from demo.shots import Shot
 
 SHOTS = [shot for scene in SCENES for shot in scene.shots]
@@ -25,11 +25,6 @@ def test_a_picture_has_the_size_of_its_window_and_at_most_400_kb(shot: Shot) -> 
     with Image.open(file) as picture:
         assert picture.size == shot.size
     assert file.stat().st_size <= 400_000
-
-
-def test_the_report_is_that_of_the_last_language() -> None:
-    (report,) = (shot for shot in SHOTS if shot.name == "report")
-    assert report.address == f"/versions/{len(LANGUAGES)}/report"
 
 
 def test_outside_of_a_checkout_the_folder_must_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

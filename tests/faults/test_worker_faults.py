@@ -1,13 +1,18 @@
 """Workers that are killed, stopped, frozen, cancelled or doubled: every expansion ends once, with the right result."""
 
+import logging
+import random
 import signal
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import psutil
 import pytest
 
+from store.expansions import Expansion
 from tests.patience import PATIENCE, insist
-from tests.worker.harness import Site, assert_once, pairs
+from tests.worker.harness import FINISHED, Site, assert_once, pairs
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 NewSite = Callable[..., Site]
@@ -167,3 +172,62 @@ def test_a_dataset_that_changed_since_it_was_submitted_is_refused(site: Site) ->
     failed = site.registry.expansions.get(expansion)
     assert failed.error is not None
     assert failed.error.code == "checkpoint_mismatch"
+
+
+@dataclass
+class Kills:
+    """What was killed so far, and how long it took until a new worker went on, in seconds."""
+
+    draw: random.Random
+    phases: list[str] = field(default_factory=list)
+    resumed: list[float] = field(default_factory=list)
+
+    def kill_once(self, site: Site, expansion: str) -> Expansion:
+        """Start a worker, and kill it with its child at a random time; without a kill when it was faster."""
+        before = site.registry.expansions.get(expansion).attempt
+        worker, started = site.start(), time.monotonic()
+        current = site.wait(expansion, lambda e: e.attempt > before or e.state in FINISHED)
+        if self.phases:
+            self.resumed.append(time.monotonic() - started)
+        share, late = self.draw.uniform(current.progress, 1.0), self.draw.uniform(0.0, 1.0)
+        # half of them by the clock, since most of an attempt goes by before its process has begun with a phase
+        until = time.monotonic() + (self.draw.uniform(0.0, 4.0) if self.draw.random() < 0.5 else PATIENCE)
+        current = site.wait(expansion, lambda e: e.progress >= share or e.state in FINISHED or time.monotonic() > until)
+        time.sleep(late)
+        site.kill(worker)
+        worker.wait()
+        current = site.registry.expansions.get(expansion)
+        if current.state not in FINISHED:
+            self.phases.append(current.phase or "begin")
+        return current
+
+
+def run_with_kills(new_site: NewSite, undisturbed: dict[str, str], count: int, each: int, seed: int) -> Kills:
+    """Kill workers so many times, an expansion up to `each` times, and compare what every expansion has learned."""
+    kills = Kills(random.Random(seed))
+    while len(kills.phases) < count:
+        site = new_site(LEASE_SECONDS="3")  # nobody else takes its lease, however slow the machine is
+        expansion = site.submit(PICTURED)
+        for _ in range(min(each, count - len(kills.phases))):
+            if kills.kill_once(site, expansion).state in FINISHED:
+                break
+        else:
+            worker = site.start()
+            site.finish(expansion)
+            worker.terminate()
+            worker.wait(PATIENCE)
+        assert_once(site, site.registry.expansions.get(expansion))
+        assert site.weights(expansion) == undisturbed
+        site.close()
+    return kills
+
+
+@pytest.mark.slow
+@pytest.mark.row("K1", "F14")
+@pytest.mark.timeout(10_800)
+@pytest.mark.parametrize(("count", "each"), [(2, 2), pytest.param(100, 6, marks=pytest.mark.nightly)])
+def test_workers_killed_at_random_times_end_with_the_same_bits(
+    new_site: NewSite, undisturbed: dict[str, str], count: int, each: int
+) -> None:
+    kills = run_with_kills(new_site, undisturbed, count, each, seed=24)
+    logging.getLogger(__name__).info("killed in: %s; seconds to resume: %s", kills.phases, kills.resumed)

@@ -19,7 +19,7 @@ from scripts.image import ARGUMENTS
 from service.context import _OVERHEAD
 from service.settings import Settings
 from store.settings import MISCONFIGURED, PREFIX
-from tests.house.source import PACKAGES, ROOT, list_tracked
+from tests.house.source import ROOT
 from tests.house.test_docs import list_settings
 from tests.patience import PATIENCE
 from worker.supervisor import STOP_SECONDS
@@ -171,18 +171,6 @@ def test_one_version_everywhere(services: dict[str, Any]) -> None:
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"]
     images = {services[name]["image"] for name in ("api", "worker")}
     assert (label and label[1], cited, images) == (version, version, {f"pictoglot:{version}"})
-
-
-def test_data_files_of_the_packages_are_shipped() -> None:
-    shipped = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
-    left_out = []
-    for file in list_tracked():
-        package, *inside = file.relative_to(ROOT).parts
-        if package in PACKAGES and file.suffix != ".py" and file.name != "pyproject.toml":
-            patterns = [*shipped["*"], *shipped.get(package, [])]
-            if not any(file in set((ROOT / package).glob(pattern)) for pattern in patterns):
-                left_out.append("/".join([package, *inside]))
-    assert left_out == []
 
 
 @pytest.mark.parametrize("target", ["demo", "up", "test"])
