@@ -79,12 +79,7 @@ def ask_everything(http: httpx.Client) -> Iterator[httpx.Response]:
     """Ask everything that changes nothing, about all that there is and about each picture."""
     form = {"picture": ("x", picture(1))}
     text = {"text": f"a {SECRET}", "language": "en", "limit": 100, "captions": "all", "facets": FACETS}
-    filters: list[dict[str, Any]] = [
-        {},
-        {"filter": {}},
-        {"filter": NEAR_FILTER},
-        {"filter": {"must_not": [NEAR_FILTER]}},
-    ]
+    filters: Any = [{}, {"filter": {}}, {"filter": NEAR_FILTER}, {"filter": {"must_not": [NEAR_FILTER]}}]
     for more in filters:
         yield http.post("/v1/search/pictures", json={**text, **more})
         query = {
