@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperCommand, TyperOption
 
 from .api import NOT_SENT, Client, InvalidNameError, make_key_header, quote_name, read_problem
 
@@ -41,7 +42,6 @@ console = Console(highlight=False, emoji=False)  # people write :apple:
 errors = Console(stderr=True, highlight=False, emoji=False)
 
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Collection = Annotated[str | None, typer.Option(help="Only pictures in this collection.")]
 Filter = Annotated[
     str | None, typer.Option("--filter", help='JSON, such as {"must": [{"key": "tags", "match": {"value": "x"}}]}.')
@@ -71,8 +71,32 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+class JsonCommand(TyperCommand):
+    """Command with the option `--json`: then it prints its answer, and nothing else but errors."""
+
+    def __init__(self, *arguments: Any, params: list[Any], **more: Any) -> None:
+        option = TyperOption(param_decls=["--json"], is_flag=True, default=False, help="Print JSON for programs.")
+        super().__init__(*arguments, params=[*params, option], **more)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Carry it out; what is for people is not printed meanwhile if JSON is wanted."""
+        console.quiet = ctx.params.pop("json")
+        try:
+            return super().invoke(ctx)
+        finally:
+            console.quiet = False
+
+
+def is_json_wanted() -> bool:
+    return console.quiet
+
+
+def answer(value: object, sentence: str = "") -> None:
+    """Print the value where JSON is wanted, else the sentence about it; every command with `--json` does so once."""
+    if is_json_wanted():
+        sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    elif sentence:
+        say(sentence)
 
 
 def print_table(
@@ -84,6 +108,8 @@ def print_table(
 
     For a file or a program, cells are separated by tabs, and nothing is wrapped.
     """
+    if is_json_wanted():
+        return
     cells = [["–" if cell is None else str(cell) for cell in row] for row in rows]
     if not console.is_terminal:
         for line in (columns, *cells):
@@ -99,29 +125,19 @@ def print_table(
     console.print(shown)
 
 
-def print_listing(value: object, as_json: bool, *listing: Sequence[Any]) -> None:
-    """Print the value as JSON, or a table of columns, rows and columns of numbers."""
-    if as_json:
-        print_json(value)
-    else:
-        print_table(*listing)
-
-
-def print_result(value: object, as_json: bool, sentence: str) -> None:
-    """Print the value as JSON, or a sentence about it."""
-    if as_json:
-        print_json(value)
-    else:
-        say(sentence)
-
-
 def say(sentence: str) -> None:
     """Print a line, without markup; commands of ours in `backticks` as they run here."""
     console.print(_name_commands(sentence), markup=False, soft_wrap=True)
 
 
 def note(sentence: str) -> None:
-    """Print a line on standard error."""
+    """Print a line on standard error, unless JSON is wanted."""
+    if not is_json_wanted():
+        warn(sentence)
+
+
+def warn(sentence: str) -> None:
+    """Print a line on standard error, for whoever reads JSON, too."""
     errors.print(_name_commands(sentence), markup=False, soft_wrap=True)
 
 
@@ -142,7 +158,7 @@ def _name_commands(sentence: str) -> str:
 
 def stop(sentence: str, status: int = FAILED) -> NoReturn:
     """Print the reason on standard error and exit."""
-    note(sentence)
+    warn(sentence)
     raise typer.Exit(status)
 
 
@@ -151,9 +167,9 @@ def read_version() -> str:
     return metadata.version("pictoglot-client" if __name__.startswith("pictoglot_client.") else "pictoglot")
 
 
-def may_ask(*silenced: bool) -> bool:
+def may_ask(yes: bool) -> bool:
     """Whether a question can be asked: by a terminal, and no option says not to."""
-    return not any(silenced) and has_person()
+    return not (yes or is_json_wanted()) and has_person()
 
 
 def has_person() -> bool:
@@ -212,7 +228,7 @@ def load_client_settings() -> "ClientSettings":
 def note_address_file(settings: "ClientSettings") -> bool:
     """Name the `.env` of the current folder if it has the address, and return whether: it may have been downloaded."""
     if settings.address_file is not None:
-        note(f"{settings.address_file} names the service: {settings.address}.")
+        warn(f"{settings.address_file} names the service: {settings.address}.")
     return settings.address_file is not None
 
 
@@ -254,27 +270,21 @@ def carry_out(
     *,
     dry_run: bool = False,
     yes: bool = False,
-    as_json: bool = False,
     pin: bool = True,
 ) -> dict[str, Any] | None:
-    """Make a change as its dry run shows it, after a `question` on a terminal; print it where JSON is wanted.
+    """Make a change as its dry run shows it, after a `question` on a terminal; `answer` with what came of it.
 
     Returns the answer, with the release of the plan as `expected`: unless `pin` is false, the change is refused when
     another one serves by then. None where nothing was changed.
     """
     plan = read_answer(client.post(path, json={**body, "dry_run": True}))
-    if as_json and dry_run:
-        print_json(plan)
+    show(plan)
+    if dry_run or plan.get("items") == [] or (may_ask(yes) and not typer.confirm(question)):
+        answer(plan)
         return None
-    if not as_json:
-        show(plan)
-        is_empty = plan.get("items") == []
-        if dry_run or is_empty or (may_ask(yes) and not typer.confirm(question)):
-            return None
     pinned = {"expected": plan["release"]} if pin else {}
     done = _change(client, path, {**body, **pinned})
-    if as_json:
-        print_json(done)
+    answer(done)
     return {**done, **pinned}
 
 
@@ -336,14 +346,14 @@ def format_lines(first: Sequence[int], count: int) -> str:
 
 
 def _exit_refused(response: httpx.Response) -> NoReturn:
-    note(read_problem(response))
+    warn(read_problem(response))
     with contextlib.suppress(ValueError, AttributeError, KeyError, TypeError):
         problem = response.json()
         for line in list_faults(problem):
-            note(f"  {line}")
+            warn(f"  {line}")
         if advice := _ADVICE.get((response.status_code, problem["code"])):
-            note(advice.format(release=problem.get("release") or "another", expansion=problem.get("expansion")))
-        note(f"  {problem['code']} · request {problem['request_id']}")
+            warn(advice.format(release=problem.get("release") or "another", expansion=problem.get("expansion")))
+        warn(f"  {problem['code']} · request {problem['request_id']}")
     raise SystemExit(FAILED if _is_failure(response) else REFUSED)
 
 
@@ -378,8 +388,8 @@ def map_in_order(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def make_progress(console: Console | None = None, *, quiet: bool = False) -> Progress:
+def make_progress(console: Console | None = None) -> Progress:
     """Return a progress bar with how many are done, and the time that is left."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    quiet |= console is not None and not console.is_terminal
-    return Progress(*columns, console=console, disable=quiet)
+    is_off = is_json_wanted() or (console is not None and not console.is_terminal)
+    return Progress(*columns, console=console, disable=is_off)

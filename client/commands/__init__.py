@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..importing.command import import_pictures
-from ..terminal import INTERRUPTED, read_version, say
+from ..terminal import INTERRUPTED, JsonCommand, read_version, say
 from . import admin, export, languages, learn, mcp, pictures, versions
 
 app = typer.Typer(
@@ -32,7 +32,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
 }  # fmt: skip
 for panel, commands in _PANELS.items():
     for name, command in commands.items():
-        app.command(name, rich_help_panel=panel)(command)
+        app.command(name, cls=JsonCommand, rich_help_panel=panel)(command)
 app.command("mcp", rich_help_panel="Pictures")(mcp.serve)
 app.add_typer(pictures.pictures, name="pictures", rich_help_panel="Pictures")
 app.add_typer(learn.language, name="language", rich_help_panel="Languages")

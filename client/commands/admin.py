@@ -7,18 +7,17 @@ import typer
 
 from ..api import Client
 from ..terminal import (
-    AsJson,
+    JsonCommand,
     Limit,
     Yes,
+    answer,
     carry_out,
     format_share,
     format_size,
     format_time,
+    is_json_wanted,
     note,
     open_service,
-    print_json,
-    print_listing,
-    print_result,
     print_table,
     say,
 )
@@ -31,8 +30,8 @@ _OPENING = 900.0  # seconds to wait until the service has opened a base
 _PAUSE = 1.0
 
 
-@keys.command("list")
-def list_keys(as_json: AsJson = False) -> None:
+@keys.command("list", cls=JsonCommand)
+def list_keys() -> None:
     """List the keys, without their secrets."""
     with open_service() as client:
         listing: Any = client.list_keys()
@@ -40,10 +39,11 @@ def list_keys(as_json: AsJson = False) -> None:
     for item in listing["items"]:
         times = [format_time(item[f"{name}_at"]) for name in ("created", "expires", "revoked")]
         rows.append([item["id"], item["scope"], item["label"], *times, ", ".join(item["collections"] or ())])
-    print_listing(listing, as_json, ("id", "scope", "label", "created (UTC)", "expires", "revoked", "bound to"), rows)
+    answer(listing)
+    print_table(("id", "scope", "label", "created (UTC)", "expires", "revoked", "bound to"), rows)
 
 
-@keys.command("create")
+@keys.command("create", cls=JsonCommand)
 def create_key(
     scope: Annotated[str, typer.Argument(help="search, write or admin; each includes the ones before it.")],
     label: Annotated[str, typer.Option(help="What the key is for.")] = "",
@@ -53,21 +53,20 @@ def create_key(
     collection: Annotated[
         list[str] | None, typer.Option(help="Bind the key to this collection; may be repeated.")
     ] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Create a key; it is shown only this once."""
     body: Any = {"scope": scope, "label": label, "expires_at": expires_at, "collections": collection or None}
     with open_service() as client:
         created = client.create_key(body)
-    print_result(created, as_json, created["key"])
+    answer(created, created["key"])
 
 
-@keys.command("revoke")
-def revoke_key(id: Annotated[str, typer.Argument(help="Of the key or session.")], as_json: AsJson = False) -> None:
+@keys.command("revoke", cls=JsonCommand)
+def revoke_key(id: Annotated[str, typer.Argument(help="Of the key or session.")]) -> None:
     """Revoke a key, or end a session; requests with it are refused from then on."""
     with open_service() as client:
         client.revoke_key(id)
-    print_result({"id": id, "revoked": True}, as_json, f"{id} is revoked.")
+    answer({"id": id, "revoked": True}, f"{id} is revoked.")
 
 
 def list_acts(
@@ -77,7 +76,6 @@ def list_acts(
     target: Annotated[str, typer.Option(help="Of this picture, language, key or expansion.")] = "",
     since: Annotated[str, typer.Option(help="ISO 8601, with a time zone, such as 2030-01-31T12:00:00Z.")] = "",
     until: Annotated[str, typer.Option(help="As --since: acts before that moment.")] = "",
-    as_json: AsJson = False,
 ) -> None:
     """List who changed what, newest first."""
     query: Any = {"actor": actor, "act": act, "target": target, "since": since, "until": until}
@@ -89,10 +87,11 @@ def list_acts(
         what = ", ".join(targets[:_SHOWN_TARGETS] + ["…"] * (len(targets) > _SHOWN_TARGETS))
         who = f"{item['label']} ({item['actor']})" if item["label"] else item["actor"]
         rows.append((format_time(item["at"]), who, item["act"], what))
-    print_listing({"items": items}, as_json, ("when (UTC)", "who", "act", "what"), rows)
+    answer({"items": items})
+    print_table(("when (UTC)", "who", "act", "what"), rows)
 
 
-@base.command("move")
+@base.command("move", cls=JsonCommand)
 def move_base(
     name: Annotated[
         str | None, typer.Argument(help="The base, as in PICTOGLOT_BASE; without it, the one that serves.")
@@ -109,26 +108,23 @@ def move_base(
         bool, typer.Option("--force", help="Move even if a language loses more than the forgetting budget.")
     ] = False,
     yes: Yes = False,
-    as_json: AsJson = False,
 ) -> None:
     """Have the worker compute everything again for another base or encoding; what serves goes on serving meanwhile."""
     body = {"base": name, "backend": backend, "precision": precision, "force": force}
     with open_service() as client:
-        done = carry_out(client, "/v1/admin/base", body, _show_move_plan, "Move?", yes=yes, as_json=as_json, pin=False)
-    if done is not None and not as_json:
+        done = carry_out(client, "/v1/admin/base", body, _show_move_plan, "Move?", yes=yes, pin=False)
+    if done is not None:
         id = done["expansion"]["id"]
         say(f"The worker has begun: expansion {id}. Searches go on.")
         say(f"`pictoglot expansions {id} --watch` shows the progress, `pictoglot base status` all.")
 
 
-@base.command("status")
-def show_status(as_json: AsJson = False) -> None:
+@base.command("status", cls=JsonCommand)
+def show_status() -> None:
     """Show which base serves, how far a move is, and what it did to each language."""
     with open_service() as client:
         found: Any = client.get_base()
-    if as_json:
-        print_json(found)
-        return
+    answer(found)
     say(f"Base {found['base']} serves, as version {found['version']} in release {found['release']}.")
     say(f"Its vectors are made by {found['encoding']}.")
     opened = found["open"]
@@ -140,15 +136,13 @@ def show_status(as_json: AsJson = False) -> None:
         say(f"`pictoglot base undo` goes back to {_name_target(undo)}.")
 
 
-@base.command("undo")
-def undo_move(
-    expected: Expected = None, reason: Reason = "", dry_run: DryRun = False, yes: Yes = False, as_json: AsJson = False
-) -> None:
+@base.command("undo", cls=JsonCommand)
+def undo_move(expected: Expected = None, reason: Reason = "", dry_run: DryRun = False, yes: Yes = False) -> None:
     """Serve the earlier base or encoding again, as its last release did; done twice, it leads back."""
     path, body = "/v1/admin/base/undo", {"reason": reason, "expected": expected}
     with open_service() as client:
-        done = carry_out(client, path, body, _show_undo, "Go back?", dry_run=dry_run, yes=yes, as_json=as_json)
-        if done is not None and not as_json:
+        done = carry_out(client, path, body, _show_undo, "Go back?", dry_run=dry_run, yes=yes)
+        if done is not None and not is_json_wanted():
             opened = _wait_until_open(client, done["release"])
             serves = "serves." if opened else f"is published; the service is still opening {_name_target(done)}."
             say(f"Release {done['release']} {serves}")

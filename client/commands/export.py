@@ -22,7 +22,7 @@ from ..importing import ListedPicture
 from ..importing.files import NAME
 from ..terminal import (
     REFUSED,
-    AsJson,
+    answer,
     build_path,
     errors,
     format_count,
@@ -31,7 +31,6 @@ from ..terminal import (
     name_program,
     note,
     open_service,
-    print_result,
     read_answer,
     stop,
 )
@@ -56,7 +55,6 @@ def export(
     pictures_only: Annotated[
         bool, typer.Option("--pictures-only", help="Neither datasets nor versions, which need an admin key.")
     ] = False,
-    as_json: AsJson = False,
 ) -> None:
     """Write pictures, records, captions, datasets and versions to files.
 
@@ -68,16 +66,15 @@ def export(
         stop(f"{folder} has files that no export wrote: name a new folder.", REFUSED)
     _write(folder / _MARK, iter([b'{"format": 1}\n']))
     with open_service(upload=True, patience=PATIENCE) as client:
-        count, reduced, damaged = _export_pictures(client, folder, collection, as_json)
+        count, reduced, damaged = _export_pictures(client, folder, collection)
         datasets, gone = ([], []) if pictures_only or collection is not None else _export_languages(client, folder)
     document = {"folder": str(folder), "pictures": count, "reduced": reduced, "languages": datasets}
     document |= {"datasets_gone": gone, "damaged": damaged}
     languages = len({each["language"] for each in datasets})
     pictures, taught = format_count(count, "picture"), format_count(len(datasets), "dataset")
     also = f" and {taught} of {format_count(languages, 'taught language')}" if datasets else ""
-    print_result(document, as_json, f"{pictures}{also} {'is' if count + len(datasets) == 1 else 'are'} in {folder}.")
-    if not as_json:
-        _note_gaps_and_commands(folder, reduced, datasets, gone)
+    answer(document, f"{pictures}{also} {'is' if count + len(datasets) == 1 else 'are'} in {folder}.")
+    _note_gaps_and_commands(folder, reduced, datasets, gone)
     if damaged:
         stop(
             f"Of {format_count(len(damaged), 'picture')} a stored file is damaged: {', '.join(damaged)}. It is as an "
@@ -109,7 +106,7 @@ def _note_gaps_and_commands(folder: Path, reduced: int, datasets: list[dict[str,
             note(f"  {name_program()} {shlex.join(command)}")
 
 
-def _export_pictures(client: Client, folder: Path, collection: str | None, quiet: bool) -> tuple[int, int, list[str]]:
+def _export_pictures(client: Client, folder: Path, collection: str | None) -> tuple[int, int, list[str]]:
     """Write the pictures and their manifest, and remove those that an earlier export wrote beside them.
 
     Returns how many there are, how many of them are reduced copies, and the ids of those that are damaged.
@@ -117,7 +114,7 @@ def _export_pictures(client: Client, folder: Path, collection: str | None, quiet
     part = folder / _PART
     done = {**dict(_read(folder / NAME)), **dict(_read(part))}
     ids, damaged = dict[str, bool](), list[str]()  # with whether the original is kept
-    with make_progress(errors, quiet=quiet) as bar, part.open("a", encoding="utf-8") as stream:
+    with make_progress(errors) as bar, part.open("a", encoding="utf-8") as stream:
         total = sum(item["count"] for item in client.list_collections()["items"])
         task = bar.add_task("Pictures", total=None if collection else total)
         fetch = partial(_fetch, client, folder, done)

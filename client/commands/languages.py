@@ -22,19 +22,19 @@ from ..api import ENDED, PATIENCE, Client
 from ..terminal import (
     FAILED,
     REFUSED,
-    AsJson,
     Limit,
+    answer,
     errors,
     format_count,
     format_recall,
     format_share,
+    is_json_wanted,
     note,
     open_service,
-    print_json,
-    print_listing,
     print_table,
     say,
     stop,
+    warn,
 )
 from .admin import show_move
 from .versions import Tag, summarize_terms
@@ -45,7 +45,7 @@ _MISSED = 10  # test words that are named
 _PATIENCE = 60.0  # seconds without an event until watching ends
 
 
-def list_languages(as_json: AsJson = False) -> None:
+def list_languages() -> None:
     """List languages that are taught, built into the base or assessed, with versions and R@1."""
     with open_service() as client:
         listing: Any = client.list_languages()
@@ -63,9 +63,8 @@ def list_languages(as_json: AsJson = False) -> None:
         rows.append(row + ([format_recall(enough[1], "t2i", 10)] if is_assessed else []))
     columns = ["tag", "name", "status", "version", "captions", "t2i R@1", "i2t R@1"]
     columns += ["untaught R@10"] if is_assessed else []
-    print_listing(listing, as_json, columns, rows, columns[3:])
-    if as_json:
-        return
+    answer(listing)
+    print_table(columns, rows, columns[3:])
     if few:
         note(f"No share is shown for fewer than {FEW} held-out captions: {', '.join(few)}.")
     for item in items:
@@ -84,21 +83,18 @@ def list_words(
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="With --teach: show the progress until it ends.")
     ] = False,
-    as_json: AsJson = False,
 ) -> None:
     """List the words that your pictures ask a speaker for, the most useful ones first."""
     with open_service(patience=PATIENCE) as client:
         if teach:
             expansion: Any = client.teach_language({"language": tag, "words": True})
             expansion = expansion["expansion"]
-            conclude(watch_expansion(client, expansion, quiet=as_json) if watch else expansion, watch, as_json)
+            conclude(watch_expansion(client, expansion) if watch else expansion, watch)
             return
         asked: Any = client.list_words(tag, count=count)
     if out is not None:
         _write_words(out, asked["items"])
-    if as_json:
-        print_json(asked)
-        return
+    answer(asked)
     if out is None:
         print_table(("word", "pictures"), [_describe_word(item) for item in asked["items"]])
     else:
@@ -133,7 +129,6 @@ def list_expansions(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show its progress until it ends.")] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="Cancel it.")] = False,
     limit: Limit = 20,
-    as_json: AsJson = False,
 ) -> None:
     """List expansions, the jobs that teach a language; watch or cancel one."""
     if id is None and (watch or cancel):
@@ -146,13 +141,12 @@ def list_expansions(
         else:
             items = [client.get_expansion(id)]
         if watch:
-            conclude(watch_expansion(client, items[0], quiet=as_json), watch, as_json)
+            conclude(watch_expansion(client, items[0]), watch)
             return
     rows = [(*(item[name] for name in ("id", "kind", "language")), *_describe_state(item)) for item in items]
     columns = ("id", "kind", "language", "state", "result")
-    print_listing({"items": items} if id is None else items[0], as_json, columns, rows)
-    if as_json:
-        return
+    answer({"items": items} if id is None else items[0])
+    print_table(columns, rows)
     if id is not None:
         _show_failure(items[0])
     elif any(item["error"] for item in items):
@@ -168,11 +162,11 @@ def _describe_state(item: dict[str, Any]) -> tuple[str, str]:
     return item["state"], "" if item["version"] is None else f"version {item['version']}"
 
 
-def watch_expansion(client: Client, expansion: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+def watch_expansion(client: Client, expansion: dict[str, Any]) -> dict[str, Any]:
     """Return the expansion when it has ended. A broken stream is opened again, for at most a minute without events."""
     columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(bar_width=40), TaskProgressColumn()]
     columns += [TextColumn("{task.fields[phase]}", style="dim"), TimeRemainingColumn()]
-    with Progress(*columns, console=errors, disable=quiet or not errors.is_terminal) as progress:
+    with Progress(*columns, console=errors, disable=is_json_wanted() or not errors.is_terminal) as progress:
         task = progress.add_task(expansion["language"], total=1.0, phase=expansion["state"])
         _draw(progress, task, expansion)
         say_so = partial(progress.update, task, phase="waiting for the service")
@@ -182,7 +176,7 @@ def watch_expansion(client: Client, expansion: dict[str, Any], *, quiet: bool) -
                 _draw(progress, task, expansion)
         except httpx.TransportError:
             again = f"`pictoglot expansions {expansion['id']} --watch`"
-            note(f"Nothing was heard for {_PATIENCE:.0f} seconds; {again} looks again.")
+            warn(f"Nothing was heard for {_PATIENCE:.0f} seconds; {again} looks again.")
             raise
     return expansion
 
@@ -193,12 +187,11 @@ def _draw(progress: Progress, task: TaskID, expansion: dict[str, Any]) -> None:
     progress.update(task, completed=expansion["progress"], phase=phase + steps)
 
 
-def conclude(expansion: dict[str, Any], watched: bool, as_json: bool) -> None:
+def conclude(expansion: dict[str, Any], watched: bool) -> None:
     """Print the state; a watched expansion that did not succeed is a failure."""
     succeeded = expansion["state"] == "succeeded"
-    if as_json:
-        print_json(expansion)
-    elif expansion["kind"] == "base" and expansion["state"] in ENDED:
+    answer(expansion)
+    if expansion["kind"] == "base" and expansion["state"] in ENDED:
         show_move(expansion)
     elif succeeded:
         shows = {"rebuild": _show_rebuild, "assess": _show_assessment}

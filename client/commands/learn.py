@@ -14,8 +14,9 @@ from ..api import Client
 from ..terminal import (
     FILE,
     REFUSED,
-    AsJson,
+    JsonCommand,
     Yes,
+    answer,
     build_path,
     console,
     errors,
@@ -25,12 +26,10 @@ from ..terminal import (
     format_size,
     list_faults,
     may_ask,
-    note,
     open_service,
-    print_json,
-    print_result,
     say,
     stop,
+    warn,
 )
 from .export import download
 from .languages import FEW, conclude, watch_expansion
@@ -79,24 +78,23 @@ def learn(
     swap: Swap = False,
     terms: TermsFile = None,
     yes: Yes = False,
-    as_json: AsJson = False,
 ) -> None:
     """Teach a language from a dataset or a dictionary, together with its earlier datasets."""
     form: dict[str, Any] = {"language": tag, "settings": settings or None, "force": force, "replace": replace}
     form |= {"without_missing": without_missing, "confirmed": yes, "captions": captions, "swap": swap}
     form |= {} if terms is None else {"terms": json.dumps(read_terms(terms), ensure_ascii=False)}
-    asks = not dry_run and may_ask(yes, as_json)
+    asks = not dry_run and may_ask(yes)
     if captions and not (file or dictionary or pivot or english):
-        _submit(form, "The captions", None, watch=watch, dry_run=dry_run, as_json=as_json, asks=asks)
+        _submit(form, "The captions", None, watch=watch, dry_run=dry_run, asks=asks)
     elif dictionary is None and file is not None and not captions:
         if pivot or english:
             stop("--pivot and --english belong to --dictionary.", REFUSED)
         with file.open("rb") as stream:
-            _submit(form, file.name, stream, watch=watch, dry_run=dry_run, as_json=as_json, asks=asks)
+            _submit(form, file.name, stream, watch=watch, dry_run=dry_run, asks=asks)
     elif dictionary is not None and file is None and not captions:
         form |= {"kind": "dictionary", "pivot": pivot or None}
         with _pack_dictionary(dictionary, tag, english) as stream:
-            _submit(form, dictionary.name, stream, watch=watch, dry_run=dry_run, as_json=as_json, asks=asks)
+            _submit(form, dictionary.name, stream, watch=watch, dry_run=dry_run, asks=asks)
     else:
         stop("Give one file, a dataset, or a dictionary as `--dictionary FILE`; or --captions.", REFUSED)
 
@@ -131,12 +129,11 @@ def assess(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Wait for the result.")] = False,
     dry_run: DryRun = False,
     without_missing: WithoutMissing = False,
-    as_json: AsJson = False,
 ) -> None:
     """Measure how well a language is read already; teach nothing."""
     form = {"language": tag, "assess": True, "without_missing": without_missing}
     with file.open("rb") as stream:
-        _submit(form, file.name, stream, watch=watch, dry_run=dry_run, as_json=as_json)
+        _submit(form, file.name, stream, watch=watch, dry_run=dry_run)
 
 
 def _submit(
@@ -146,7 +143,6 @@ def _submit(
     *,
     watch: bool,
     dry_run: bool,
-    as_json: bool,
     asks: bool = False,
 ) -> None:
     """Send a dataset, after questions about its rows and its terms if some may be asked; show what came of it.
@@ -158,24 +154,24 @@ def _submit(
         if dry_run:
             checked: Any = client.teach_language(form | {"dry_run": True})
             lines = (*_summarize(checked, name, "assess" in form), *_list_sample(checked))
-            print_result(checked, as_json, "\n".join(lines))
+            answer(checked, "\n".join(lines))
             return
         if asks:
             form = _confirm_rows(client, form) if stream is not None else form
             form |= {} if "terms" in form else _ask_terms(client, form["language"])
         accepted: Any = client.teach_language(form)
         if waiting := accepted.get("waiting"):
-            print_result(accepted, as_json, _describe_waiting(waiting, form["language"]))
+            answer(accepted, _describe_waiting(waiting, form["language"]))
             return
         expansion: dict[str, Any] = accepted["expansion"]
         if watch:
             try:
-                expansion = watch_expansion(client, expansion, quiet=as_json)
+                expansion = watch_expansion(client, expansion)
             except KeyboardInterrupt:
                 again = f"pictoglot expansions {expansion['id']}"
-                note(f"It goes on without you: `{again} --watch` shows it again, `{again} --cancel` ends it.")
+                warn(f"It goes on without you: `{again} --watch` shows it again, `{again} --cancel` ends it.")
                 raise
-    conclude(expansion, watch, as_json)
+    conclude(expansion, watch)
 
 
 def _confirm_rows(client: Client, form: Any) -> Any:
@@ -184,10 +180,10 @@ def _confirm_rows(client: Client, form: Any) -> Any:
         checked: Any = client.teach_language(form | {"dry_run": True})
         say("\n".join(_list_sample(checked)))
         is_doubted = any(doubt["code"] == "columns_swapped" for doubt in checked["doubts"])
-        answer = typer.prompt(f"Is that right? [y/N{'/swap' if is_doubted else ''}]", "n", show_default=False)
-        if answer.strip().lower() in ("y", "yes"):
+        reply = typer.prompt(f"Is that right? [y/N{'/swap' if is_doubted else ''}]", "n", show_default=False)
+        if reply.strip().lower() in ("y", "yes"):
             return form | {"confirmed": True}
-        if answer.strip().lower() != "swap":
+        if reply.strip().lower() != "swap":
             raise typer.Exit
         form = form | {"swap": not form.get("swap", False)}
 
@@ -305,41 +301,40 @@ def _list_omissions(report: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"  {line}" for line in list_faults({"report": report}))
 
 
-@language.command("export")
+@language.command("export", cls=JsonCommand)
 def export_language(
     tag: Tag,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", dir_okay=False, help="The file; by default TAG.pictoglot.")
     ] = None,
     sign: Annotated[bool, typer.Option("--sign", help="Sign it with the key of the service's data root.")] = False,
-    as_json: AsJson = False,
 ) -> None:
     """Write a taught language as a file; it needs an admin key, since the file holds texts of its dataset."""
     file = out or Path(f"{tag}.pictoglot")
     with open_service(upload=True) as client:
         download(client, f"{build_path('/v1/languages', tag)}/file?sign={'true' if sign else 'false'}", file)
     size = file.stat().st_size
-    print_result({"file": str(file), "bytes": size, "language": tag}, as_json, f"{file}, {format_size(size)}.")
+    answer({"file": str(file), "bytes": size, "language": tag}, f"{file}, {format_size(size)}.")
 
 
-@language.command("import")
+@language.command("import", cls=JsonCommand)
 def import_language(
     file: Annotated[Path, typer.Argument(help="A file of `export`.", **FILE)],
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show the progress until it ends.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is in the file.")] = False,
     force: Force = False,
-    as_json: AsJson = False,
 ) -> None:
     """Import a language from a file: it is measured here, and served if it passes the gate."""
     with open_service(upload=True) as client, file.open("rb") as stream:
-        answer: Any = client.import_language({"file": (file.name, stream), "dry_run": dry_run, "force": force})
+        done: Any = client.import_language({"file": (file.name, stream), "dry_run": dry_run, "force": force})
         if dry_run:
-            print_json(answer) if as_json else _show(answer)
+            answer(done)
+            _show(done)
             return
-        expansion: dict[str, Any] = answer["expansion"]
+        expansion: dict[str, Any] = done["expansion"]
         if watch:
-            expansion = watch_expansion(client, expansion, quiet=as_json)
-    conclude(expansion, watch, as_json)
+            expansion = watch_expansion(client, expansion)
+    conclude(expansion, watch)
 
 
 def _show(item: dict[str, Any]) -> None:

@@ -13,19 +13,17 @@ import typer
 from ..contract import PictureItem
 from ..terminal import (
     REFUSED,
-    AsJson,
     Collection,
     Filter,
+    JsonCommand,
     Yes,
+    answer,
     format_count,
     may_ask,
     name_program,
     note,
     open_service,
     parse_object,
-    print_json,
-    print_listing,
-    print_result,
     print_table,
     say,
     stop,
@@ -75,7 +73,6 @@ def search(
     ] = None,
     filter: Filter = None,
     collection: Collection = None,
-    as_json: AsJson = False,
 ) -> None:
     """Find pictures by text, by picture or by both, or captions for a picture."""
     text, (file, like) = _join_words(words), _choose_picture(picture, like)
@@ -107,9 +104,8 @@ def search(
         else:
             named = {"language": language} if is_tag or text is not None else {}
             result = client.search_pictures(body | named)
-    if as_json:
-        print_json(result)
-    elif captions:
+    answer(result)
+    if captions:
         _show_captions(result)
     else:
         _show_pictures(result, language, narrowed=bool(filter or collection))
@@ -120,7 +116,6 @@ def list_duplicates(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Groups to show.")] = 20,
     filter: Filter = None,
     collection: Collection = None,
-    as_json: AsJson = False,
 ) -> None:
     """Find groups of pictures that are nearly the same; in a large gallery this takes a while."""
     request = _drop_none(
@@ -136,9 +131,7 @@ def list_duplicates(
             if cursor is None or len(groups) >= limit:
                 break
     shown = groups[:limit]
-    if as_json:
-        print_json({"items": shown, "examined": examined, "complete": cursor is None and len(groups) <= limit})
-        return
+    answer({"items": shown, "examined": examined, "complete": cursor is None and len(groups) <= limit})
     rows = [
         (number if place == 0 else "", f"{each['score']:.3f}", each["id"])
         for number, group in enumerate(shown, 1)
@@ -241,7 +234,7 @@ def _choose_caption(captions: dict[str, list[str]], language: str) -> str:
     return texts[0] if texts else ""
 
 
-@pictures.command("list")
+@pictures.command("list", cls=JsonCommand)
 def list_pictures(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20,
     filter: Filter = None,
@@ -249,7 +242,6 @@ def list_pictures(
     newest: Annotated[
         bool, typer.Option("--newest", help="By when they were taken, else added; newest first.")
     ] = False,
-    as_json: AsJson = False,
 ) -> None:
     """List pictures in the order in which they were added."""
     wanted = filter and json.dumps(parse_object(filter, "--filter"))
@@ -261,18 +253,20 @@ def list_pictures(
         languages = ", ".join(sorted({*item["captions"], *item["waiting"]}))
         size = f"{item['width']}×{item['height']}"
         rows.append((item["id"], size, item["collection"], ", ".join(item["tags"]), languages))
-    print_listing({"items": items}, as_json, ("picture", "size", "collection", "tags", "captions in"), rows)
+    answer({"items": items})
+    print_table(("picture", "size", "collection", "tags", "captions in"), rows)
 
 
-@pictures.command("show")
-def show_picture(id: Id, as_json: AsJson = False) -> None:
+@pictures.command("show", cls=JsonCommand)
+def show_picture(id: Id) -> None:
     """Show the record of a picture."""
     with open_service() as client:
         item = client.get_picture(id)
-    _show(item, as_json)
+    answer(item)
+    _show(item)
 
 
-@pictures.command("edit")
+@pictures.command("edit", cls=JsonCommand)
 def edit_picture(
     id: Id,
     collection: Annotated[str | None, typer.Option(help="Move it to this collection.")] = None,
@@ -286,7 +280,6 @@ def edit_picture(
     etag: Annotated[
         str | None, typer.Option(help="The etag that was seen; refused if the record has changed since.")
     ] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Change collection, tags, metadata or captions, without sending the picture again."""
     patch: Any = {"collection": collection, "tags": tag}
@@ -296,29 +289,28 @@ def edit_picture(
         stop("Say what changes: --collection, --tag, --metadata or --captions.", REFUSED)
     with open_service() as client:
         item = client.patch_picture(id, patch, if_match=None if etag is None else f'"{etag}"')
-    _show(item, as_json)
+    answer(item)
+    _show(item)
 
 
-@pictures.command("restore")
+@pictures.command("restore", cls=JsonCommand)
 def restore_pictures(
     ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of pictures that were deleted.")],
-    as_json: AsJson = False,
 ) -> None:
     """Bring back pictures that were deleted within a day, as they were."""
     with open_service() as client:
         done = client.post_changes({"ids": ids, "deleted": False})["items"]
     missing = [item["id"] for item in done if item["outcome"] == "missing"]
     there = format_count(len(done) - len(missing), "picture is", "pictures are")
-    print_result({"items": done}, as_json, f"{there} in the gallery.")
+    answer({"items": done}, f"{there} in the gallery.")
     if missing:
         stop(f"Not to be brought back any more: {', '.join(missing)}.", REFUSED)
 
 
-@pictures.command("delete")
+@pictures.command("delete", cls=JsonCommand)
 def delete_picture(
     id: Id,
     yes: Yes = False,
-    as_json: AsJson = False,
 ) -> None:
     """Delete a picture with its captions, tags and metadata.
 
@@ -328,20 +320,20 @@ def delete_picture(
     """
     seen = None
     with open_service() as client:
-        if may_ask(yes, as_json):
+        if may_ask(yes):
             item = client.get_picture(id)
-            _show(item, as_json)
+            _show(item)
             if not typer.confirm("Delete it?"):
                 return
             seen = f'"{item["etag"]}"'  # what was shown is what goes
         client.delete_picture(id, if_match=seen)
-    print_result({"id": id, "deleted": True}, as_json, f"{id} is deleted.")
+    answer({"id": id, "deleted": True}, f"{id} is deleted.")
 
 
-def _show(item: PictureItem, as_json: bool) -> None:
+def _show(item: PictureItem) -> None:
     """Print one picture, a line for each part."""
     about = {name: item[name] for name in ("id", "name", "collection", "tags", "width", "height", "shown_at", "etag")}
     captions = {f"captions {tag}": texts for tag, texts in {**item["waiting"], **item["captions"]}.items()}
     parts = [*about.items(), *item["metadata"].items(), *captions.items()]  # metadata may have the name of another part
     rows = [(name, ", ".join(value) if isinstance(value, list) else value) for name, value in parts]
-    print_listing(item, as_json, ("part", "value"), rows)
+    print_table(("part", "value"), rows)

@@ -12,19 +12,18 @@ from ..contract import ReleaseItem
 from ..terminal import (
     FILE,
     REFUSED,
-    AsJson,
     Limit,
     Yes,
+    answer,
     build_path,
     carry_out,
     format_count,
     format_recall,
     format_size,
     format_time,
+    is_json_wanted,
     may_ask,
     open_service,
-    print_json,
-    print_listing,
     print_table,
     say,
     stop,
@@ -57,14 +56,13 @@ def roll_back(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Then train the shared table again on the languages that it loses.")
     ] = False,
-    as_json: AsJson = False,
 ) -> None:
     """Put a language back to its previous version, or remove its only one; no other language changes."""
     body = {"reason": reason, "rebuild": rebuild, "expected": expected}
     with open_service() as client:
         path = f"{build_path('/v1/admin/languages', tag)}/rollback"
-        done = carry_out(client, path, body, _show_rollback, "Roll back?", dry_run=dry_run, yes=yes, as_json=as_json)
-    if done is None or as_json:
+        done = carry_out(client, path, body, _show_rollback, "Roll back?", dry_run=dry_run, yes=yes)
+    if done is None:
         return
     say(f"Release {done['release']} serves. `pictoglot releases --restore {done['expected']}` undoes this.")
     if done["rebuild_expansion"]:
@@ -80,7 +78,7 @@ def _show_rollback(plan: dict[str, Any]) -> None:
     say(f"based on: release {plan['release']}, which serves now")
 
 
-def list_versions(limit: Limit = 20, as_json: AsJson = False) -> None:
+def list_versions(limit: Limit = 20) -> None:
     """List versions, newest first."""
     with open_service() as client:
         items = [*client.iterate_versions(limit=limit)]
@@ -94,7 +92,8 @@ def list_versions(limit: Limit = 20, as_json: AsJson = False) -> None:
         for item in items
     ]
     columns = ("version", "parent", "language", "rows", "size", "t2i R@1", "i2t R@1", "created (UTC)")
-    print_listing({"items": items}, as_json, columns, rows, ("version", "parent", "rows", "size", "t2i R@1", "i2t R@1"))
+    answer({"items": items})
+    print_table(columns, rows, ("version", "parent", "rows", "size", "t2i R@1", "i2t R@1"))
 
 
 def list_releases(
@@ -108,7 +107,6 @@ def list_releases(
         bool, typer.Option("--yes", "-y", help="With --restore: do not ask, whichever release serves now.")
     ] = False,
     reason: Annotated[str, typer.Option(help="With --restore: a note for the list of releases.")] = "",
-    as_json: AsJson = False,
 ) -> None:
     """List releases, newest first: who, when, why, what changed; or restore an earlier one."""
     if restore is None and expected is not None:
@@ -116,16 +114,12 @@ def list_releases(
     with open_service() as client:
         if restore is None:
             items = [*client.iterate_releases(limit=limit)]
-            if as_json:
-                print_json({"items": items})
-            else:
-                _show_releases(items)
+            answer({"items": items})
+            _show_releases(items)
             return
-        now = expected or _confirm_restore(client, restore, asks=may_ask(yes, as_json), yes=yes)
+        now = expected or _confirm_restore(client, restore, asks=may_ask(yes), yes=yes)
         done = client.restore(restore, {"expected": now, "reason": reason})
-    if as_json:
-        print_json(done)
-        return
+    answer(done)
     _show_releases([done])
     say(f"Release {done['number']} serves. `pictoglot releases --restore {now}` undoes this.")
 
@@ -175,16 +169,13 @@ def prune(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
     yes: Yes = False,
-    as_json: AsJson = False,
 ) -> None:
     """Delete files and vectors of versions that no recent release needs; the history still lists them."""
     body = {} if keep is None else {"keep": keep}
     question = "Delete all this for good?"
     with open_service(upload=True) as client:  # removing many vectors takes minutes
-        done = carry_out(
-            client, "/v1/admin/prune", body, _show_pruning, question, dry_run=dry_run, yes=yes, as_json=as_json
-        )
-    if done is not None and not as_json:
+        done = carry_out(client, "/v1/admin/prune", body, _show_pruning, question, dry_run=dry_run, yes=yes)
+    if done is not None:
         say("Done.")
 
 
@@ -208,7 +199,6 @@ def withdraw(
     dry_run: DryRun = False,
     yes: Yes = False,
     reason: Reason = "",
-    as_json: AsJson = False,
 ) -> None:
     """Take a language away for good, with its datasets and files, and get a signed certificate.
 
@@ -217,16 +207,15 @@ def withdraw(
     body, question = {"reason": reason, "expected": expected}, "Remove all this for good?"
     with open_service(upload=True) as client:  # removing many vectors takes minutes
         path = f"{build_path('/v1/admin/languages', tag)}/withdraw"
-        done = carry_out(client, path, body, _show_withdrawal, question, dry_run=dry_run, yes=yes, as_json=as_json)
-    if done is None or (as_json and out is None):
+        done = carry_out(client, path, body, _show_withdrawal, question, dry_run=dry_run, yes=yes)
+    if done is None or (out is None and is_json_wanted()):
         return
     file = out or Path(f"{done['language']}-withdrawal.json")
     try:
         file.write_text(json.dumps(done["certificate"], ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         stop(f"{file} cannot be written: {error.strerror}. The same command gives the certificate again.")
-    if not as_json:
-        say(f"Withdrawn; release {done['release']} serves. The certificate is {file}.")
+    say(f"Withdrawn; release {done['release']} serves. The certificate is {file}.")
 
 
 def _show_withdrawal(plan: dict[str, Any]) -> None:
@@ -266,7 +255,6 @@ def show_terms(
         Path | None, typer.Option(help="A project of Local Contexts' hub, downloaded as JSON.", **FILE)
     ] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Take all terms away.")] = False,
-    as_json: AsJson = False,
 ) -> None:
     """Show the terms of a language, or change those that are given; an option without text takes its one away."""
     texts = {"owner": owner, "contact": contact, "licence": licence, "statement": statement}
@@ -279,10 +267,7 @@ def show_terms(
             if before and {*changes} & {*_LABELS}:
                 del before["labels"]
             terms = client.set_terms(tag, before | changes)
-    if as_json:
-        print_json(terms)
-        return
-    say("\n".join(describe_terms(terms)) if terms else "Nothing is said of this language.")
+    answer(terms, "\n".join(describe_terms(terms)) if terms else "Nothing is said of this language.")
 
 
 def read_terms(file: Path, *, only_labels: bool = False) -> dict[str, Any]:

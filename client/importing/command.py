@@ -21,16 +21,17 @@ from ..api import StopError, read_problem, retry
 from ..terminal import (
     FAILED,
     REFUSED,
-    AsJson,
+    answer,
     errors,
     format_count,
+    is_json_wanted,
     make_progress,
     note,
     open_service,
-    print_result,
     read_answer,
     say,
     stop,
+    warn,
 )
 from . import SUFFIXES, Item, Source, SourceError, SourceRecord, StateError, UnusableError, clean_tags, normalize_tag
 from .files import MANIFEST_SUFFIXES, Folder, Manifest
@@ -80,7 +81,6 @@ def import_pictures(
     state: Annotated[
         Path | None, typer.Option(file_okay=False, help="The folder that remembers what was sent; else in your home.")
     ] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Import pictures; the path below the folder becomes the id.
 
@@ -88,13 +88,13 @@ def import_pictures(
 
     Unusable files are listed at the end; everything else is in the gallery.
     """
-    if watch and (as_json or dry_run or strict):
+    if watch and (is_json_wanted() or dry_run or strict):
         stop("--watch goes neither with --json nor with --dry-run nor with --strict.", REFUSED)
     if not all(clean_tags([each]) for each in tag or ()):
         stop("--tag: a tag has 1 to 200 characters.", REFUSED)
     if caption_language is not None and normalize_tag(caption_language) is None:
         stop("--caption-language: not the tag of a registered language (BCP 47), such as `cy` or `pt-BR`.", REFUSED)
-    report, record = Report(list_added=as_json), SourceRecord(collection, clean_tags(tag or []))
+    report, record = Report(list_added=is_json_wanted()), SourceRecord(collection, clean_tags(tag or []))
     try:
         sources = open_sources(paths, record, caption_language, root)
         if watch and not all(isinstance(source, Folder) and not source.is_partial for source in sources):
@@ -103,11 +103,11 @@ def import_pictures(
             if watch:
                 watch_folders([(each, importer) for each, importer in importers if isinstance(each, Folder)], delete)
                 return
-            _bring_in(importers, report, delete, quiet=as_json)
+            _bring_in(importers, report, delete)
     except (SourceError, StateError, UnusableError) as error:
         stop(str(error), FAILED if isinstance(error, StateError) else REFUSED)
     report.print_faults(dry_run, delete)
-    print_result(report.as_json(), as_json, report.summarize(dry_run))
+    answer(report.as_json(), report.summarize(dry_run))
     if report.counts["refused"]:
         raise typer.Exit(FAILED)
 
@@ -137,13 +137,13 @@ def _open_importers(
         yield [(source, Importer(client, known, *options)) for source, known in zip(sources, kept, strict=True)]
 
 
-def _bring_in(importers: list[tuple[Source, Importer]], report: Report, delete: bool, *, quiet: bool) -> None:
+def _bring_in(importers: list[tuple[Source, Importer]], report: Report, delete: bool) -> None:
     total = sum(
         importer.check_all(source.list_parts()) if importer.strict else source.count() for source, importer in importers
     )
     if total == 0 and not report.refused:
         stop("There is no picture here.", REFUSED)
-    with make_progress(errors, quiet=quiet) as bar:
+    with make_progress(errors) as bar:
         task = bar.add_task("Pictures", total=total)
         try:
             for source, importer in importers:
@@ -157,7 +157,7 @@ def _bring_in(importers: list[tuple[Source, Importer]], report: Report, delete: 
         except (KeyboardInterrupt, SystemExit, httpx.HTTPError, UnusableError):
             sent = sum(importer.sent.total() for _, importer in importers)
             added = f"{format_count(sent, 'picture was', 'pictures were')} added until then"
-            note(f"{added}; the same command goes on with the rest.")
+            warn(f"{added}; the same command goes on with the rest.")
             raise
 
 

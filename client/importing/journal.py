@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from ..terminal import format_count, note
+from ..terminal import format_count, warn
 from . import SkippedPart, SkipReason, Stamp, StateError
 
 _EXAMPLES, _KINDS, _LINES = 3, 5, 100  # names, kinds of what was skipped, and lines of faults
@@ -86,7 +86,7 @@ class Report:
     def print_faults(self, dry_run: bool, delete: bool) -> None:
         """Print what is for people to look at: a line for each fault, and for each kind of what was skipped."""
         for line in self._list_faults(dry_run, delete):
-            note(line)
+            warn(line)
 
     def _list_faults(self, dry_run: bool, delete: bool) -> Iterator[str]:
         for each in self.refused[:_LINES]:

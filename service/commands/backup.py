@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import httpx
 import typer
 
-from client.terminal import FAILED, REFUSED, AsJson, format_count, format_size, print_result, stop
+from client.terminal import FAILED, REFUSED, answer, format_count, format_size, stop
 from service.commands.processes import build_command
 from service.commands.run import exit_on_error, load_settings, read_admin_key
 
@@ -38,7 +38,6 @@ Answer = list[Any]  # the version that read the text, and the hits: id and score
 def back_up(
     words: Annotated[list[str], typer.Argument(metavar="[verify] DIR", show_default=False)],
     keep: Annotated[int, typer.Option(min=1, help="Backups that stay in DIR; older ones are removed.")] = 14,
-    as_json: AsJson = False,
 ) -> None:
     """Back up the data root and registry of the settings into DIR, while everything runs.
 
@@ -48,12 +47,11 @@ def back_up(
     *verb, place = words
     if place == _VERIFY or verb not in ([], [_VERIFY]):
         stop("Name one folder: `pictoglot backup DIR`, or `pictoglot backup verify DIR`.", REFUSED)
-    (_verify if verb else partial(_take, keep=keep))(Path(place), as_json=as_json)
+    (_verify if verb else partial(_take, keep=keep))(Path(place))
 
 
 def restore(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A backup, or the folder of several: the newest.")],
-    as_json: AsJson = False,
 ) -> None:
     """Restore a backup into the data root and registry of the settings, which must be empty."""
     from index.backup import find  # late: help does not need it
@@ -64,10 +62,10 @@ def restore(
         found.verify()
         found.restore(settings)
     document = {"restored": str(found.folder), "home": str(settings.home), **_describe(found)}
-    print_result(document, as_json, f"{_tell(found)} is restored from {found.folder} into {settings.home}.")
+    answer(document, f"{_tell(found)} is restored from {found.folder} into {settings.home}.")
 
 
-def _take(folder: Path, keep: int, as_json: bool) -> None:
+def _take(folder: Path, keep: int) -> None:
     from index.backup import take  # late: help does not need it
 
     settings = load_settings()
@@ -90,12 +88,12 @@ def _take(folder: Path, keep: int, as_json: bool) -> None:
         (len(manifest["damaged"]), "damaged in the data root"),
     ):
         sentence += f"; {format_count(count, 'file')} {what}: see `pictoglot verify`" if count else ""
-    print_result(document, as_json, f"{sentence}.")
+    answer(document, f"{sentence}.")
     if manifest["missing_count"] or manifest["damaged"]:
         raise typer.Exit(FAILED)
 
 
-def _verify(folder: Path, as_json: bool) -> None:
+def _verify(folder: Path) -> None:
     from index.backup import find  # late: help does not need it
 
     settings = load_settings()
@@ -119,7 +117,7 @@ def _verify(folder: Path, as_json: bool) -> None:
             f"{found.folder} is whole: {_tell(found)}. It opens, and answers "
             f"{format_count(len(asked), 'search', 'searches')}, {noted} of them as noted then."
         )
-    print_result(document, as_json, said)
+    answer(document, said)
     if wrong or missing:
         raise typer.Exit(FAILED)
 

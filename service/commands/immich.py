@@ -14,12 +14,12 @@ from client.api import is_proxied
 from client.terminal import (
     FAILED,
     REFUSED,
-    AsJson,
+    JsonCommand,
+    answer,
     load_client_settings,
     note,
     note_address_file,
     open_service,
-    print_json,
     print_table,
     read_answer,
     say,
@@ -95,8 +95,8 @@ def serve(
     )
 
 
-@immich.command("check")
-def check(context: typer.Context, as_json: AsJson = False) -> None:
+@immich.command("check", cls=JsonCommand)
+def check(context: typer.Context) -> None:
     """Compare texts and pictures of both services, before first use; options stand before `check`.
 
     Exits with 1 where they differ: then Immich would find nothing.
@@ -111,12 +111,10 @@ def check(context: typer.Context, as_json: AsJson = False) -> None:
             stop(str(error))
     least = min(cosine for _, cosine in found)
     is_same = least >= LEAST_COSINE
-    if as_json:
-        items = [{"asked": asked, "cosine": cosine} for asked, cosine in found]
-        print_json({"least_cosine": least, "needed": LEAST_COSINE, "same": is_same, "items": items})
-    else:
-        print_table(("asked", "cosine"), [(asked, f"{cosine:.6f}") for asked, cosine in found], ("cosine",))
-        _explain(settings, least, is_same)
+    items = [{"asked": asked, "cosine": cosine} for asked, cosine in found]
+    answer({"least_cosine": least, "needed": LEAST_COSINE, "same": is_same, "items": items})
+    print_table(("asked", "cosine"), [(asked, f"{cosine:.6f}") for asked, cosine in found], ("cosine",))
+    _explain(settings, least, is_same)
     if not is_same:
         raise SystemExit(FAILED)
 

@@ -18,15 +18,14 @@ import typer
 from client.terminal import (
     FAILED,
     REFUSED,
-    AsJson,
     Yes,
+    answer,
     console,
     format_count,
     load_client_settings,
     may_ask,
     name_program,
     note_address_file,
-    print_json,
     say,
     stop,
 )
@@ -82,7 +81,7 @@ def worker(check: Check = False) -> None:
     _become("worker", *(["--check"] if check else []))
 
 
-def doctor(as_json: AsJson = False) -> None:
+def doctor() -> None:
     """Check this machine, the settings and the running service; status 1 if anything is bad."""
     from service.commands.doctor import Checkup, follow_running_service
 
@@ -91,11 +90,9 @@ def doctor(as_json: AsJson = False) -> None:
     findings = []
     for finding in Checkup(load_settings(), origin=origin).run():
         findings.append(finding)
-        if not as_json:
-            console.print(f"{finding.outcome:<5}", style=_STYLE[finding.outcome], end="")
-            say(f"{finding.what:<11}{finding.detail}")
-    if as_json:
-        print_json({"findings": [asdict(finding) for finding in findings]})
+        console.print(f"{finding.outcome:<5}", style=_STYLE[finding.outcome], end="")
+        say(f"{finding.what:<11}{finding.detail}")
+    answer({"findings": [asdict(finding) for finding in findings]})
     if any(finding.outcome == "bad" for finding in findings):
         raise typer.Exit(FAILED)
 
@@ -114,7 +111,6 @@ def share() -> None:
 
 def verify(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report damage; mend nothing.")] = False,
-    as_json: AsJson = False,
 ) -> None:
     """Read everything stored, compare checksums and mend damage; status 1 if damage is left.
 
@@ -131,8 +127,7 @@ def verify(
     root = DataRoot(settings.home, settings.store)
 
     def show(damage: Damage) -> None:
-        if not as_json:
-            say(f"damaged: {damage.name}" + (f"; mended {damage.mended}" if damage.mended else ""))
+        say(f"damaged: {damage.name}" + (f"; mended {damage.mended}" if damage.mended else ""))
 
     with exit_on_error(), closing(open_registry(settings.database, migrate=False)) as registry:
         sets = open_sets(registry, root, settings.index)
@@ -143,12 +138,9 @@ def verify(
                 report = Scrub(sets, mend=not dry_run).run(show)
         except OSError as error:
             stop(f"{settings.home} cannot be read or written: {error.strerror or type(error).__name__}.")
-    if as_json:
-        print_json(asdict(report))
-    else:
-        files = format_count(report.files, "file or folder", "files and folders")
-        damaged = report.unmended_count + report.mended_count
-        say(f"{files} read, {damaged} damaged, {report.unmended_count} of these not mended.")
+    files = format_count(report.files, "file or folder", "files and folders")
+    damaged = report.unmended_count + report.mended_count
+    answer(asdict(report), f"{files} read, {damaged} damaged, {report.unmended_count} of these not mended.")
     if report.unmended_count:
         raise typer.Exit(FAILED)
 

@@ -66,6 +66,15 @@ def test_json_is_the_answer_of_the_service(service: Service) -> None:
     assert run_json(service, "search", "a dog", "--language", "en", "--limit", "1")["items"] == answer["items"]
 
 
+def test_with_json_nothing_is_said_to_people_but_errors(service: Service) -> None:
+    for arguments in (("search", "ein Hund"), ("languages",), ("duplicates",), ("base", "status")):
+        run_json(service, *arguments)
+        assert run(service, *arguments, "--json").stderr == ""
+    wrong = run(service, "pictures", "show", "nobody", "--json")
+    assert wrong.exit_code == 2 and wrong.stdout == "" and "picture_not_found" in wrong.stderr
+    assert "serves; the shared table" in run(service, "languages").stderr, "the next command speaks to people"
+
+
 def test_a_picture_finds_itself_and_its_captions(service: Service, tmp_path: Path) -> None:
     file = tmp_path / "p0.png"
     file.write_bytes(picture(sum(b"p0")))
