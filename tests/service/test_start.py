@@ -61,7 +61,7 @@ def test_a_data_root_of_an_earlier_release_gives_one_sentence_and_stays_as_it_is
     for name in ("service", "worker"):
         status, output, errors = run_module(name, tmp_path)
         assert (status, output, len(errors.splitlines())) == (78, "", 1), errors
-        assert "(r0016)" in errors and "`pictoglot export` of the release that wrote it" in errors
+        assert "(r0016)" in errors and "`pictoglot export` of the build that wrote it" in errors
     assert [*tmp_path.iterdir()] == [file] and file.read_bytes() == before
 
 
