@@ -216,9 +216,13 @@ class PictureTables:
         vectors = self._read_vectors(query.where(PictureVectorRow.fingerprint == fingerprint), ids)
         return {id: vectors[id] for id in ids if id in vectors}
 
-    def list_newest_vectors(self, count: int) -> list[Vector]:
-        """Return vectors of the newest captions, as any version reads them: texts as people write them."""
-        query = select(CaptionVectorRow.vector).order_by(CaptionVectorRow.caption_id.desc()).limit(count)
+    def list_newest_vectors(self, count: int, pictures: str) -> list[Vector]:
+        """Return vectors of the newest captions, as any version reads them: texts as people write them.
+
+        Not as another base reads them than that which made the vectors of `pictures`, which are of that fingerprint.
+        """
+        row, others = CaptionVectorRow, self.registry.bases.find_texts_of_others(pictures)
+        query = select(row.vector).where(row.fingerprint.not_in(others)).order_by(row.caption_id.desc()).limit(count)
         found = [unpack_vector(data) for data in self.registry.read_values(query)]
         return [vector for vector in found if vector is not None]
 

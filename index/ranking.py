@@ -207,7 +207,8 @@ def measure(pictures: VectorSet, gallery: Gallery) -> SampledRecall | None:
     if not parts or (first := next(filter(None, sample), None)) is None:
         return None
     k = min(_K, pictures.count)
-    captions = [each for each in gallery.list_newest_vectors(_QUERIES) if len(each) == pictures.identity.dimension]
+    newest = gallery.list_newest_vectors(_QUERIES, pictures.identity.fingerprint)
+    captions = [each for each in newest if len(each) == pictures.identity.dimension]
     known = np.stack([*first.values()])[:_QUERIES]
     queries = np.stack(captions) if captions else ivf.generate_queries(known.astype(np.float16))
     answers = [pictures.search(query, k) for query in queries]

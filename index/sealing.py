@@ -32,7 +32,7 @@ _BATCH = 1_000  # pictures that the engine is asked about at a time
 
 def sample_queries(gallery: Gallery, identity: Identity) -> Matrix | None:
     """Return captions as people search with, for the set of pictures; None without enough of them."""
-    vectors = gallery.list_newest_vectors(ivf.QUERIES) if identity.kind == "pictures" else []
+    vectors = gallery.list_newest_vectors(ivf.QUERIES, identity.fingerprint) if identity.kind == "pictures" else []
     fitting = [vector for vector in vectors if len(vector) == identity.dimension]
     return np.stack(fitting) if len(fitting) == ivf.QUERIES else None
 

@@ -107,12 +107,24 @@ class Bases(RegistryPart):
 
     def find_fingerprints(self, numbers: Collection[int]) -> set[str]:
         """Return the fingerprints of the picture vectors that these bases alone have made, in every encoding so far."""
-        with self._database.read() as session:
-            encodings = [Encoding(row.backend, row.precision) for row in session.scalars(select(EncodingRow))]
-            rows = [row.convert_to(RecordedBase) for row in session.scalars(select(BaseRow))]
-        ours = {row.image_fingerprint for row in rows if row.number in numbers}
-        ours -= {row.image_fingerprint for row in rows if row.number not in numbers}
+        bases, encodings = self.list(), self._list_encodings()
+        ours = {base.image_fingerprint for base in bases if base.number in numbers}
+        ours -= {base.image_fingerprint for base in bases if base.number not in numbers}
         return {encoding.compute_fingerprint(image) for encoding in encodings for image in ours}
+
+    def find_texts_of_others(self, pictures: str) -> set[str]:
+        """Return the fingerprints of the text vectors, in every encoding so far, by bases that made no such pictures.
+
+        `pictures` is the fingerprint of picture vectors. To these, such texts are no texts.
+        """
+        bases, encodings = self.list(), self._list_encodings()
+        images = {base: {each.compute_fingerprint(base.image_fingerprint) for each in encodings} for base in bases}
+        texts = {base.text_fingerprint for base in bases}
+        texts -= {base.text_fingerprint for base, made in images.items() if pictures in made}
+        return {encoding.compute_fingerprint(text) for encoding in encodings for text in texts}
+
+    def _list_encodings(self) -> set[Encoding]:
+        return {Encoding(row.backend, row.precision) for row in self._database.read_values(select(EncodingRow))}
 
     def add(self, name: str, image_fingerprint: str, text_fingerprint: str, lease: Lease) -> RecordedBase:
         """Register a base that an expansion moves to, or return it if it is known. Raises LeaseLost."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from index import ivf, ranking
+from index.captions import EncoderId
 from index.engine import FoundRows
 from index.gallery import NewPicture
 from index.live import LiveIndex
@@ -17,9 +18,11 @@ from index.vectors import Candidates
 from index.word_search import WordHit
 from service.commands.doctor import Checkup
 from service.settings import Settings
-from tests.doubles import DIMENSION
+from store.bases import FIRST_ENCODING
+from tests.doubles import DIMENSION, make_text_vector
 from tests.index.conftest import numbered, unit
 from tests.index.world import World, digest, put
+from tests.store.steps import begin_move
 
 
 def make_hits(*pictures: str, match: Sequence[float | None] = ()) -> list[PictureHit]:
@@ -141,6 +144,22 @@ def test_how_deep_searches_go_is_told_beside_it(world: World, monkeypatch: pytes
     assert found is not None and found.unit == "lists" and found.depth is not None and found.depth >= 1
     line = Checkup(Settings(home=world.home)).check("recall")
     assert line is not None and line.detail.endswith(f", {found.depth} lists deep")
+
+
+def test_captions_as_the_base_before_reads_them_ask_nothing(world: World) -> None:
+    """Of two bases of one width, one text has quite different vectors."""
+    world.put("a", 1, {"en": ["an apple"]})
+    world.registry.encodings.record_first(FIRST_ENCODING.backend, FIRST_ENCODING.precision)
+    world.registry.bases.add("B", "image-b", "text-b", begin_move(world.registry))
+    found = list[list[float]]()
+    for version, (text, image) in enumerate([(world.encoder.base_fingerprint, ""), ("text-b", "image-b")]):
+        here = FIRST_ENCODING.compute_fingerprint(image)
+        assert world.gallery.list_newest_vectors(9, here) == []
+        by = EncoderId(version, FIRST_ENCODING.compute_fingerprint(text))
+        world.gallery.put_caption_vectors(by, {1: make_text_vector(version, "an apple")})
+        (vector,) = world.gallery.list_newest_vectors(9, here)
+        found.append(vector.tolist())
+    assert found[0] != found[1]
 
 
 def test_an_empty_set_has_none(world: World) -> None:
