@@ -21,15 +21,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.checkpoint import CachedResult, load_result, save_result
+from model.text import is_word
 from model.tokenizer import Tokenizer
 
 _SHARE = 0.1  # of the features' mean square that the cross-modal loss weighs (docs/decisions/0048)
 NO_PICTURE = -1  # in `Corpus.picture_rows`: this caption has no picture
 _BLOCK = 8_192  # captions whose features are read, and rows of the table that are weighed, at a time
 _ROUNDS = 8  # of expectation and maximisation
-_MOST = 2_000_000  # pairs of tokens; beyond, only as many captions are counted as give so many
+_MOST = 2_000_000  # pairs of tokens; beyond, captions are counted that have so many, from all parts of the corpus
 TokenIds = NDArray[np.int64]
 Shares = NDArray[np.float64]
+CaptionPair = tuple[str, str | None]  # a caption, and the text beside it
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Corpus:
     served language, a row of NaN where a caption has none; `pictures` (m, dimension); `picture_rows` (n,) the row in
     `pictures` of each caption, `NO_PICTURE` where it has none. All float32, not normalised or normalised alike.
     `pivot_texts` (n,) are those texts, None where a caption has none that the base reads; empty where only their
-    features are known. `others` are captions that the tokenizer is to know, too, and that teach nothing.
+    features are known. `others` are captions, with such texts, that the tokenizer is to know, too, and that teach
+    nothing.
     """
 
     language: str
@@ -49,7 +52,12 @@ class Corpus:
     pictures: Tensor
     picture_rows: Tensor
     pivot_texts: Sequence[str | None] = ()
-    others: Sequence[str] = ()
+    others: Sequence[CaptionPair] = ()
+
+    @property
+    def pairs(self) -> list[CaptionPair]:
+        """Return the captions with those of their texts that are known."""
+        return [*zip(self.captions, self.pivot_texts or [None] * len(self.captions), strict=True)]
 
     def compute_sha256(self) -> str:
         """Return a name of captions, pivots and features; part of what a checkpoint was made from."""
@@ -68,15 +76,16 @@ class CorpusTokens:
     ids: Sequence[NDArray[np.int32]]
 
 
-def tokenize_corpus(parent: Tokenizer, captions: Sequence[str], vocabulary: int, folder: Path) -> CorpusTokens:
+def tokenize_corpus(parent: Tokenizer, pairs: Sequence[CaptionPair], vocabulary: int, folder: Path) -> CorpusTokens:
     """Return the tokens that `folder` keeps of these captions on this parent, or make them now and keep them there."""
-    key = [parent.sha256, vocabulary, *captions]
+    captions, names = [caption for caption, _ in pairs], [pair[0] for pair in pairs if is_word(*pair)]
+    key = [parent.sha256, vocabulary, captions, names]
     cached = load_result(folder, key)
     if cached is not None:
         merges = [(left, right) for left, right in cached.facts["merges"]]
         ids = np.split(cached.tensors["ids"].numpy(), cached.tensors["ends"].numpy()[:-1])
         return CorpusTokens(parent.extend(merges, cached.facts["words"]), ids)
-    grown = parent.grow(captions, vocabulary)
+    grown = parent.grow(captions, vocabulary, names)
     ids = [np.asarray(line, dtype=np.int32) for line in grown.encode(captions)]
     tensors = {"ids": np.concatenate(ids), "ends": np.cumsum([len(line) for line in ids])}
     facts = {"merges": grown.merges[len(parent.merges) :], "words": grown.words[len(parent.words) :]}

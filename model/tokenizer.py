@@ -208,13 +208,12 @@ class Tokenizer:
             raise KeyError(number)
         return self._merges.origin[number - self.pieces.size]
 
-    def grow(self, corpus: Sequence[str], size: int) -> Self:
+    def grow(self, corpus: Sequence[str], size: int, names: Sequence[str] = ()) -> Self:
         """Return this one extended by at most `size` merges for a corpus; deterministic, and older ids stay.
 
         Merges are learned from the pieces that this one leaves: older ones are always applied first, so many that were
-        learned from bytes could never be reached. Further ones make one token of each caption that is one word, since
-        that is the name of something. Only those on the way to a token that occurs are kept. Raises
-        `CaptionsUnreadable`.
+        learned from bytes could never be reached. Further ones make one token of each of `names`, which are texts of
+        the corpus of one word. Only those on the way to a token that occurs are kept. Raises `CaptionsUnreadable`.
         """
         if not size:
             return self
@@ -222,7 +221,7 @@ class Tokenizer:
         # with merges of its own: most of what is learned may be dropped
         start = self.copy_without_merges().extend(self.merges, (*self.words, *words))
         common = start.extend(start.learn_merges(corpus, size))
-        whole = common.extend(common.learn_merges([text for text in corpus if " " not in text], _WHOLE, least=1))
+        whole = common.extend(common.learn_merges(names, _WHOLE, least=1))
         tokens = {whole.decode(number) for ids in whole.encode(corpus) for number in ids}
         needed = find_needed_merges(whole.merges[self._count :], tokens)
         return self.extend(needed, words) if needed else self

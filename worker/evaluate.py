@@ -42,7 +42,6 @@ from worker.validation import (
     encode_candidates,
     encode_texts,
     find_validation,
-    is_word,
     load_validations,
 )
 
@@ -155,7 +154,7 @@ def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[s
     base, candidates = context.encoder.base_view, encode_candidates(context, data, earlier[ENGLISH])
     english = describe(base, earlier[ENGLISH], candidates, measure(context, base, earlier[ENGLISH], candidates))
     about, taught = data.report.dump(), data.training_rows
-    words = sum(row in data.listed_rows or is_word(row) for row in taught)
+    words = sum(row in data.listed_rows or row.is_word for row in taught)
     report = {
         **first,
         **({"dictionary": about.pop("dictionary")} if "dictionary" in about else {}),

@@ -158,13 +158,8 @@ def _choose_own_rows(context: TrainingContext, data: TrainingData) -> Validation
     languages = {row.pivot.language for row in data.rows if row.pivot is not None}
     against: CandidateKind = "english" if languages == {ENGLISH} else "pivots"
     is_of_words = context.attempt.expansion.is_of_words or data.report.format == SHEET
-    is_of_words |= sum(map(is_word, rows)) >= _MOSTLY_WORDS * len(rows)  # as a list for a class
+    is_of_words |= sum(row.is_word for row in rows) >= _MOSTLY_WORDS * len(rows)  # as a list for a class
     return _choose_pairs(data, rows, "words" if is_of_words else against)
-
-
-def is_word(row: Row) -> bool:
-    """Return whether a row pairs single words."""
-    return row.pivot is not None and not {" "} & {*row.pivot.text, *row.caption}
 
 
 def choose_taught(data: TrainingData) -> Validation:

@@ -77,7 +77,7 @@ class Published(MarksCut, BytesLast):
 
     rule = CLIP_RULE
 
-    def grow(self, corpus: Sequence[str], size: int) -> Self:
+    def grow(self, corpus: Sequence[str], size: int, names: Sequence[str] = ()) -> Self:
         return self.extend(self.learn_merges(corpus, size))
 
 
@@ -90,5 +90,5 @@ class Oracle(Published):
         tokenizer = cls()
         return tokenizer.extend(tokenizer.learn_merges(captions, 200_000))
 
-    def grow(self, corpus: Sequence[str], size: int) -> Self:
+    def grow(self, corpus: Sequence[str], size: int, names: Sequence[str] = ()) -> Self:
         return self

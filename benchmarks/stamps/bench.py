@@ -147,9 +147,7 @@ class Bench:
         rows: Sequence[Row] = dataset.read(file).rows
         said = {pair.caption for pair in pairs if pair.picture}
         if {row.caption for row in rows} - said:  # beside a list, as a worker repeats them
-            settings = self.settings.resolve(
-                [row.caption for row in rows], self.encoder.base_view.tokenizer.new_row_kind
-            )
+            settings = self.settings.resolve([row.texts for row in rows], self.encoder.base_view.tokenizer.new_row_kind)
             rows = settings.repeat_captions(rows, {row for row in rows if row.caption not in said})
         texts = [row.pivot.text for row in rows if row.pivot is not None]
         return Corpus(

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, cast
 from model.dataset.formats import RawRecord, RowFault
 from model.dataset.tables import ENTRY, PAIR
 from model.languages import ENGLISH, canonicalize
-from model.text import clean, clean_picture_id
+from model.text import clean, clean_picture_id, is_word
 from store.errors import InvalidInput, LanguageTagInvalid, format_count
 
 HELD_OUT = 10  # one picture (or English text) in ten validates
@@ -134,13 +134,34 @@ class Row:
         return line | ({"split": "val"} if self.is_kept_out else {})
 
     @property
-    def group(self) -> str:
-        """Return the name of what must not be on both sides of the split."""
+    def texts(self) -> tuple[str, str | None]:
+        """Return the caption and the text beside it."""
+        return self.caption, self.pivot and self.pivot.text
+
+    @property
+    def is_word(self) -> bool:
+        """Whether the row pairs single words."""
+        return self.pivot is not None and is_word(self.pivot.text) and is_word(*self.texts)
+
+    @property
+    def folded_texts(self) -> tuple[str, Pivot | None]:
+        """Return caption and pivot without case: equal for rows that say the same to most tokenizers."""
+        pivot = self.pivot and Pivot(self.pivot.language, self.pivot.text.casefold())
+        return self.caption.casefold(), pivot
+
+    @property
+    def target(self) -> str:
+        """Return the name of what the caption is of: its picture, or else the text beside it as it is written."""
         if self.picture is not None:
             return f"picture {self.picture}"
         assert self.pivot is not None
         language, text = self.pivot
         return f"english {text}" if language == ENGLISH else f"pivot {language} {text}"
+
+    @property
+    def group(self) -> str:
+        """Return the name of what must not be on both sides of the split: of texts, in whichever case."""
+        return self.target if self.picture is not None else self.target.casefold()
 
     @property
     def digest(self) -> bytes:
@@ -270,14 +291,15 @@ def split_rows(candidates: Sequence[Row], lines: dict[str, list[int]]) -> tuple[
             lines["split_conflict"].append(row.line)
         else:
             rows.append(row)
-    free = {row.group for row in rows} - set(named)
+    # by the hash of the first target as it is written, as before case was ignored: a file is read again to the same
+    free = {row.group: _hash(row.target) for row in reversed(rows) if row.group not in named}
     kept_out = {group for group, side in named.items() if side == "val"}
-    held_out = kept_out | {group for group in free if _hash(group) % HELD_OUT == 0}
+    held_out = kept_out | {group for group, number in free.items() if number % HELD_OUT == 0}
     if not held_out and len(free) > 1:  # so few that none fell into the tenth
-        held_out = {min(free, key=_hash)}
+        held_out = {min(free, key=free.__getitem__)}
     sizes = Counter(row.group for row in rows)
     spare = len(rows) // 2 - sum(sizes[group] for group in held_out)
-    for group in sorted(free - held_out, key=_hash):
+    for group in sorted(free.keys() - held_out, key=free.__getitem__):
         if len(held_out) < ENOUGH_HELD_OUT and sizes[group] <= spare:
             held_out.add(group)
             spare -= sizes[group]
@@ -292,8 +314,8 @@ def put_on_sides(rows: Iterable[Row], held_out: Collection[str], kept_out: Colle
     )
 
 
-def _hash(group: str) -> int:
-    return int.from_bytes(sha256(group.encode()).digest()[:8])
+def _hash(target: str) -> int:
+    return int.from_bytes(sha256(target.encode()).digest()[:8])
 
 
 def describe_fault(kind: str) -> str:

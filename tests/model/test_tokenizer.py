@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from model import checkpoint
 from model.base import open_base
 from model.checkpoint import TokenRows, VersionContent
 from model.encoder import Encoder
+from model.objectives import tokenize_corpus
 from model.reading import FilePieces
 from model.tokenizer import (
     LANGUAGE_RULE,
@@ -174,6 +176,22 @@ def test_words_of_unspaced_scripts_stay_whole_beside_any_neighbour(kind: str) ->
     again = opened(kind).extend(grown.merges, grown.words)
     assert (again.sha256, again.encode(corpus)) == (grown.sha256, grown.encode(corpus))
     assert opened(kind).extend(grown.merges).sha256 != grown.sha256
+
+
+def test_a_sentence_without_spaces_is_no_word_and_a_new_one_is_read_by_what_was_taught(tmp_path: Path) -> None:
+    """One token for each sentence that is taught would leave none of its parts with a row of its own."""
+    things = {
+        "苹果树": "apple tree",
+        "大象牙": "elephant's tusk",
+        "小汽车": "small car",
+        "白帆船": "white sailing ship",
+    }
+    sentences = [(f"{a}在{b}的旁边", f"{things[a]} beside {things[b]}") for a, b in pairwise(things)]
+    words = [("アクセサリー", "accessory"), ("ブレスレット", "bracelet")]
+    tokens = tokenize_corpus(Tokenizer(), [*sentences, *words], 1_000, tmp_path)
+    assert [len(ids) for ids in tokens.ids[-2:]] == [1, 1] and min(map(len, tokens.ids[:-2])) > 3
+    taught = {number for ids in tokens.ids for number in ids.tolist()}
+    assert taught.issuperset(*tokens.tokenizer.encode(["白帆船在大象牙的旁边"]))
 
 
 def test_a_word_with_combining_marks_stays_whole_once_learned() -> None:

@@ -64,7 +64,7 @@ def test_a_training_goes_on_from_what_most_of_the_captions_taught(encoder: Encod
         captions=CAPTIONS[:70],
         pivot_features=whole.pivot_features[:70],
         picture_rows=whole.picture_rows[:70],
-        others=CAPTIONS[70:],
+        others=whole.pairs[70:],
     )
     before = learn(encoder, encoder.base_view, most, tmp_path / "most", SETTINGS, go_on)
     alone = learn(encoder, encoder.base_view, whole, tmp_path / "alone", SETTINGS, go_on)
@@ -78,7 +78,7 @@ def test_a_training_goes_on_from_what_most_of_the_captions_taught(encoder: Encod
     assert torch.allclose(still.rows.rows[torch.from_numpy(places)], before.rows.rows, atol=1e-6)
     assert still.merges == alone.merges and [*still.rows.ids] == [*alone.rows.ids]
     some = replace(whole, captions=CAPTIONS[60:], pivot_features=whole.pivot_features[60:])
-    some = replace(some, picture_rows=whole.picture_rows[60:], others=CAPTIONS[:60])
+    some = replace(some, picture_rows=whole.picture_rows[60:], others=whole.pairs[:60])
     part = Trainer(encoder, encoder.base_view, some, tmp_path / "part", SETTINGS, before).learn(go_on)
     assert [*part.rows.ids] == [*alone.rows.ids], "with those that it did not see again"
     uncut = go_on_from("uncut", SETTINGS).learn(go_on)
@@ -195,9 +195,12 @@ def test_only_the_corpus_tokens_are_stored(encoder: Encoder, tmp_path: Path) -> 
     assert not {BEGIN, END} & used
 
 
+SENTENCE, WORD = ("a red apple", None), ("apple", None)
+
+
 def test_up_to_10000_captions_start_aligned_and_take_fewer_and_smaller_steps_unless_told_otherwise() -> None:
     def steps(captions: int) -> tuple[str, float, int]:
-        settled = LearnSettings().resolve(["a red apple"] * captions, "drawn")
+        settled = LearnSettings().resolve([SENTENCE] * captions, "drawn")
         number = math.ceil(captions / settled.batch_size) * settled.choose_epochs(captions)
         highest = max(settled.compute_rate(step, number) for step in range(1, number + 1))
         return settled.start, round(highest, 4), number
@@ -209,24 +212,33 @@ def test_up_to_10000_captions_start_aligned_and_take_fewer_and_smaller_steps_unl
         ("aligned", 0.002, 600),
     ]  # fmt: skip
     assert [steps(captions) for captions in (10_001, 100_000)] == [("drawn", 0.004, 1_099), ("drawn", 0.004, 4_689)]
-    assert LearnSettings(start="aligned").resolve(["a red apple"] * 100_000, "drawn").epochs == 3
-    assert LearnSettings().resolve(["apple"] * 50_001 + ["a red apple"] * 50_000, "drawn").start == "aligned"
-    dictionary = LearnSettings().resolve(["apple"] * 40_000, "drawn")
+    assert LearnSettings(start="aligned").resolve([SENTENCE] * 100_000, "drawn").epochs == 3
+    assert LearnSettings().resolve([WORD] * 50_001 + [SENTENCE] * 50_000, "drawn").start == "aligned"
+    dictionary = LearnSettings().resolve([WORD] * 40_000, "drawn")
     assert (dictionary.batch_size, dictionary.epochs, dictionary.count_steps(40_000)) == (256, 1, 157)
-    times = [LearnSettings().resolve(["apple"] * count, "drawn").epochs for count in (9_600, 12_000, 25_001, 37_501)]
+    times = [LearnSettings().resolve([WORD] * count, "drawn").epochs for count in (9_600, 12_000, 25_001, 37_501)]
     assert times == [4, 3, 2, 1]
     words = range(40_000)
     rows = [len(dictionary.repeat_captions(range(40_000 + captions), words)) for captions in (0, 400, 10_000, 50_000)]
     assert rows == [40_000, 42_400, 80_000, 90_000]
-    of_pieces = LearnSettings().resolve(["a red apple"] * 500, "pieces")
+    of_pieces = LearnSettings().resolve([SENTENCE] * 500, "pieces")
     assert (of_pieces.start, of_pieces.choose_epochs(500)) == ("drawn", 40)
     settings = LearnSettings(start="drawn")
-    assert settings.resolve(["a red apple"] * 500, "drawn") == settings and settings.choose_epochs(500) == 40
-    assert LearnSettings(start="aligned").resolve(["a red apple"] * 500, "drawn") == LearnSettings().resolve(
-        ["a red apple"] * 500, "drawn"
+    assert settings.resolve([SENTENCE] * 500, "drawn") == settings and settings.choose_epochs(500) == 40
+    assert LearnSettings(start="aligned").resolve([SENTENCE] * 500, "drawn") == LearnSettings().resolve(
+        [SENTENCE] * 500, "drawn"
     )
-    settings = LearnSettings(epochs=7, learning_rate=0.001).resolve(["a red apple"] * 500, "drawn")
+    settings = LearnSettings(epochs=7, learning_rate=0.001).resolve([SENTENCE] * 500, "drawn")
     assert (settings.start, settings.epochs, settings.learning_rate) == ("aligned", 7, 0.001)
+
+
+def test_sentences_without_spaces_are_no_list_of_words() -> None:
+    sentences, words = (
+        [(caption, text)] * 12_000 for caption, text in (("红苹果和汽车", "a red apple and a car"), ("苹果", "apple"))
+    )
+    settled = LearnSettings().resolve(sentences, "drawn")
+    assert settled == LearnSettings().resolve([SENTENCE] * 12_000, "drawn") and settled.count_steps(12_000) == 1_128
+    assert LearnSettings().resolve(words, "drawn").count_steps(12_000) == 141
 
 
 def test_who_goes_on_sees_what_it_knows_a_sixth_as_often() -> None:
@@ -246,7 +258,7 @@ def test_who_goes_on_sees_what_it_knows_a_sixth_as_often() -> None:
 
 def test_a_training_is_of_the_settings_that_its_dataset_gives(encoder: Encoder, tmp_path: Path) -> None:
     trainer = Trainer(encoder, encoder.base_view, corpus_for(encoder), tmp_path, LearnSettings(batch_size=16))
-    assert trainer.settings == LearnSettings(batch_size=16).resolve(CAPTIONS, "drawn")
+    assert trainer.settings == LearnSettings(batch_size=16).resolve([(caption, None) for caption in CAPTIONS], "drawn")
     assert trainer.settings.start == "aligned"
 
 
