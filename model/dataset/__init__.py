@@ -386,12 +386,15 @@ def select_proof_rows(rows: Sequence[Row]) -> tuple[Row, ...]:
     repeat by nature, as in a catalogue, and stay; without pairs whose twin with (or without) a picture is held out.
     """
     to_learn, held_out = [row for row in rows if row.split == "train"], defaultdict[str, set[Pivot | None]](set)
-    for row in rows:
-        if row.split == "val":
-            held_out[row.caption].add(row.pivot)
-    others = [row for row in to_learn if not {row.pivot, None} & held_out.get(row.caption, set())]
-    others = [row for row in others if row.pivot is not None or row.caption not in held_out]
+    for caption, pivot in (row.folded_texts for row in rows if row.split == "val"):
+        held_out[caption].add(pivot)
+
+    def is_other(caption: str, pivot: Pivot | None) -> bool:
+        beside = held_out.get(caption)
+        return beside is None or (pivot is not None and not {pivot, None} & beside)
+
+    others = [row for row in to_learn if is_other(*row.folded_texts)]
     if 2 * len(others) >= len(to_learn):
         return tuple(others)
-    twins = {(row.caption, row.pivot, row.picture is None) for row in rows if row.split == "val" and row.pivot}
-    return tuple(row for row in to_learn if (row.caption, row.pivot, row.picture is not None) not in twins)
+    twins = {(row.folded_texts, row.picture is None) for row in rows if row.split == "val" and row.pivot}
+    return tuple(row for row in to_learn if (row.folded_texts, row.picture is not None) not in twins)

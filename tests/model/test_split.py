@@ -180,6 +180,18 @@ def test_a_caption_that_is_held_out_proves_nothing_elsewhere_and_is_taught_all_t
     assert len(select_taught_rows(dataset.rows)) == 100
 
 
+def test_texts_that_differ_in_case_alone_are_on_one_side_and_stay_as_they_are_written(reader: Reader) -> None:
+    rows = [{"caption": f"hund {n}", "english": f"a dog {n}"} for n in range(100)]
+    dataset = reader(jsonl([*rows, *({"caption": f"Hund {n}!", "english": f"A dog {n}"} for n in range(100))]))
+    sides = [{row.english for row in dataset.rows if row.split == side} for side in ("train", "val")]
+    assert {text.lower() for text in sides[0] if text}.isdisjoint(text.lower() for text in sides[1] if text)
+    assert sides[1] >= {f"{a} dog {n}" for a in "aA" for n in (int(text[6:]) for text in sides[1] if text)}
+    assert {row.english for row in reader(jsonl(rows)).rows if row.split == "val"} <= sides[1], "as without the others"
+    marked = [{"caption": "Hund 7", "picture": "p7", "split": "val"}]
+    proof = select_proof_rows(reader(jsonl([*({**row, "split": "train"} for row in rows), *marked])).rows)
+    assert "hund 7" not in {row.caption for row in proof} and len(proof) >= 99
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_refusal_says_what_is_wrong_and_what_to_do(reader: Reader, case: str) -> None:
     data, wrong, to_do = REFUSED[case]
