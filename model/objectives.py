@@ -234,16 +234,16 @@ def align_tokens(
 
     All (m,), by the first token; the same bits on every machine.
     """
-    first, second, caption_places, text_places, pairs = [], [], [], [], 0
+    first, second, caption_places, text_places = [], [], [], []
     heard = read = 0  # tokens of captions and of English texts so far
-    for caption, text in zip(captions, english, strict=True):
+    pairs = sum(len(caption) * len(text) for caption, text in zip(captions, english, strict=True))
+    for place in np.arange(0, len(captions), max(1.0, pairs / _MOST)).astype(int):
+        caption, text = captions[place], english[place]
         first.append(np.tile(caption, len(text)))
         second.append(np.repeat(text, len(caption)))
         caption_places.append(np.tile(np.arange(heard, heard + len(caption)), len(text)))
         text_places.append(np.repeat(np.arange(read, read + len(text)), len(caption)))
-        heard, read, pairs = heard + len(caption), read + len(text), pairs + len(caption) * len(text)
-        if pairs > _MOST:
-            break
+        heard, read = heard + len(caption), read + len(text)
     if not pairs:
         nothing = np.empty(0, dtype=np.int64)
         return nothing, nothing, np.empty(0)
