@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
+from heapq import nsmallest
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +30,7 @@ from model.dataset.formats import SHEET
 from model.dataset.rows import Pivot, Row
 from model.encoder import EncodedTexts, View
 from model.languages import ENGLISH, can_read
+from model.text import is_spaced
 from store.data_root import EXPANSIONS, DataRoot
 from store.errors import VersionCorrupt
 from worker.attempt import TrainingContext
@@ -142,8 +145,8 @@ def choose_english(context: TrainingContext, data: TrainingData) -> Validation:
 
 def choose_gallery_english(context: TrainingContext) -> Validation:
     """Choose English captions of the gallery, to be ranked against its pictures."""
-    pictures = context.gallery.list_captioned("en", ())
-    captions = context.gallery.group_captions(pictures[: 2 * MAX_CAPTIONS], ["en"])
+    pictures = nsmallest(2 * MAX_CAPTIONS, context.gallery.list_captioned("en", ()), key=_hash)
+    captions = context.gallery.group_captions(pictures, ["en"])
     described = [(text, picture) for picture, by_tag in captions.items() for text in by_tag.get("en", ())]
     return choose_validation("pictures", described, context.gallery.list_ids())
 
@@ -315,13 +318,14 @@ class Glosser:
         for row in rows:
             if row.english is not None:
                 self._captions.setdefault(row.english.lower(), []).append(row.caption)
+        self._blank = " " if is_spaced(chain(*self._captions.values())) else ""
 
     def render(self, captions: Sequence[str]) -> list[str]:
         """Return each of the English captions in the language; empty ones where nothing is known of English."""
         draw = random.Random(0)
         if not self._captions:
             return ["" for _ in captions]
-        return [" ".join(self._render_words(re.findall(r"[\w'-]+", text.lower()), draw)) for text in captions]
+        return [self._blank.join(self._render_words(re.findall(r"[\w'-]+", text.lower()), draw)) for text in captions]
 
     def _render_words(self, words: Sequence[str], draw: random.Random) -> Iterator[str]:
         place = 0

@@ -22,12 +22,13 @@ from tests.launcher import PARENT
 from tests.patience import PATIENCE
 from tests.store import steps
 from tests.worker.harness import PICTURES, Site, attempt_at, pairs
-from worker import upkeep
+from worker import upkeep, validation
+from worker.attempt import open_context
 from worker.child import run
 from worker.match import LEAST_CAPTIONS_BESIDE, MatchFitter
 from worker.settings import WorkerSettings
 from worker.upkeep import REFIT_CHANGES, IndexingChore, list_languages_to_fit
-from worker.validation import HELD_OUT, LEAST_CAPTIONS, Glosser, HeldOut
+from worker.validation import HELD_OUT, LEAST_CAPTIONS, Glosser, HeldOut, choose_gallery_english
 
 ENGLISH = ("en", 0)
 CURVES = {
@@ -214,6 +215,21 @@ def test_captions_are_rendered_by_the_longest_entry_and_by_an_unknown_word_where
     rendered = glosser.render(["A red apple of two apples", "Jumped in the boxes, hedgehog", "pomme", "of the"])
     assert rendered == ["afal coch afal", "neidio blwch dieithr", "dieithr", ""]
     assert Glosser(rows[4:], ["dieithr"]).render(["hedgehog"]) == [""], "without an entry nothing is said"
+
+
+def test_captions_of_a_script_without_spaces_are_rendered_without_them() -> None:
+    rows = [Row(0, "赤い", Pivot("en", "red"), None, None), Row(1, "りんご", Pivot("en", "apple"), None, None)]
+    assert Glosser(rows, ["ねこ"]).render(["a red apple", "red hedgehog"]) == ["赤いりんご", "赤いねこ"]
+
+
+def test_english_of_a_large_gallery_is_not_that_of_the_beginning_of_the_alphabet(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described(site, 100)
+    context = open_context(attempt_at(site, site.submit(pairs("cy"))))
+    monkeypatch.setattr(validation, "MAX_CAPTIONS", 15)
+    chosen = choose_gallery_english(context)
+    assert len({*chosen.targets}) == 15 and max(chosen.targets) > sorted(f"d{number}" for number in range(100))[60]
 
 
 def test_every_picture_with_the_same_caption_is_right(site: Site) -> None:
