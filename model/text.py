@@ -44,7 +44,8 @@ _MOST_RUNS = 4_000  # words a language: a text of 30 characters is cut in well u
 MAX_ID_BYTES = 1_024  # of a picture's id: a path, and still an entry of a PostgreSQL index together with its collection
 MAX_NAME = 128  # code points
 MAX_CODE_POINTS = 1_000  # after cleaning; CLIP reads 77 tokens, so this is generous in every script
-_DROPPED = re.compile("[\ufeff\u202a-\u202e\u2066-\u2069]")  # byte order mark, bidi controls: invisible
+# What says nothing and is not seen: byte order mark, bidi controls and marks, soft hyphen, word joiner
+_DROPPED = re.compile("[\ufeff\u202a-\u202e\u2066-\u2069\u061c\u200e\u200f\u00ad\u2060]")
 _WHITE_SPACE = re.compile(r"\s+")
 # Controls that are no white space, surrogates, and the code points that Unicode will never give a character
 _FORBIDDEN = re.compile(
@@ -103,7 +104,7 @@ _lock = Lock()  # a stemmer keeps the word that it works on
 
 
 def clean(text: str) -> str:
-    """Return `text` in NFC, without byte order marks and bidi controls, white space collapsed; idempotent.
+    """Return `text` in NFC, without what says nothing and is not seen, white space collapsed; idempotent.
 
     Raises `TextTooLong`, `TextInvalidUnicode`, and `EmptyText` without a letter, number, symbol or mark.
     """

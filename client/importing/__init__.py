@@ -30,7 +30,8 @@ _NO_CHARACTERS = "\ud800-\udfff\ufdd0-\ufdef" + "".join(
 _NOT_IN_CAPTIONS = re.compile(f"[\0-\x08\x0e-\x1f\x7f-\x84\x86-\x9f{_NO_CHARACTERS}]")
 _NOT_IN_IDS = re.compile(f"[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffd{_NO_CHARACTERS}]")
 _TAG = re.compile("(?=.{2,35}$)[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
-_INVISIBLE = re.compile("[\ufeff\u202a-\u202e\u2066-\u2069]")  # byte order marks, bidi controls
+# byte order marks, bidi controls and marks, soft hyphens, word joiners
+_INVISIBLE = re.compile("[\ufeff\u202a-\u202e\u2066-\u2069\u061c\u200e\u200f\u00ad\u2060]")
 
 
 class SourceError(Exception):

@@ -69,6 +69,7 @@ def test_a_client_alone_imports_searches_teaches_and_exports(tmp_path: Path) -> 
 
 @given(st.text())
 @example("a\u0301\u202e b\ufeff\t\n c")
+@example("\u061ca\u200f\u200e \u2060b\u00adc")
 @example("\U0002ffff")
 @example("x" * 1_001)
 @example("iw")

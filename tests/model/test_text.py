@@ -38,6 +38,7 @@ def test_the_limit_itself_passes() -> None:
 
 def test_composed_white_space_and_controls() -> None:
     assert clean("  e\u0301\t\n a\u2067b\u2069 \ufeff") == "é ab"
+    assert clean("\u061cק\u200fט\u200e \u2060Was\u00adser") == "קט Wasser"
 
 
 @given(st.text())
