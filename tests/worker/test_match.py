@@ -22,7 +22,7 @@ from tests.launcher import PARENT
 from tests.patience import PATIENCE
 from tests.store import steps
 from tests.worker.harness import PICTURES, Site, attempt_at, pairs
-from worker import upkeep, validation
+from worker import upkeep
 from worker.attempt import open_context
 from worker.child import run
 from worker.match import LEAST_CAPTIONS_BESIDE, MatchFitter
@@ -227,7 +227,7 @@ def test_english_of_a_large_gallery_is_not_that_of_the_beginning_of_the_alphabet
 ) -> None:
     described(site, 100)
     context = open_context(attempt_at(site, site.submit(pairs("cy"))))
-    monkeypatch.setattr(validation, "MAX_CAPTIONS", 15)
+    monkeypatch.setattr("worker.validation.MAX_CAPTIONS", 15)
     chosen = choose_gallery_english(context)
     assert len({*chosen.targets}) == 15 and max(chosen.targets) > sorted(f"d{number}" for number in range(100))[60]
 
