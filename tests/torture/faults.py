@@ -239,7 +239,7 @@ class Nemesis:
 
         with self._windows.open("kill_database"):
             database.proxy.lose(committed=bool(target % 2), naming="gallery_changes", act=kill)
-            self._counts["database kills within a COMMIT"] += is_killed.wait(1)
+            self._counts["database kills within a COMMIT"] += is_killed.wait(2 * seconds)
             database.proxy.restore()
             kill()
             self._counts["database kills"] += 1

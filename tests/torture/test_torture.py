@@ -20,10 +20,10 @@ from tests.torture.ledger import Ledger, Violation, Write
 from tests.torture.steps import Runner
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(3_600)]
-# A seed (0: of the day), a database, and how far. The fourteen steps kill the database twice, once within a COMMIT.
+# A seed (0: of the day), a database, and how far. The ten steps kill the database twice, once within a COMMIT.
 HISTORIES = [
-    (346, "sqlite", ("--steps", "14", "--shrink", "0")),
-    (346, "postgresql", ("--steps", "14", "--shrink", "0")),
+    (346, "sqlite", ("--steps", "10", "--shrink", "0")),
+    (346, "postgresql", ("--steps", "10", "--shrink", "0")),
     *(
         pytest.param(0, name, ("--minutes", "10", "--shrink", "10"), marks=pytest.mark.nightly)
         for name in ("sqlite", "postgresql", "store")
