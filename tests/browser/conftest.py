@@ -9,10 +9,21 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from demo.shots import CHROMIUM, CHROMIUM_ARGUMENTS
 from tests.browser.site import Site, choose_outlines
+from tests.launcher import share_launcher
 from tests.service.harness import ADMIN_KEY
 
 KEYED = f"if (location.host) sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')"  # for pages of `running`
 expect.set_options(timeout=60_000)
+_LOOK = """part => {
+    const read = Response.prototype.json;
+    window.looked = new Promise((resolve) => {
+        Response.prototype.json = async function () {
+            const content = await read.call(this);
+            if (this.url.includes(part)) setTimeout(resolve); // after all that the page does with it at once
+            return content;
+        };
+    });
+}"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,13 +36,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A running site that has learned Arabic."""
-    running = Site(tmp_path_factory.mktemp("site"), choose_outlines(singles=70, scenes=30))
+    folder, gallery = tmp_path_factory.mktemp("site"), choose_outlines(singles=70, scenes=30)
+    site = Site(folder / "home", "bundled", folder / "log", share_launcher(), gallery=gallery)
     try:
-        running.start()
-        running.teach("ar", epochs=4)
-        yield running
+        site.fill()
+        site.teach("ar", epochs=4)
+        yield site
     finally:
-        running.stop()
+        site.close()
 
 
 @pytest.fixture(scope="package")
@@ -59,6 +71,14 @@ def open_context(chromium: Browser, url: str, *scripts: str, **more: Any) -> Ite
     yield context
     context.close()
     assert broken == []
+
+
+@contextmanager
+def await_look(page: Page, part: str) -> Iterator[None]:
+    """Wait at the end of the block until the page has seen the answer from an address with this part, and acted."""
+    page.evaluate(_LOOK, part)
+    yield
+    page.evaluate("window.looked")
 
 
 @pytest.fixture

@@ -26,12 +26,12 @@ def dated(site: Site) -> None:
             },
             "collection": "late" if number > 5 else "default",
         }
-        site.http.patch(f"/v1/pictures/{outline.id}", json=record, headers=MERGE).raise_for_status()
+        site.client.patch(f"/v1/pictures/{outline.id}", json=record, headers=MERGE).raise_for_status()
 
 
 def list_left(site: Site, *must: dict[str, Any]) -> list[str]:
     """Return ids of the gallery that these conditions leave."""
-    answer = site.http.get("/v1/pictures", params={"filter": json.dumps({"must": must}), "limit": 100})
+    answer = site.client.get("/v1/pictures", params={"filter": json.dumps({"must": must}), "limit": 100})
     return [item["id"] for item in answer.json()["items"]]
 
 
@@ -76,7 +76,7 @@ def test_facets_narrow_the_gallery_and_searches_and_the_address_brings_them_back
     page.keyboard.press("Enter")
     expect(page.locator("#reading")).to_have_text(ANSWERED)
     question = {"text": "red apple", "limit": 24, "filter": {"must": [chur, even]}}
-    found = site.http.post("/v1/search/pictures", json=question).json()["items"]
+    found = site.client.post("/v1/search/pictures", json=question).json()["items"]
     wait_until_shown(page, [hit["id"] for hit in found])
     assert read_first_ids(page, 24) == [hit["id"] for hit in found]
 
@@ -116,7 +116,7 @@ def test_a_value_of_a_key_that_was_not_seen_is_found_whatever_its_kind(page: Pag
     kinds = {"number": 1951, "text": "1951", "true": True}
     for outline, (tag, weight) in zip(site.gallery[20:23], kinds.items(), strict=True):
         record = {"metadata": {"unseen": weight}, "tags": [tag], "collection": "unseen"}
-        site.http.patch(f"/v1/pictures/{outline.id}", json=record, headers=MERGE).raise_for_status()
+        site.client.patch(f"/v1/pictures/{outline.id}", json=record, headers=MERGE).raise_for_status()
     page.goto("/#search?collection=unseen&is=tags:none")
     page.reload()  # nothing is known of any picture
     expect(page.locator("#results")).to_contain_text("No picture is left by these filters.")

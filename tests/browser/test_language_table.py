@@ -10,7 +10,9 @@ from tests.browser.test_languages import fill_form, give_key, restore
 
 
 def test_a_language_says_in_words_what_it_reads_and_its_figures_are_behind_details(page: Page, site: Site) -> None:
-    report = next(item for item in site.http.get("/v1/languages").json()["items"] if item["language"] == "ar")["report"]
+    report = next(item for item in site.client.get("/v1/languages").json()["items"] if item["language"] == "ar")[
+        "report"
+    ]
     captions, words = report["rows"]["captions"], report["rows"]["words"]
     assert captions + words == report["dataset"]["taught"]
 
@@ -41,7 +43,7 @@ def test_a_language_says_in_words_what_it_reads_and_its_figures_are_behind_detai
 
 
 def test_the_heat_map_shows_what_a_version_did_to_english(page: Page, site: Site) -> None:
-    versions = site.http.get("/v1/versions").json()["items"]
+    versions = site.client.get("/v1/versions").json()["items"]
     arabic = next(version for version in reversed(versions) if version["language"] == "ar")  # the oldest, as the row
     after = arabic["report"]["shared"]["languages"]["en"]["after"]["R@1"]
     page.goto("/#administration")
@@ -55,8 +57,8 @@ def test_a_version_is_marked_while_it_is_not_in_the_shared_table(page: Page, sit
     page.goto("/#administration")
     expect(page.locator(".heat tbody tr").first).to_be_visible()
     expect(marked).to_have_count(0)
-    before = site.http.get("/v1/languages").json()["release"]
-    after = site.http.post("/v1/admin/languages/ar/rollback", json={}).json()["release"]
+    before = site.client.get("/v1/languages").json()["release"]
+    after = site.client.post("/v1/admin/languages/ar/rollback", json={}).json()["release"]
     page.reload()
     expect(marked).to_have_text("not shared")
     restore(site, before, after)
@@ -66,11 +68,10 @@ def test_what_the_gate_refused_is_marked_and_its_figures_are_what_would_have_bee
     rows = [json.loads(line) for line in site.build_dataset("it").splitlines()]
     wrong = "\n".join(json.dumps({**row, "caption": " ".join([row["caption"]] * 40)[:900]}) for row in rows)  # cut
     form = {"language": "it", "settings": '{"epochs": 1}'}
-    sent = site.http.post("/v1/languages", data=form, files={"dataset": ("it.jsonl", wrong.encode())}).json()
-    while (item := site.http.get(f"/v1/expansions/{sent['expansion']['id']}").json())["state"] in ("queued", "running"):
-        page.wait_for_timeout(200)
+    sent = site.client.post("/v1/languages", data=form, files={"dataset": ("it.jsonl", wrong.encode())}).json()
+    item = site.wait_for_end(sent["expansion"]["id"])
     assert item["error"]["code"] == "gate_failed", item
-    refused = next(each for each in site.http.get("/v1/versions").json()["items"] if each["language"] == "it")
+    refused = next(each for each in site.client.get("/v1/versions").json()["items"] if each["language"] == "it")
     page.goto("/#administration")
     row = page.locator(".heat tbody tr", has=page.locator(f"a[href='{refused['report_page']}']"))
     expect(row.locator(".tag")).to_have_text("refused")
@@ -129,7 +130,9 @@ def test_a_language_is_assessed_before_it_is_taught(page: Page, site: Site) -> N
     assert "es" not in site.list_languages()
     page.click("nav a[href='#languages']")
     row = page.locator("li[data-language=es]")
-    reads = site.http.get("/v1/expansions?limit=1").json()["items"][0]["report"]["reads"]  # of so few it may be chance
+    reads = site.client.get("/v1/expansions?limit=1").json()["items"][0]["report"][
+        "reads"
+    ]  # of so few it may be chance
     expect(row.locator(".reads")).to_have_text("Read without having been taught." if reads else "Not taught yet.")
     row.locator("summary", has_text="Details").click()
     expect(row.locator("dl")).to_contain_text("too few")  # held-out captions

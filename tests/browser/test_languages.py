@@ -1,11 +1,15 @@
-"""Teaching, cancelling, rolling back and restoring on the page; the list of releases."""
+"""Teaching, cancelling, rolling back and restoring on the page; the list of releases; moving to another base."""
 
 import re
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.browser.site import ADMIN_KEY, Site
+from tests.browser.site import Site
+from tests.service.harness import ADMIN_KEY, wait_until
+from tests.service.test_moving import get_base, move_base, serve
+from tests.tiny import write_tiny_base
 
 
 def give_key(page: Page) -> None:
@@ -27,7 +31,7 @@ def open_roll_back(page: Page, name: str) -> None:
 
 
 def restore(site: Site, release: int, expected: int) -> None:
-    answer = site.http.post(f"/v1/admin/releases/{release}/restore", json={"expected": expected})
+    answer = site.client.post(f"/v1/admin/releases/{release}/restore", json={"expected": expected})
     assert answer.is_success, answer.text
 
 
@@ -131,7 +135,7 @@ def test_progress_is_said_in_words_and_the_result_names_what_is_missed_and_what_
     assert len(set(bars)) > 1, "the bar moved while it was learned"
     expect(page.locator("#language option[value=de]")).to_be_attached()
 
-    test = site.http.get("/v1/expansions?limit=1").json()["items"][0]["report"]["test"]
+    test = site.client.get("/v1/expansions?limit=1").json()["items"][0]["report"]["test"]
     asked, found, missed = test["asked"], test["found"], test["missed"]
     sentence = f"Of {asked} test captions, {found} {'is' if found == 1 else 'are'} found"
     expect(entry).to_contain_text(sentence)
@@ -165,7 +169,7 @@ def test_teaching_can_be_cancelled(page: Page, site: Site) -> None:
 def test_a_language_is_rolled_back_behind_a_dialog_that_says_what_changes_and_what_stays(
     page: Page, site: Site, indonesian: int
 ) -> None:
-    before = site.http.get("/v1/languages").json()["release"]
+    before = site.client.get("/v1/languages").json()["release"]
     open_roll_back(page, "Indonesian")
     give_key(page)
     expect(page.locator("dialog .changes")).to_contain_text("Indonesian is no longer available")
@@ -178,13 +182,13 @@ def test_a_language_is_rolled_back_behind_a_dialog_that_says_what_changes_and_wh
     page.get_by_role("button", name="Close").last.click()
     expect(page.locator("li[data-language=id]")).to_have_count(0)
     assert "id" not in site.list_languages()
-    newest = site.http.get("/v1/admin/releases").json()["items"][0]
+    newest = site.client.get("/v1/admin/releases").json()["items"][0]
     assert newest["reason"] == "a test"
     restore(site, before, newest["number"])
 
 
 def test_a_language_is_saved_as_a_file_and_brought_in_after_a_look_into_it(page: Page, site: Site) -> None:
-    before = site.http.get("/v1/languages").json()["release"]
+    before = site.client.get("/v1/languages").json()["release"]
     page.goto("/#languages")
     page.locator("#languages-body summary", has_text="Details Arabic").click()
     with page.expect_download() as download:
@@ -205,16 +209,16 @@ def test_a_language_is_saved_as_a_file_and_brought_in_after_a_look_into_it(page:
     expect(page.locator("#import-report")).to_contain_text("Arabic, taught for the base")
     expect(page.locator("#import-report")).to_contain_text("It is signed with this key.")
     expect(page.locator("#import-report .signer")).to_have_text(re.compile(r"^RW[A-Za-z0-9+/]{54}$"))
-    assert site.http.get("/v1/languages").json()["release"] == before, "a look changes nothing"
+    assert site.client.get("/v1/languages").json()["release"] == before, "a look changes nothing"
     page.get_by_role("button", name="Bring in Arabic").click()
     entry = page.locator("#languages-running li[data-expansion]")
     expect(entry).to_have_attribute("data-state", "succeeded", timeout=240_000)
-    restored = site.http.post(f"/v1/admin/releases/{before}/restore", json={"expected": before + 1})
+    restored = site.client.post(f"/v1/admin/releases/{before}/restore", json={"expected": before + 1})
     assert restored.is_success, restored.text
 
 
 def test_a_rollback_shows_the_new_plan_when_another_release_was_published_meanwhile(page: Page, site: Site) -> None:
-    before = site.http.get("/v1/languages").json()["release"]
+    before = site.client.get("/v1/languages").json()["release"]
     open_roll_back(page, "Arabic")
     give_key(page)
     expect(page.locator("dialog .fine").first).to_contain_text(f"Based on release {before},")
@@ -230,7 +234,7 @@ def test_a_rollback_shows_the_new_plan_when_another_release_was_published_meanwh
 
 
 def test_a_rollback_whose_answer_is_lost_is_sent_again_and_happens_once(page: Page, site: Site) -> None:
-    before = site.http.get("/v1/languages").json()["release"]
+    before = site.client.get("/v1/languages").json()["release"]
     keys = roll_back_arabic(page, lost=1)
     expect(page.locator("dialog")).to_contain_text(f"Arabic is no longer available. Release {before + 1} serves.")
     assert len(keys) == 2 and len(set(keys)) == 1
@@ -238,7 +242,7 @@ def test_a_rollback_whose_answer_is_lost_is_sent_again_and_happens_once(page: Pa
 
 
 def test_a_rollback_without_any_answer_is_not_called_undone(page: Page, site: Site) -> None:
-    before = site.http.get("/v1/languages").json()["release"]
+    before = site.client.get("/v1/languages").json()["release"]
     keys = roll_back_arabic(page, lost=9)
     expect(page.locator("dialog h2")).to_have_text("It is not known whether Arabic was rolled back.")
     expect(page.locator("li[data-language=ar]")).to_have_count(1)
@@ -265,6 +269,41 @@ def test_a_wrong_key_is_reported_and_the_right_one_is_kept_for_this_tab_only(pag
 def test_the_history_names_each_release_and_the_one_that_serves(page: Page, site: Site) -> None:
     page.goto("/#releases")
     give_key(page)
-    serving = site.http.get("/v1/languages").json()["release"]
+    serving = site.client.get("/v1/languages").json()["release"]
     expect(page.locator("li.serving")).to_have_attribute("data-release", str(serving))
     expect(page.locator("li[data-release='2'] .what")).to_contain_text("العربية")
+
+
+def test_a_move_is_asked_for_followed_and_taken_back(chromium: Browser, tmp_path: Path) -> None:
+    base = write_tiny_base(tmp_path)
+    with serve(tmp_path / "home", open=True) as (service, _):
+        registry = service.context.registry
+        registry.initialise(service.context.encoder.base_fingerprint, "first")
+        session = chromium.new_context(base_url=service.url)
+        page = session.new_page()
+        page.goto("/#releases")
+        page.fill("#key", ADMIN_KEY)
+        page.click("text=Use this key")
+        shown = page.locator("#base-body")
+        expect(shown).to_contain_text("read by the base “first” now: version 0, in release 2.")
+        page.fill("#base-body input", base)
+        page.get_by_role("button", name="Move …").click()
+        expect(page.locator("dialog")).to_contain_text("taught again: German")
+        page.locator("dialog").get_by_role("button", name="Move", exact=True).click()
+        expect(shown.locator("progress")).to_be_visible()
+        expect(shown).to_contain_text("Waiting for its turn")
+        registry.expansions.cancel(registry.expansions.list()[0].id)
+
+        release = move_base(registry)
+        wait_until(lambda: get_base(service) == release.base)
+        page.reload()
+        expect(shown).to_contain_text(
+            f"read by the base “other” now: version {release.base}, in release {release.number}."
+        )
+        expect(page.locator("#releases-body li").first).to_contain_text("Moved from base first to base other")
+        page.get_by_role("button", name="Back to first").click()
+        expect(page.locator("dialog")).to_contain_text("Release 2 is served again, exactly as it was.")
+        page.get_by_role("button", name="Go back").click()
+        expect(shown).to_contain_text(f"read by the base “first” now: version 0, in release {release.number + 1}.")
+        expect(page.locator("#releases-body li").first).to_contain_text("Back to base first")
+        session.close()

@@ -6,15 +6,16 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Page, Request, Route, expect
 
-from tests.browser.site import ADMIN_KEY, Site
+from tests.browser.site import Site
 from tests.browser.test_search import ANSWERED, read_first_ids
+from tests.service.harness import ADMIN_KEY
 
 APPLE = "emoji-1f34e"
 MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
 def find_ids(site: Site, **question: Any) -> list[str]:
-    answer = site.http.post("/v1/search/pictures", json={"limit": 24, **question})
+    answer = site.client.post("/v1/search/pictures", json={"limit": 24, **question})
     answer.raise_for_status()
     return [hit["id"] for hit in answer.json()["items"]]
 
@@ -50,7 +51,7 @@ def test_more_like_a_picture_is_asked_for_by_its_id_page_after_page_and_together
 
 def test_words_are_searched_in_tags_and_the_address_says_so(page: Page, site: Site) -> None:
     tagged = site.gallery[30].id
-    site.http.patch(f"/v1/pictures/{tagged}", json={"tags": ["zeppelin"]}, headers=MERGE).raise_for_status()
+    site.client.patch(f"/v1/pictures/{tagged}", json={"tags": ["zeppelin"]}, headers=MERGE).raise_for_status()
     page.click("#filters-button")
     page.select_option("#mode", "words")
     page.fill("#text", "zeppelin")
@@ -153,7 +154,7 @@ def test_a_mistyped_word_is_named_and_what_is_meant_is_a_click_away(page: Page) 
 
 
 def test_a_file_is_searched_with_a_text_and_an_address_does_not_hold_it(page: Page, site: Site) -> None:
-    content = site.http.get(f"/v1/pictures/{APPLE}/content").content
+    content = site.client.get(f"/v1/pictures/{APPLE}/content").content
     page.set_input_files("#picture", {"name": "my apple.jpg", "mimeType": "image/jpeg", "buffer": content})
     expect(page.locator("#results figure").first).to_have_attribute("data-picture", APPLE)
     page.fill("#text", "green")
@@ -168,12 +169,12 @@ def test_a_file_is_searched_with_a_text_and_an_address_does_not_hold_it(page: Pa
 
 def test_duplicates_are_shown_in_groups_and_deleted_one_by_one(page: Page, site: Site) -> None:
     page.evaluate(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
-    with Image.open(io.BytesIO(site.http.get(f"/v1/pictures/{APPLE}/content").content)) as picture:
+    with Image.open(io.BytesIO(site.client.get(f"/v1/pictures/{APPLE}/content").content)) as picture:
         for quality in (70, 95):
             copy = io.BytesIO()
             picture.convert("RGB").save(copy, "JPEG", quality=quality)
             files = {"picture": copy.getvalue()}
-            site.http.put(f"/v1/pictures/copy-{quality}", files=files, data={"collection": "copies"})
+            site.client.put(f"/v1/pictures/copy-{quality}", files=files, data={"collection": "copies"})
     page.goto("/#duplicates?collection=copies")
     group = page.locator(".group")
     expect(group).to_have_count(1)
@@ -189,6 +190,6 @@ def test_duplicates_are_shown_in_groups_and_deleted_one_by_one(page: Page, site:
     expect(page.locator(f".group:has([data-picture={APPLE}]) figure")).to_have_count(2)
     page.get_by_role("button", name="Delete copy-95").click()
     expect(page.locator(f"[data-picture={APPLE}]:visible")).to_have_count(0)  # it is alone: no group any more
-    assert [site.http.get(f"/v1/pictures/copy-{quality}").status_code for quality in (70, 95)] == [404, 404]
+    assert [site.client.get(f"/v1/pictures/copy-{quality}").status_code for quality in (70, 95)] == [404, 404]
     page.goto("/#duplicates?collection=nowhere&min_score=0.99")
     expect(page.locator("#duplicates-body")).to_contain_text("No two pictures are that similar.")

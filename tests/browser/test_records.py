@@ -12,23 +12,25 @@ from PIL import Image
 from pillow_heif import register_heif_opener
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.site import ADMIN_KEY, Site
+from tests.browser.conftest import await_look
+from tests.browser.site import Site
 from tests.browser.test_languages import give_key
+from tests.service.harness import ADMIN_KEY
 
 MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
-def draw_png(seed: int) -> bytes:
+def draw_png(seed: int, size: tuple[int, int] = (24, 16)) -> bytes:
     """Return a picture that no other test has."""
-    picture = Image.frombytes("RGB", (24, 16), Random(seed).randbytes(24 * 16 * 3))
+    picture = Image.frombytes("RGB", size, Random(seed).randbytes(size[0] * size[1] * 3))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def put(site: Site, id: str, seed: int, record: dict[str, Any]) -> None:
-    site.http.put(f"/v1/pictures/{id}", files={"picture": draw_png(seed)}).raise_for_status()
-    site.http.patch(f"/v1/pictures/{id}", json=record, headers=MERGE).raise_for_status()
+def put(site: Site, id: str, seed: int, record: dict[str, Any], size: tuple[int, int] = (24, 16)) -> None:
+    site.client.put(f"/v1/pictures/{id}", files={"picture": draw_png(seed, size)}).raise_for_status()
+    site.client.patch(f"/v1/pictures/{id}", json=record, headers=MERGE).raise_for_status()
 
 
 def open_editor(page: Page, collection: str) -> None:
@@ -55,7 +57,7 @@ def drop(page: Page, *contents: bytes) -> None:
 
 
 def test_dropped_pictures_are_described_and_added_and_each_refusal_is_said(page: Page, site: Site) -> None:
-    reader = site.http.post("/v1/admin/keys", json={"scope": "search", "label": "a reader"}).json()["key"]
+    reader = site.client.post("/v1/admin/keys", json={"scope": "search", "label": "a reader"}).json()["key"]
     page.evaluate("key => sessionStorage.setItem('pictoglot.key', key)", reader)  # it may not write
     large = io.BytesIO()
     Image.new("L", (8100, 8100)).save(large, "JPEG")
@@ -87,7 +89,7 @@ def test_dropped_pictures_are_described_and_added_and_each_refusal_is_said(page:
         "refused: This file is not a picture in a format that is read here: JPEG, PNG, WebP, AVIF, TIFF or HEIC."
     )
     expect(page.locator("#add-start")).to_have_text("Try 2 refused pictures again")
-    items = site.http.get("/v1/pictures", params={"collection": "Grandma's Levrioù"}).json()["items"]
+    items = site.client.get("/v1/pictures", params={"collection": "Grandma's Levrioù"}).json()["items"]
     assert [item["tags"] for item in items] == [["noise", "of two kinds", "sand"]] * 2
     assert items[0]["captions"] == {"en": ["grains of sand"], "ar": ["حبات رمل"]}
     assert [item["metadata"] for item in items] == [{"file_name": "0.png"}, {"file_name": "2.png"}]
@@ -118,13 +120,13 @@ def test_a_photograph_stands_in_the_month_when_it_was_taken(
     page.click("#add-start")
     page.click("#add-summary a")
     expect(page.locator("#results")).to_contain_text("August 2011")
-    (item,) = site.http.get("/v1/pictures", params={"collection": form}).json()["items"]
+    (item,) = site.client.get("/v1/pictures", params={"collection": form}).json()["items"]
     assert item["metadata"] == {"taken_at": "2011-08-03T17:20:01+02:00", "camera": "Box 2", "file_name": "a.jpg"}
 
 
 def test_a_picture_that_is_there_keeps_its_record_and_one_that_is_left_out_is_not_sent(page: Page, site: Site) -> None:
     files = {"picture": draw_png(30)}
-    there = site.http.post("/v1/pictures", files=files, data={"tags": '["by a curator"]'}).json()
+    there = site.client.post("/v1/pictures", files=files, data={"tags": '["by a curator"]'}).json()
     page.evaluate(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
     sent: list[Route] = []
 
@@ -148,11 +150,11 @@ def test_a_picture_that_is_there_keeps_its_record_and_one_that_is_left_out_is_no
     sent[0].continue_()  # so long was the first one held
     expect(page.locator("#add-summary")).to_contain_text("1 picture added, 1 there already.")
     expect(entries.nth(0).locator(".became")).to_have_text("was there already; its record was left as it is")
-    assert site.http.get(f"/v1/pictures/{there['id']}").json()["etag"] == there["etag"]
+    assert site.client.get(f"/v1/pictures/{there['id']}").json()["etag"] == there["etag"]
     new, left_out = (hashlib.sha256(draw_png(seed)).hexdigest() for seed in (31, 32))
-    item = site.http.get(f"/v1/pictures/{new}").json()
+    item = site.client.get(f"/v1/pictures/{new}").json()
     assert (item["tags"], item["own"]) == (["from the page"], {"en": ["a caption from the page"]})
-    assert site.http.get(f"/v1/pictures/{left_out}").status_code == 404 and len(sent) == 2
+    assert site.client.get(f"/v1/pictures/{left_out}").status_code == 404 and len(sent) == 2
 
 
 def test_what_is_said_of_a_picture_is_sent_again_where_it_was_refused(page: Page, site: Site) -> None:
@@ -160,9 +162,8 @@ def test_what_is_said_of_a_picture_is_sent_again_where_it_was_refused(page: Page
     drop(page, draw_png(33), b"no picture")
     entry = page.locator("#add-list > li").first
     entry.locator(".language").fill("no language is called so")
-    with page.expect_response(re.compile(r"/v1/languages/names\?.*limit=1$")):
+    with await_look(page, "limit=1"):  # it looks for the language
         entry.locator(".words").fill("not lost")
-    page.wait_for_timeout(200)
     expect(entry.locator(".words")).to_be_focused()  # who writes on is not taken back
     page.click("#add-start")
     expect(page.locator("#add-trouble")).to_contain_text("No language of this name or tag is known.")
@@ -172,14 +173,14 @@ def test_what_is_said_of_a_picture_is_sent_again_where_it_was_refused(page: Page
     entry.locator(".language").fill("en")
     page.click("#add-start")
     expect(entry.locator(".became")).to_have_text("added")
-    item = site.http.get(f"/v1/pictures/{hashlib.sha256(draw_png(33)).hexdigest()}").json()
+    item = site.client.get(f"/v1/pictures/{hashlib.sha256(draw_png(33)).hexdigest()}").json()
     assert item["own"] == {"en": ["not lost"]}
 
 
 def test_saving_changes_nothing_that_nobody_touched(page: Page, site: Site) -> None:
     record = {"metadata": {"note": "one line\nanother", "place": "Chur"}, "collection": "touched"}
-    site.http.patch("/v1/pictures/emoji-1f34e", json=record, headers=MERGE).raise_for_status()
-    before = site.http.get("/v1/pictures/emoji-1f34e").json()
+    site.client.patch("/v1/pictures/emoji-1f34e", json=record, headers=MERGE).raise_for_status()
+    before = site.client.get("/v1/pictures/emoji-1f34e").json()
     taught = [text for text in before["captions"]["ar"] if text not in before["own"].get("ar", [])]
     open_editor(page, "touched")
     form = page.locator("dialog form.record")
@@ -197,13 +198,13 @@ def test_saving_changes_nothing_that_nobody_touched(page: Page, site: Site) -> N
     english = [*before["own"]["en"], "another word for it"]
     assert sent.value.post_data_json == {"captions": {"en": english}, "metadata": {"place": "Thusis", "title": "Ours"}}
     expect(form).to_have_count(0)
-    assert site.http.get("/v1/pictures/emoji-1f34e").json()["own"] == before["own"] | {"en": english}
+    assert site.client.get("/v1/pictures/emoji-1f34e").json()["own"] == before["own"] | {"en": english}
     back = {
         "collection": "default",
         "metadata": {"note": None, "place": None, "title": None},
         "captions": before["own"],
     }
-    site.http.patch("/v1/pictures/emoji-1f34e", json=back, headers=MERGE).raise_for_status()
+    site.client.patch("/v1/pictures/emoji-1f34e", json=back, headers=MERGE).raise_for_status()
 
 
 def test_a_record_is_changed_and_what_others_changed_meanwhile_is_shown_and_kept(page: Page, site: Site) -> None:
@@ -224,23 +225,23 @@ def test_a_record_is_changed_and_what_others_changed_meanwhile_is_shown_and_kept
     form.get_by_role("button", name="Remove this value").nth(0).click()
 
     theirs = {"tags": ["new"], "captions": {"de": ["ein Teppich"]}}
-    site.http.patch("/v1/pictures/shared-1", json=theirs, headers=MERGE).raise_for_status()
+    site.client.patch("/v1/pictures/shared-1", json=theirs, headers=MERGE).raise_for_status()
     form.get_by_role("button", name="Save").click()
     notice = form.locator(".changed")
     expect(notice).to_contain_text("Nothing was saved: this record was changed in the meantime.")
     expect(notice.locator("li")).to_have_text(["Captions: de: ein Teppich", "Tags: new"])
-    assert site.http.get("/v1/pictures/shared-1").json()["metadata"] == {"year": 1950, "place": "Chur"}
+    assert site.client.get("/v1/pictures/shared-1").json()["metadata"] == {"year": 1950, "place": "Chur"}
     notice.get_by_role("button", name="Save my changes on top of it").click()
     expect(form).to_have_count(0)
     page.keyboard.press("Escape")
     expect(page.locator("dialog")).to_have_count(0)
     expect(page.locator("#results figcaption")).to_contain_text("a coarse carpet")
-    item = site.http.get("/v1/pictures/shared-1").json()
+    item = site.client.get("/v1/pictures/shared-1").json()
     assert (item["tags"], item["metadata"]) == (["new"], {"place": "Chur", "width": 2.5})
     assert item["captions"] | item["waiting"] == {"en": ["a coarse carpet"], "de": ["ein Teppich"]}
 
     open_editor(page, "shared")
-    site.http.delete("/v1/pictures/shared-1").raise_for_status()
+    site.client.delete("/v1/pictures/shared-1").raise_for_status()
     page.locator("dialog .words").first.fill("too late")
     page.locator("dialog").get_by_role("button", name="Save").click()
     expect(page.locator("dialog .sorry")).to_contain_text("this picture was deleted in the meantime")
@@ -249,9 +250,9 @@ def test_a_record_is_changed_and_what_others_changed_meanwhile_is_shown_and_kept
 
 
 def test_captions_that_a_language_brought_stay_and_the_page_says_so(page: Page, site: Site) -> None:
-    taught = site.http.get("/v1/pictures/emoji-1f34e").json()["captions"]["ar"]
+    taught = site.client.get("/v1/pictures/emoji-1f34e").json()["captions"]["ar"]
     both = {"collection": "one", "captions": {"ar": taught}}  # the record has them as well
-    site.http.patch("/v1/pictures/emoji-1f34e", json=both, headers=MERGE).raise_for_status()
+    site.client.patch("/v1/pictures/emoji-1f34e", json=both, headers=MERGE).raise_for_status()
     open_editor(page, "one")
     rows = page.locator("dialog .row")
     place = [row.locator(".language").input_value() for row in rows.all()].index("العربية")
@@ -260,9 +261,9 @@ def test_captions_that_a_language_brought_stay_and_the_page_says_so(page: Page, 
     expect(page.locator("dialog .sorry")).to_contain_text(
         f"came with the file that taught their language, and stay: {', '.join(taught)}."
     )
-    assert "ar" not in site.http.get("/v1/pictures/emoji-1f34e").json()["own"]
+    assert "ar" not in site.client.get("/v1/pictures/emoji-1f34e").json()["own"]
     back = {"collection": "default"}
-    site.http.patch("/v1/pictures/emoji-1f34e", json=back, headers=MERGE).raise_for_status()
+    site.client.patch("/v1/pictures/emoji-1f34e", json=back, headers=MERGE).raise_for_status()
 
 
 def test_a_picture_is_deleted_and_brought_back_where_it_is_large(page: Page, site: Site) -> None:
@@ -281,13 +282,13 @@ def test_a_picture_is_deleted_and_brought_back_where_it_is_large(page: Page, sit
     page.keyboard.press("Enter")
     expect(page.locator("#picture-title")).to_have_text("number 0")
     expect(page.locator("#results figure")).to_have_count(2)
-    assert site.http.get("/v1/pictures/gone-0").json()["captions"] == {"en": ["number 0"]}
+    assert site.client.get("/v1/pictures/gone-0").json()["captions"] == {"en": ["number 0"]}
     delete.click()
     expect(page.locator("#picture-title")).to_have_text("number 1")
     page.keyboard.press("Escape")
     expect(page.locator("body > #chosen")).to_contain_text("1 picture was deleted.")  # it can still be undone
     expect(page.locator("#results [data-picture=gone-1] a.frame")).to_be_focused()
-    statuses = [site.http.get(f"/v1/pictures/gone-{number}").status_code for number in (0, 1)]
+    statuses = [site.client.get(f"/v1/pictures/gone-{number}").status_code for number in (0, 1)]
     assert statuses == [404, 200]
 
 
@@ -317,7 +318,7 @@ def test_a_caption_that_is_kept_late_stays_with_its_picture(page: Page, site: Si
 
 def test_a_picture_shows_its_record_and_its_tags_lead_to_others(page: Page, site: Site) -> None:
     put(site, "told-1", 20, {"collection": "told", "tags": ["a, b"], "metadata": {"people": ["Anna", "<b>"]}})
-    site.http.patch("/v1/pictures/told-1", json={"captions": {"en": ["<img src=x>"]}}, headers=MERGE)
+    site.client.patch("/v1/pictures/told-1", json={"captions": {"en": ["<img src=x>"]}}, headers=MERGE)
     page.goto("/#search?collection=told")
     expect(page.locator("#results figcaption p").first).to_have_text("<img src=x>")  # what people said is text
     page.locator("#results a.frame").click()
@@ -333,7 +334,7 @@ def test_several_pictures_are_tagged_moved_and_deleted_at_once_and_that_is_taken
         put(site, f"many-{number}", 40 + number, {"collection": "many", "metadata": {"folder": "Holidays/Chur"}})
 
     def read(field: str) -> list[Any]:
-        return [site.http.get(f"/v1/pictures/many-{number}").json().get(field) for number in range(4)]
+        return [site.client.get(f"/v1/pictures/many-{number}").json().get(field) for number in range(4)]
 
     def find_there() -> list[int]:
         return [number for number, id in enumerate(read("id")) if id]
@@ -381,11 +382,8 @@ def test_several_pictures_are_tagged_moved_and_deleted_at_once_and_that_is_taken
 def test_albums_and_times_are_chosen_and_pictures_keep_their_shape(page: Page, site: Site) -> None:
     albums = {(90, 30): "2019-07-02", (30, 60): "2019-07-01", (40, 40): "2021-01-01"}
     for number, (size, day) in enumerate(albums.items()):
-        picture = io.BytesIO()
-        Image.frombytes("RGB", size, Random(number).randbytes(size[0] * size[1] * 3)).save(picture, "PNG")
         record = {"collection": "albums", "metadata": {"folder": f"Trips/{day[:4]}", "taken_at": day}}
-        site.http.put(f"/v1/pictures/album-{number}", files={"picture": picture.getvalue()}).raise_for_status()
-        site.http.patch(f"/v1/pictures/album-{number}", json=record, headers=MERGE).raise_for_status()
+        put(site, f"album-{number}", number, record, size)
     page.goto("/#search?collection=albums")
     expect(page.locator("#results h2")).to_have_text(["January 2021", "July 2019"])
     shapes = page.locator("#results .frame").evaluate_all("links => links.map((a) => a.clientWidth / a.clientHeight)")

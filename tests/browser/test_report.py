@@ -11,7 +11,7 @@ from tests.browser.test_languages import give_key
 
 
 def report(site: Site, number: int = 1) -> dict[str, Any]:
-    return dict(site.http.get(f"/v1/versions/{number}/report").json())
+    return dict(site.client.get(f"/v1/versions/{number}/report").json())
 
 
 def open_report(page: Page, number: int = 1) -> Page:

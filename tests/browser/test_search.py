@@ -1,11 +1,14 @@
-"""Searching on the page: by text, in a right-to-left language, by picture, with the keyboard only."""
+"""Searching on the page: by text, by picture, from right to left, with the keyboard, in narrow windows."""
 
 import base64
 import re
 
+import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
-from tests.browser.site import ADMIN_KEY, Site
+from tests.browser.conftest import await_look
+from tests.browser.site import Site
+from tests.service.harness import ADMIN_KEY
 
 ANSWERED = re.compile("Read as|Detected|not certain")
 
@@ -47,9 +50,8 @@ def test_a_late_list_of_languages_leaves_the_chosen_one(page: Page) -> None:
         page.wait_for_timeout(20)
     page.select_option("#language", "ar")
     for route in held:
-        with page.expect_response("**/v1/languages"):
+        with await_look(page, "/v1/languages"):
             route.continue_()
-    page.wait_for_timeout(200)
     assert page.input_value("#language") == "ar"
 
 
@@ -163,7 +165,7 @@ def test_a_minimum_score_above_all_results_gives_a_sentence(page: Page) -> None:
 
 
 def test_a_dropped_picture_gets_captions_in_every_language_and_similar_pictures(page: Page, site: Site) -> None:
-    content = base64.b64encode(site.http.get("/v1/pictures/emoji-1f34e/content").content).decode()
+    content = base64.b64encode(site.client.get("/v1/pictures/emoji-1f34e/content").content).decode()
     transfer = page.evaluate_handle(
         """content => {
             const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
@@ -210,8 +212,8 @@ def test_while_pictures_are_added_the_page_says_so(context: BrowserContext, site
     with page.expect_response("**/v1/collections"):
         page.goto("/")
     expect(page.locator("#results figure").first).to_be_visible()
-    apple = site.http.get("/v1/pictures/emoji-1f34e/content").content
-    site.http.put("/v1/pictures/one-more", files={"picture": apple}).raise_for_status()
+    apple = site.client.get("/v1/pictures/emoji-1f34e/content").content
+    site.client.put("/v1/pictures/one-more", files={"picture": apple}).raise_for_status()
     try:
         expect(page.locator("#growing")).to_be_hidden()
         page.clock.fast_forward(5_000)
@@ -219,11 +221,11 @@ def test_while_pictures_are_added_the_page_says_so(context: BrowserContext, site
         page.clock.fast_forward(5_000)
         expect(page.locator("#growing")).to_be_hidden()
     finally:
-        site.http.delete("/v1/pictures/one-more").raise_for_status()
+        site.client.delete("/v1/pictures/one-more").raise_for_status()
 
 
 def test_similar_pictures_have_captions_in_the_chosen_language_and_more_of_one(page: Page, site: Site) -> None:
-    content = site.http.get("/v1/pictures/emoji-1f34e/content").content
+    content = site.client.get("/v1/pictures/emoji-1f34e/content").content
     page.select_option("#language", "ar")
     page.set_input_files("#picture", {"name": "a.webp", "mimeType": "image/webp", "buffer": content})
     expect(page.locator("#results-title")).to_have_text("Similar pictures")
@@ -244,10 +246,8 @@ def test_similar_pictures_have_captions_in_the_chosen_language_and_more_of_one(p
     while not held:
         page.wait_for_timeout(20)
     page.select_option("#captions select", "")  # before the answer comes
-    with page.expect_response("**/v1/search/captions") as late:
+    with await_look(page, "/v1/search/captions"):
         held[0].continue_()
-    late.value.finished()
-    page.wait_for_timeout(200)
     expect(page.locator("#captions section")).to_have_count(len(site.list_languages()))
 
 
@@ -305,7 +305,7 @@ def test_one_picture_has_an_address_neighbours_and_a_way_back_to_its_place(page:
 
 
 def test_a_caption_is_added_in_the_language_that_one_searches_in(page: Page, site: Site) -> None:
-    own = site.http.get("/v1/pictures/emoji-1f34e").json()["own"]
+    own = site.client.get("/v1/pictures/emoji-1f34e").json()["own"]
     page.evaluate(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
     page.goto("/#search?q=تفاحة&language=ar")
     expect(page.locator("#results figure").first).to_be_visible()
@@ -316,7 +316,43 @@ def test_a_caption_is_added_in_the_language_that_one_searches_in(page: Page, sit
     field.fill("تفاحة لذيذة")
     page.keyboard.press("Enter")
     expect(page.locator(".lightbox dd[lang=ar]", has_text="تفاحة لذيذة")).to_be_visible()
-    assert "تفاحة لذيذة" in site.http.get("/v1/pictures/emoji-1f34e").json()["own"]["ar"]
+    assert "تفاحة لذيذة" in site.client.get("/v1/pictures/emoji-1f34e").json()["own"]["ar"]
     back = {"captions": {"ar": own.get("ar")}}
     headers = {"Content-Type": "application/merge-patch+json"}
-    site.http.patch("/v1/pictures/emoji-1f34e", json=back, headers=headers).raise_for_status()
+    site.client.patch("/v1/pictures/emoji-1f34e", json=back, headers=headers).raise_for_status()
+
+
+def test_a_narrow_window_is_filled(page: Page) -> None:
+    page.set_viewport_size({"width": 340, "height": 700})
+    shelf = page.locator("#results .shelf").first
+    expect(shelf.locator("figure")).to_have_count(2)
+    ends = "row => [row, row.lastElementChild].map((each) => each.getBoundingClientRect().right)"
+    row, last = shelf.evaluate(ends)
+    assert last == pytest.approx(row, abs=2)
+
+
+@pytest.mark.parametrize(("width", "height", "most"), [(1280, 860, 200), (390, 844, 220)])
+def test_pictures_begin_near_the_top(page: Page, width: int, height: int, most: int) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    for address in ("/#search", "/#search?q=red+apple&language=en"):
+        page.goto(address)
+        expect(page.locator("#results figure").first).to_be_visible()
+        expect(page.locator(".waiting")).to_have_count(0)
+        assert page.locator("#results .frame").first.evaluate("link => link.getBoundingClientRect().top") <= most
+
+
+def test_a_dialog_does_not_stay_over_another_part_of_the_page(page: Page) -> None:
+    page.click("#menu-button")
+    page.click("#key-button")
+    expect(page.locator("dialog #key")).to_be_visible()
+    page.evaluate("location.hash = '#languages'")
+    expect(page.locator("#languages-body li").first).to_be_visible()
+    expect(page.locator("dialog")).to_have_count(0)
+
+
+def test_an_unreachable_server_is_reported(page: Page, context: BrowserContext) -> None:
+    context.set_offline(True)
+    page.fill("#text", "anything")
+    page.keyboard.press("Enter")
+    expect(page.locator("#trouble")).to_contain_text("cannot be reached")
+    context.set_offline(False)

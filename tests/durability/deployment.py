@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,12 +18,11 @@ from typing import Any, Literal
 
 import httpx
 
-from tests.launcher import Launcher, Program, find_free_port
+from tests.launcher import Launcher, Program, find_free_port, start_module
 from tests.patience import PATIENCE
-from tests.service.harness import picture
+from tests.service.harness import ADMIN_KEY, picture
 
 Part = Literal["service", "worker"]
-KEY = "admin-key-of-the-tests-0123456789"
 STAYING = ("new-", "batch-", "sealed-")  # ids of pictures that are never replaced nor deleted
 _ENDED = ("succeeded", "failed", "cancelled")
 _OLD = 2 * 86_400  # seconds: what did not change for so long is left over
@@ -38,6 +36,7 @@ class Deployment:
     base: str
     log: Path
     launcher: Launcher
+    variables: dict[str, str] = field(default_factory=dict)  # of every process, beside its settings
     processes: dict[Part, Program] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)  # pictures that could be read, with their state
     sent: dict[str, set[str]] = field(default_factory=dict)  # hashes of what was sent, by id
@@ -55,7 +54,7 @@ class Deployment:
 
     def connect(self) -> None:
         """Talk to the service over new connections."""
-        self.client = httpx.Client(base_url=self.url, headers={"X-API-Key": KEY}, timeout=PATIENCE)
+        self.client = httpx.Client(base_url=self.url, headers={"X-API-Key": ADMIN_KEY}, timeout=PATIENCE)
 
     def start(self, part: Part, module: str = "", **more: str) -> Program:
         """Start one process, from its own module by default, with more settings; `is_ready` waits for the service."""
@@ -63,7 +62,7 @@ class Deployment:
             "HOME": str(self.home),
             "BASE": self.base,
             "PORT": self.url.rpartition(":")[2],
-            "ADMIN_KEY": KEY,
+            "ADMIN_KEY": ADMIN_KEY,
             "BACKEND": "torch",
             "PRECISION": "float32",
             "LOG_LEVEL": "warning",
@@ -74,13 +73,8 @@ class Deployment:
             **more,
         }
         names = {f"PICTOGLOT_{name}": value for name, value in own.items()}
-        environment = {**self.launcher.environment, **names}
-        with self.log.open("ab") as log:
-            process = Program(
-                [sys.executable, "-m", module or part], launcher=self.launcher, env=environment,
-                stdout=subprocess.DEVNULL, stderr=log, start_new_session=True,
-            )  # fmt: skip
-        self.processes[part] = process
+        environment = {**self.launcher.environment, **self.variables, **names}
+        self.processes[part] = process = start_module([module or part], environment, self.log, self.launcher)
         return process
 
     def is_ready(self) -> bool:
