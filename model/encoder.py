@@ -135,6 +135,11 @@ class View:
         return View(version, language, tokenizer, self.reading, physical, trained, ngrams, lexicon)
 
     @cached_property
+    def key(self) -> tuple[int, bool]:
+        """What decides which vector a text gets: the version, and whether a lexicon rewrites the text first."""
+        return self.version, bool(self.lexicon.words)
+
+    @cached_property
     def shared(self) -> "View":
         """Return this version as it reads texts of any language: by every row that it has, and by no lexicon."""
         return replace(self, lexicon=NO_WORDS)

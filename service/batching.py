@@ -179,13 +179,13 @@ class TextQueue(BatchQueue[tuple[View, str], EncodedQuery]):
 
         limit, seconds, observe = settings.queue_limit, settings.request_seconds, metrics.batches.labels("text").observe
         super().__init__(run, size=settings.batch_size, limit=limit, seconds=seconds, observe=observe)
-        self._cache: LRUCache[tuple[int, str], EncodedQuery] = LRUCache(settings.cache_size)
+        self._cache: LRUCache[tuple[tuple[int, bool], str], EncodedQuery] = LRUCache(settings.cache_size)
         self.hits = self.misses = 0  # of the cache
 
     async def encode(self, view: View, texts: Sequence[str]) -> list[EncodedQuery]:
         """Encode cleaned texts with `view`, in the same order; raises what `process_items` raises."""
-        distinct = dict.fromkeys(texts)
-        found = ((text, self._cache.get((view.version, text))) for text in distinct)
+        distinct, key = dict.fromkeys(texts), view.key
+        found = ((text, self._cache.get((key, text))) for text in distinct)
         queries = {text: query for text, query in found if query is not None}
         missing = [text for text in distinct if text not in queries]
         self.hits, self.misses = self.hits + len(queries), self.misses + len(missing)
@@ -195,7 +195,7 @@ class TextQueue(BatchQueue[tuple[View, str], EncodedQuery]):
             for text, query in zip(some, await self.process_items([(view, text) for text in some]), strict=True):
                 queries[text] = query
                 if self._cache.maxsize:
-                    self._cache[view.version, text] = replace(query, seconds={})
+                    self._cache[key, text] = replace(query, seconds={})
         return [queries[text] for text in texts]
 
 

@@ -14,7 +14,6 @@ from index.filters import parse_filter
 from index.selection import Criteria
 from index.snapshot import Route, Snapshot
 from index.vectors import Vector
-from model.encoder import View
 from model.text import clean
 from service.auth import AppContext, Caller, GuardedRoute, require_scope
 from service.batching import EncodedQuery
@@ -252,15 +251,13 @@ async def _encode_inputs(inputs: Sequence[_Input], context: Context) -> list[_Em
 
 
 async def _encode_texts(items: Sequence[tuple[Route, str]], context: Context) -> list[_EmbeddedInput]:
-    by_view: dict[int, list[tuple[View, str]]] = {}
-    for route, text in items:
-        by_view.setdefault(route.view.version, []).append((route.view, text))
-    queries: dict[tuple[int, str], EncodedQuery] = {}
-    for version, group in by_view.items():
-        texts = [text for _, text in group]
-        encoded = await context.text_queue.encode(group[0][0], texts)
-        queries |= {(version, text): query for text, query in zip(texts, encoded, strict=True)}
-    found = [(queries[route.view.version, text], route.used) for route, text in items]
+    views = {route.view.key: route.view for route, _ in items}
+    queries: dict[tuple[tuple[int, bool], str], EncodedQuery] = {}
+    for key, view in views.items():
+        texts = [text for route, text in items if route.view.key == key]
+        encoded = await context.text_queue.encode(view, texts)
+        queries |= {(key, text): query for text, query in zip(texts, encoded, strict=True)}
+    found = [(queries[route.view.key, text], route.used) for route, text in items]
     return [_EmbeddedInput(query.vector, query.tokens, language) for query, language in found]
 
 

@@ -2,13 +2,18 @@
 
 import base64
 import io
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.doubles import make_picture_vector, make_text_vector
+from model.encoder import EncodedTexts, View
+from model.lexicon import Lexicon
+from tests.doubles import WeightlessEncoder, make_picture_vector, make_text_vector
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, motif, picture, running
 
 
@@ -38,6 +43,33 @@ def test_texts_of_several_languages_stay_in_order(service: Service) -> None:
     for item, text in zip(answer["data"], texts, strict=True):
         assert np.array_equal(np.array(item["embedding"], dtype=np.float32), make_text_vector(versions[text[0]], text))
     assert answer["usage"]["total_tokens"] == sum(-(-len(text.encode()) // 2) for text in texts)
+
+
+class ReadingEncoder(WeightlessEncoder):
+    """Each language was taught two words, by which its own version reads others."""
+
+    def open(self, folders: Sequence[Any], onto: View | None = None) -> View:
+        return replace(super().open(folders, onto), lexicon=Lexicon(["haus", "hund"]))
+
+    def encode_texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
+        return super().encode_texts([(view, view.lexicon.read(text, str.isdigit).text) for view, text in items])
+
+
+def test_a_version_reads_a_text_of_no_known_language_otherwise_than_one_of_its_own(tmp_path: Path) -> None:
+    with running(tmp_path, ReadingEncoder()) as other:
+        version = other.learn("de").number
+        other.put("p0", de=["ein roter Apfel auf dem Tisch"])
+        other.context.live.refresh()
+
+        def embed(language: str, *texts: str) -> list[bytes]:
+            answer = other.admin.post("/v1/embeddings", json={"input": texts, "language": language}).json()
+            return [np.array(item["embedding"], dtype=np.float32).tobytes() for item in answer["data"]]
+
+        whole, parts, german = (
+            make_text_vector(version, text).tobytes() for text in ("hundhaus", "hund haus", "ein roter Apfel")
+        )
+        assert embed("auto", "ein roter Apfel", "hundhaus") == [german, whole]
+        assert [embed(language, "hundhaus") for language in ("de", "shared")] == [[parts], [whole]]
 
 
 def test_base64_holds_the_same_numbers(service: Service) -> None:
