@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from store.audit import note_act
 from store.clock import LONGEST_LEASE, has_ended, now
 from store.errors import Conflict, ExpansionFinished, ExpansionInProgress, ExpansionNotFound, IdempotencyKeyReused
-from store.leases import UNLEASED, Leases
+from store.leases import ACTIVE, UNLEASED, Leases, refuse_active
 from store.speakers import WaitingRow, find_number, set_terms
 from store.tables import (
     CANCELLED,
@@ -37,7 +37,6 @@ from store.versions import BUILT_IN_LANGUAGE
 ExpansionKind = Literal["learn", "assess", "import", "rebuild", "base"]
 ExpansionState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
-ACTIVE = ExpansionRow.state.in_((QUEUED, RUNNING))
 KEPT_SECONDS = 7 * 86_400.0  # how long an idempotency key is remembered
 
 
@@ -316,13 +315,6 @@ def _take_waiting(session: Session, expansion: ExpansionRow, digests: Collection
     take = update(WaitingRow).where(*joined).values(expansion=expansion.id).returning(WaitingRow.digest)
     if len(session.scalars(take).all()) < len(digests):
         raise Conflict("Rows that waited were taught or deleted meanwhile: send the dataset again.")
-
-
-def refuse_active(session: Session, language: str) -> None:
-    """Raise ExpansionInProgress, with its id, when the language has a queued or running expansion."""
-    row = session.scalar(select(ExpansionRow).where(ExpansionRow.language == language, ACTIVE))
-    if row is not None:
-        raise ExpansionInProgress(f"Expansion {row.id} of this language is {row.state}.", expansion=row.id)
 
 
 def _refuse_while_moving(session: Session, language: str) -> None:

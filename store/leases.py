@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from store.clock import has_ended, is_recent, now
 from store.database import RegistryPart
-from store.errors import ExpansionNotFound, LeaseLost, PictoglotError, TooManyAttempts
+from store.errors import ExpansionInProgress, ExpansionNotFound, LeaseLost, PictoglotError, TooManyAttempts
 from store.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, DutyRow, ExpansionRow
 
 SEALING = "indexer"  # to seal vector sets
@@ -27,6 +27,7 @@ MAX_ATTEMPTS = 3  # without progress, whose process died by itself
 # but one for which the kernel kills the whole service, again and again, would never end.
 MAX_VANISHED = 20
 _NO_LEASE = {"lease_owner": None, "lease_expires": None, "eta_seconds": None}
+ACTIVE = ExpansionRow.state.in_((QUEUED, RUNNING))
 # No worker holds it: never leased, given back, or the lease expired without a heartbeat.
 UNLEASED = or_(ExpansionRow.state == QUEUED, and_(ExpansionRow.state == RUNNING, has_ended(ExpansionRow.lease_expires)))
 # It gets no further attempt.
@@ -222,6 +223,13 @@ def _describe_end(code: str, detail: str) -> dict[str, Any]:
         "error_detail": case((released | cancelled, None), else_=detail),
         **{"finished_at": now(), **_NO_LEASE},
     }
+
+
+def refuse_active(session: Session, language: str) -> None:
+    """Raise ExpansionInProgress, with its id, when the language has a queued or running expansion."""
+    row = session.scalar(select(ExpansionRow).where(ExpansionRow.language == language, ACTIVE))
+    if row is not None:
+        raise ExpansionInProgress(f"Expansion {row.id} of this language is {row.state}.", expansion=row.id)
 
 
 def require_lease(session: Session, expansion: str, fence: int) -> ExpansionRow:

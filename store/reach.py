@@ -21,7 +21,8 @@ from store.audit import note_act
 from store.clock import Instant, now
 from store.database import RegistryPart
 from store.errors import AliasMoved, ExpansionInProgress, LanguageNotFound, RegistryUnavailable, RollbackNotPossible
-from store.expansions import ACTIVE, Expansion, build_expansion, refuse_active
+from store.expansions import Expansion, build_expansion
+from store.leases import ACTIVE, refuse_active
 from store.tables import SERVING, AliasRow, ExpansionRow, RegistryRow, ReleaseRow, VersionRow
 from store.versions import (
     BUILT_IN_LANGUAGE,

@@ -19,6 +19,7 @@ from store.audit import note_act
 from store.clock import now
 from store.database import RegistryPart
 from store.errors import InsufficientScope, PictureNotFound, TooManyAnswers
+from store.leases import refuse_active
 from store.tables import AliasRow, AutoKey, CaptionRow, PictureRow, RegistryRow, ReleaseRow
 
 MOST_ANSWERS = 20_000  # of one language: ten times what a speaker types in a week
@@ -105,11 +106,12 @@ class WaitingRows(RegistryPart):
     def keep(self, language: str, rows: Sequence[dict[str, Any]], actor: str, seen: Collection[str]) -> bool:
         """Keep these rows, too, and return True; or keep none, where others wait now than were `seen`: digests.
 
-        Then some came, or were taught or deleted, meanwhile.
+        Then some came, or were taught or deleted, meanwhile. Raises ExpansionInProgress while the language is taught.
         """
         row = WaitingRow
         contents = {sha256(json.dumps(each, sort_keys=True).encode()).hexdigest(): each for each in rows}
         with self._database.begin() as session:
+            refuse_active(session, language)
             there = {*session.scalars(select(row.digest).where(row.language == language))}
             if there != {*seen}:
                 return False

@@ -138,7 +138,7 @@ class _LanguageDescriber:
             or (snapshot.multilingual and assessment is not None and assessment.reads),
             assessed=assessment,
             terms=LanguageTerms.describe(self._terms.get(tag)),
-            waiting=0 if version is not None and version.parent is not None else self._waiting.get(tag, 0),
+            waiting=self._waiting.get(tag, 0),
         )
 
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from store.errors import Conflict
-from tests.service.harness import Service, assert_problem, learn
+from tests.service.harness import Service, assert_problem, assert_state_unchanged, learn
 from tests.service.test_languages import teach
 from tests.store.steps import promote, race, write
 
@@ -52,6 +52,25 @@ def test_a_few_rows_may_join_a_language_that_is_taught(service: Service) -> None
     assert_problem(teach(service, "gv", make_few(0, 3), replace="true"), 422, "dataset_too_small")
     assert service.context.registry.waiting.get("gv") == {}
     assert teach(service, "gv", make_few(0, 3)).status_code == 202
+
+
+@pytest.mark.row("E4")
+def test_a_small_file_is_refused_while_its_language_is_taught_for_the_first_time(service: Service) -> None:
+    id = teach(service, "x-first", make_few(0, 64)).json()["expansion"]["id"]
+    with assert_state_unchanged(service):
+        body = assert_problem(teach(service, "x-first", make_few(64, 3)), 409, "expansion_in_progress")
+    assert body["expansion"] == id
+
+
+def test_rows_that_wait_are_counted_and_join_the_next_file_of_a_language_that_is_taught(service: Service) -> None:
+    registry = service.context.registry
+    assert registry.waiting.keep("fo", [{"caption": "hundur", "english": "dog"}], "a", ())
+    service.learn("fo")
+    listed = {item["language"]: item for item in service.admin.get("/v1/languages").json()["items"]}
+    assert (listed["fo"]["taught"], listed["fo"]["waiting"]) == (True, 1)
+    sent = registry.expansions.get(teach(service, "fo", make_few(0, 3)).json()["expansion"]["id"])
+    lines = (service.home / str(sent.dataset_path)).read_text().splitlines()
+    assert {json.loads(line)["caption"] for line in lines} == {"hundur", *(f"kernowek {n}" for n in range(3))}
 
 
 def test_two_small_files_sent_together_lose_no_row(service: Service) -> None:
