@@ -271,7 +271,6 @@ class Checkup:
         from index.ranking import measure
         from index.set_states import find_last_location
         from index.sets import open_sets
-        from index.sources import PictureSource, add_lost_rows
 
         if self._has_no_registry():
             return None
@@ -288,8 +287,9 @@ class Checkup:
                     identity = max(numbers, key=lambda of: numbers[of])
                     if problem := sets.describe_lost_rows(identity):
                         return "bad", f"{problem} They are sealed again when the service starts."
-                    readable = sets.open_sealed(identity, sets.read_state(identity))
-                    pictures = add_lost_rows(PictureSource(sets.gallery, identity), *readable)
+                    pictures, lost = sets.open_sealed(identity, sets.read_state(identity))
+                    if lost:  # their rows, read from the tables, may not fit into memory
+                        return "bad", " ".join(pictures.problems)
                     recall = measure(pictures, sets.gallery)
         except (PictoglotError, SettingsError):  # `database`, `index` and `store` say it
             return None

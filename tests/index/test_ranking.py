@@ -21,7 +21,7 @@ from service.settings import Settings
 from store.bases import FIRST_ENCODING
 from tests.doubles import DIMENSION, make_text_vector
 from tests.index.conftest import numbered, unit
-from tests.index.world import World, digest, put
+from tests.index.world import World, digest, flip, put
 from tests.store.steps import begin_move
 
 
@@ -160,6 +160,14 @@ def test_captions_as_the_base_before_reads_them_ask_nothing(world: World) -> Non
         (vector,) = world.gallery.list_newest_vectors(9, here)
         found.append(vector.tolist())
     assert found[0] != found[1]
+
+
+def test_the_doctor_names_a_segment_that_is_damaged(world: World) -> None:
+    world.seal(put(world.serve(), *range(12)))
+    (folder,) = world.list_segments("pictures")
+    flip(folder / "rows.safetensors")
+    line = Checkup(Settings(home=world.home)).check("recall")
+    assert line is not None and line.outcome == "bad" and f"Segment {folder.name} is unusable" in line.detail
 
 
 def test_an_empty_set_has_none(world: World) -> None:
