@@ -93,9 +93,7 @@ class LiveIndex:
                 continue
             if problems:
                 problems.append(f"Release {release.number} serves instead.")
-            if release.base != serving.base:
-                snapshot = restrict_to(snapshot, serving.languages)
-            self.publish(replace(snapshot, problems=tuple(problems)))
+            self.publish(replace(restrict_to(snapshot, serving.languages), problems=tuple(problems)))
             self._run_in_background("sweep", lambda: sweep(self.sets))
             return True
         return False
@@ -274,13 +272,15 @@ class LiveIndex:
         except RegistryUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - whatever the error, try again later, not at once
-            self._keep_serving(self._record_failure(release, error))
+            self._keep_serving(self._record_failure(release, error), release.languages)
 
-    def _keep_serving(self, problem: str, languages: Collection[str] | None = None) -> None:
-        """Follow the gallery alone, and say why; of the languages go on with those in `languages`."""
+    def _keep_serving(self, problem: str, languages: Collection[str]) -> None:
+        """Follow the gallery alone, and say why; of the languages go on with those in `languages`.
+
+        One that was withdrawn or rolled back is gone everywhere, also where the release without it cannot be opened.
+        """
         with self._publishing:
-            if languages is not None:  # one no longer served on another base is not served here either
-                self._current = restrict_to(self.current, languages)
+            self._current = restrict_to(self.current, languages)
             if problem not in self.current.problems:
                 consequence = f"Release {self.current.release.number} is still served."
                 self._current = replace(self.current, problems=(problem, consequence))

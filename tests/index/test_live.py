@@ -23,12 +23,14 @@ from tests.index.world import (
     draw,
     find_captions,
     find_pictures,
+    flip,
     list_captions,
     put,
     put_picture,
     run_beside,
 )
 from tests.patience import PATIENCE
+from tests.registries import publish_release
 from tests.tiny import make_detector
 
 CAPTIONS = {
@@ -99,6 +101,22 @@ def test_a_promotion_is_followed_and_encodes_what_is_missing(world: World) -> No
     assert list_captions(live, "a") == {"en": ["dog"], "cy": ["ci", "ci bach"]}
     assert live.current.views["cy"].version == live.current.shared_view.version == 1
     assert live.current.captions["cy"].tail.count == 0 and live.current.captions["cy"].state > 0
+
+
+@pytest.mark.row("I5", "R6")
+def test_a_language_that_is_gone_stays_so_where_the_release_without_it_cannot_be_opened(world: World) -> None:
+    world.put("a", 1)
+    world.teach("cy", {"a": "ci"})
+    live = world.serve()
+    last = world.teach("de", {"a": "Hund"})
+    publish_release(world.registry, expected=last.number, shared=2, languages={"en": 0, "de": 2})
+    flip(world.get_folder(2) / "rows.safetensors")
+    live.refresh()
+    for each in (live, world.serve()):
+        assert each.current.release.number == 2 and each.current.degraded
+        assert set(each.current.views) == set(each.current.captions) == {"en"}
+        with pytest.raises(LanguageNotFound):
+            find_captions(each, "cy", 1, "ci")
 
 
 @pytest.mark.row("I11")
