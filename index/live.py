@@ -251,9 +251,11 @@ class LiveIndex:
         """
         try:
             with self._loader.hold_sealing_duty() as ours:
-                if ours and not self._is_closing:
-                    self._loader.make_indexer().seal(identity)
-                    self._adopt_sealed((identity,))  # also when nothing was registered: the same segment is others
+                if not ours or self._is_closing:
+                    return
+                self._loader.make_indexer().seal(identity)
+            # Without the duty: who opens a release may wait for it. Also when nothing was registered: files are others
+            self._adopt_sealed((identity,))
         finally:
             self._in_repair.discard(identity)
 
