@@ -18,7 +18,7 @@ from index.bulk import BulkChange, Outcome, change_pictures, find_deleted_captio
 from index.captions import Captions, EncoderId
 from index.gallery import NewPicture, PutResult
 from index.janitor import find_missing, sweep
-from index.loader import SEAL_FIRST, ReleaseLoader, restrict_to
+from index.loader import RETRY_SECONDS, SEAL_FIRST, ReleaseLoader, restrict_to
 from index.ranking import KnownRecall, SampledRecall
 from index.records import Collections, Patch, Precondition
 from index.sets import VectorSets, map_pages
@@ -30,7 +30,6 @@ from store.files import pass_fault_point
 from store.releases import Release
 from store.settings import CommonSettings
 
-_RETRY_SECONDS = 60.0  # after a release could not be opened, or damaged segments could not be made again
 _LATE_FACTOR = 4  # times as many changes as are sealed together wait when no worker seals them
 _log = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ class LiveIndex:
     ) -> None:
         self._encoder, self.sets, self._gallery, self._registry = encoder, sets, sets.gallery, sets.registry
         self._clock, self._seal_at = clock, seal_at
-        self._loader = ReleaseLoader(encoder, sets, seal_first)
+        self._loader = ReleaseLoader(encoder, sets, seal_first, clock)
         self._recall = KnownRecall(sets.gallery)
         self._current: Snapshot | None = None
         self._previous: Mapping[Identity, VectorSet] = {}  # of the release before: a rollback opens none again
@@ -239,7 +238,7 @@ class LiveIndex:
     def _repair_when_damaged(self) -> None:
         damaged = [of for of, each in self.current.sets.items() if each.problems and of not in self._in_repair]
         if damaged and self._clock() >= self._repair_after:
-            self._repair_after = self._clock() + _RETRY_SECONDS
+            self._repair_after = self._clock() + RETRY_SECONDS
             for identity in damaged:
                 self._in_repair.add(identity)
                 self._run_in_background("making damaged segments again", partial(self._repair, identity))
@@ -352,7 +351,7 @@ class LiveIndex:
         return f"Release {release.number} cannot be opened ({code})."
 
     def _has_failed_recently(self, release: Release) -> bool:
-        return self._clock() - self._failed_at.get(release.number, -math.inf) < _RETRY_SECONDS
+        return self._clock() - self._failed_at.get(release.number, -math.inf) < RETRY_SECONDS
 
 
 def _describe_other_base(release: Release) -> str:

@@ -35,6 +35,7 @@ from store.releases import Release
 SEAL_FIRST = MOST // 4  # changes that are sealed before a set is opened
 _DUTY_SECONDS = 60.0  # for which the duty to seal is taken; it is renewed
 PATIENCE = 600.0  # seconds to wait at most until another process has sealed a set that is far behind
+RETRY_SECONDS = 60.0  # after a release or a set could not be opened, or damaged segments could not be made again
 _LOOK_SECONDS = 1.0  # seconds between two looks whether another process has sealed a set
 _GROWTH = 1.25  # captions are counted again when their number grew or shrank by more than this factor
 _SAMPLED_CAPTIONS = 2_000  # captions of a language whose n-grams are counted, about
@@ -97,9 +98,16 @@ class _SourceMap(dict[Identity, Source]):
 class ReleaseLoader:
     """Opener of views and sources, until they are closed: each is opened once for a release and the next one."""
 
-    def __init__(self, encoder: Encoder, sets: VectorSets, seal_first: int = SEAL_FIRST) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        sets: VectorSets,
+        seal_first: int = SEAL_FIRST,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._encoder, self.sets, self._gallery, self._registry = encoder, sets, sets.gallery, sets.registry
-        self._seal_first = seal_first
+        self._seal_first, self._clock = seal_first, clock
+        self._failed_at: dict[tuple[Identity, int], float] = {}  # by set and newest state: when it could not be opened
         self.base: int = encoder.base_view.version
         self._views = Views(encoder, sets.registry, sets.root)
         self._calibrations = Calibrations()
@@ -159,15 +167,22 @@ class ReleaseLoader:
     def reopen_changed_sets(
         self, served: Mapping[Identity, VectorSet], repaired: Collection[Identity] = ()
     ) -> Iterator[tuple[Identity, VectorSet]]:
-        """Open the `served` sets again of which more is sealed, rows are lost, or that are `repaired`."""
-        newest = self.sets.list_newest()
+        """Open the `served` sets again of which more is sealed, rows are lost, or that are `repaired`.
+
+        What cannot be opened is left alone for a while: each try reads and hashes whole files.
+        """
+        newest, since = self.sets.list_newest(), self._clock() - RETRY_SECONDS
+        self._failed_at = {key: at for key, at in self._failed_at.items() if at > since}
         for identity, before in served.items():
-            if newest.get(identity, 0) > before.state or identity in repaired or self.sets.has_lost_rows(before.parts):
+            number = newest.get(identity, 0)
+            is_due = number > before.state or self.sets.has_lost_rows(before.parts)
+            if identity in repaired or (is_due and (identity, number) not in self._failed_at):
                 try:
                     sealed = self.open_sealed_set(identity, before)
                 except RegistryUnavailable:
                     raise
                 except PictoglotError as error:  # reported, until this can be opened
+                    self._failed_at[identity, number] = self._clock()
                     sealed = before if before.problems else replace(before, problems=(error.detail,))
                 if sealed is not before:
                     yield identity, sealed

@@ -298,6 +298,60 @@ def test_a_large_segment_that_is_damaged_is_made_again_before_it_is_opened(
     assert ask(live) == before and live.current.degraded == () and live.verify() == []
 
 
+def test_a_large_segment_that_cannot_be_opened_is_not_read_at_every_look(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, tried = Clock(), list[Identity]()
+    live = put(world.serve(clock=clock), *range(8))
+    world.seal()
+
+    def read(_: object, __: object, identity: Identity, *___: object) -> Any:
+        tried.append(identity)
+        raise IndexFileCorrupt
+
+    monkeypatch.setattr(loader, "MOST", 7)
+    monkeypatch.setattr(segment, "read", read)
+    take_sealing_duty(world)  # so that nobody makes it again
+    for looks in (1, 2):
+        for _ in range(3):
+            live.refresh()
+        assert tried.count(world.pictures()) == looks and live.current.degraded
+        clock.now += 61
+
+
+def test_a_repair_gives_the_duty_back_before_it_waits_for_a_release_that_is_opened(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who opens that release may wait for the duty."""
+    put(world.serve(), *range(6))
+    world.seal()
+    flip(world.list_segments("pictures")[0] / "rows.safetensors")
+    clock, real, begun, go_on = Clock(), world.encoder.open, Event(), Event()
+    take_sealing_duty(world)
+    live = world.serve(clock=clock)
+    live._background.submit(int).result()
+    give_back_sealing_duty(world)
+
+    def open_slowly(*given: Any, **more: Any) -> Any:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        return real(*given, **more)
+
+    monkeypatch.setattr(world.encoder, "open", open_slowly)
+    opening = Thread(target=live.open, args=(world.teach("cy"),))
+    opening.start()
+    assert begun.wait(PATIENCE)
+    clock.now += 61
+    put(live, 6)
+    wait_until(lambda: all(segment.is_intact(world.root, each) for each in world.state().segments))
+    try:
+        wait_until(lambda: free(world))
+    finally:
+        go_on.set()
+        opening.join()
+    wait_until(lambda: not live.current.degraded)
+
+
 def refuse_to_fill(_: object, readable: Any, lost: Any) -> Any:
     """Stand for `add_lost_rows` where no rows may be read into memory."""
     assert not lost
