@@ -31,6 +31,31 @@ OPEN = {
 ROUTES = [(method, route) for route in list_routes(create_app(None)) for method in sorted(route.methods or ())]
 GUARDED = [(method, route) for method, route in ROUTES if route.path not in OPEN]
 NAMES = [f"{method} {route.path}" for method, route in GUARDED]
+# Who may do what is decided here, and followed by the code: `test_callers` then asks every route as every caller
+SCOPES = {
+    "search": {
+        "GET": "models pictures pictures/{id} pictures/{id}/content pictures/{id}/thumbnail pictures/{id}/original "
+        "collections facets limits duplicates expansions expansions/{id} expansions/{id}/events "
+        "languages languages/names languages/{tag} languages/{tag}/words languages/{tag}/captions "
+        "languages/{tag}/captions/wanted versions versions/{number} versions/{number}/report",
+        "POST": "search/pictures search/captions search/batch embeddings",
+    },
+    "write": {
+        "PUT": "pictures/{id} languages/{tag}/terms",
+        "POST": "pictures pictures/batch pictures/changes languages languages/import languages/{tag}/words "
+        "languages/{tag}/captions expansions/{id}/cancel",
+        "PATCH": "pictures/{id}",
+        "DELETE": "pictures/{id}",
+    },
+    "admin": {
+        "GET": "languages/{tag}/file versions/{number}/datasets versions/{number}/datasets/{expansion} "
+        "versions/{number}/files/{name} admin/audit admin/base admin/keys admin/languages/{tag}/withdrawal "
+        "admin/releases admin/sessions admin/status",
+        "POST": "languages/{tag}/captions/review admin/languages/{tag}/rollback admin/languages/{tag}/withdraw "
+        "admin/releases/{number}/restore admin/prune admin/keys admin/index/verify admin/base admin/base/undo",
+        "DELETE": "admin/keys/{id}",
+    },
+}
 service = share_service()
 READING = {
     *("POST /v1/search/pictures", "POST /v1/search/captions", "POST /v1/search/batch", "POST /v1/embeddings"),
@@ -39,11 +64,14 @@ READING = {
 Call = Callable[[httpx.Client], httpx.Response]
 
 
-def test_every_route_declares_its_scope() -> None:
-    undeclared = [
-        name for name, (_, route) in zip(NAMES, GUARDED, strict=True) if not hasattr(route.endpoint, "__guard__")
-    ]
-    assert undeclared == []
+def test_every_route_declares_the_scope_that_it_has_here() -> None:
+    guards = {name: getattr(route.endpoint, "__guard__", None) for name, (_, route) in zip(NAMES, GUARDED, strict=True)}
+    assert {name: guard and guard.scope for name, guard in guards.items()} == {
+        f"{method} /v1/{path}": scope
+        for scope, methods in SCOPES.items()
+        for method, paths in methods.items()
+        for path in paths.split()
+    }
 
 
 def test_an_endpoint_that_declares_nothing_is_for_admins() -> None:
@@ -204,13 +232,12 @@ def test_a_worker_acts_for_whom_the_expansion_is(service: Service) -> None:
     }  # fmt: skip
 
 
-def test_the_log_is_filtered_paged_and_for_administrators(service: Service) -> None:
+def test_the_log_is_filtered_and_paged(service: Service) -> None:
     key = service.key("write")
     id = key.split("_")[1]
     with httpx.Client(base_url=service.url, headers={"X-API-Key": key}, timeout=60) as http:
         for number in range(3):
             send_picture("PUT", f"/v1/pictures/n{number}")(http).raise_for_status()
-        assert_problem(http.get("/v1/admin/audit"), 403, "insufficient_scope")
     mine = list_acts(service, actor=id)
     assert [next(iter(each["targets"])) for each in mine] == ["n2", "n1", "n0"] and mine[0]["label"] == "test"
     assert [each["number"] for each in list_acts(service, target="n1")] == [mine[1]["number"]]

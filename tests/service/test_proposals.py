@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.client.test_commands import run, run_json
@@ -69,8 +68,6 @@ def test_a_keeper_accepts_and_rejects(service: Service) -> None:
         propose(service, id, f"skeudenn {id}", "Anna")
     waiting = {each["picture"]: each["id"] for each in service.admin.get(PATH).json()["items"]}
     body = {"accept": [waiting["p07"], 999_999], "reject": [waiting["p08"]]}
-    writer = {"X-API-Key": service.key("write")}
-    assert_problem(service.http.post(f"{PATH}/review", json=body, headers=writer), 403, "insufficient_scope")
     assert service.admin.post(f"{PATH}/review", json=body).json()["accepted"] == 1
     assert service.admin.post(f"{PATH}/review", json=body).json()["accepted"] == 0, "done again"
     assert (read_captions(service, "p07"), read_captions(service, "p08")) == (["skeudenn p07"], [])
@@ -148,10 +145,3 @@ def test_a_bound_key_sees_letters_of_its_own_collections_alone(service: Service)
     bound = {"X-API-Key": service.key("search", collections=["open"])}
     assert service.http.get("/v1/languages/ha", headers=bound).json()["letters"] == ["ŋ"]
     assert service.admin.get("/v1/languages/ha").json()["letters"] == ["ŋ", "ƙ", "ɗ"]
-
-
-def test_only_those_who_may_write_propose(service: Service) -> None:
-    reader = httpx.Client(base_url=service.url, headers={"X-API-Key": service.key("search")})
-    with reader:
-        assert reader.get(f"{PATH}/wanted").status_code == 200
-        assert_problem(reader.post(PATH, json={"picture": "p01", "text": "x"}), 403, "insufficient_scope")

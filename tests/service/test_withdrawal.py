@@ -25,7 +25,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def test_what_cannot_be_withdrawn_is_refused(service: Service) -> None:
-    keys = [{"X-API-Key": service.key(scope)} for scope in ("write", "search")]
     with assert_state_unchanged(service):
         for tag, status, code in (("cy", 404, "language_not_found"), ("en", 409, "rollback_not_possible")):
             for dry_run in (True, False):
@@ -33,8 +32,6 @@ def test_what_cannot_be_withdrawn_is_refused(service: Service) -> None:
                 assert_problem(service.admin.post(path, json=body), status, code)
         assert_problem(service.admin.post(PATH, json={"expected": 1}), 409, "alias_moved")
         assert_problem(service.admin.get("/v1/admin/languages/br/withdrawal"), 404, "withdrawal_not_found")
-        for headers in keys:
-            assert_problem(service.http.post(PATH, json={}, headers=headers), 403, "insufficient_scope")
 
 
 def test_a_language_is_withdrawn_by_one_command_and_its_certificate_holds(service: Service, tmp_path: Path) -> None:
