@@ -164,6 +164,7 @@ def test_what_a_bound_key_reads_does_not_depend_on_other_collections(tmp_path: P
         assert strip_answer(answer) == earlier, answer.request.url
         assert SECRET not in answer.text and SECRET not in str(answer.headers), answer.request.url
     assert sum(answer.status_code == 200 for answer in answers) > 15
+    assert "/v1/languages/de/words" in {answer.request.url.path for answer in answers if answer.status_code == 200}
     hits = [answer.status_code == 200 and SECRET in answer.text for answer in unbound]
     assert sum(hits) > 15  # the same questions do show it to a key that is not bound
 

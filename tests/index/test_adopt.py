@@ -169,8 +169,7 @@ def free(world: World) -> bool:
 def test_an_api_that_starts_far_behind_waits_for_the_worker_that_seals(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for seed in range(12):
-        world.put(f"p{seed}", seed)
+    world.put_many(12)
     VectorSets(world.gallery).ensure_registered(world.pictures())
     take_sealing_duty(world)
     waits = list[float]()
@@ -191,8 +190,7 @@ def test_an_api_that_starts_far_behind_waits_for_the_worker_that_seals(
 def test_when_the_worker_takes_too_long_the_changes_stay_in_memory(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for seed in range(12):
-        world.put(f"p{seed}", seed)
+    world.put_many(12)
     take_sealing_duty(world)
     monkeypatch.setattr(loader, "PATIENCE", 0.0)
     live = world.serve(seal_first=FIRST)
@@ -201,8 +199,7 @@ def test_when_the_worker_takes_too_long_the_changes_stay_in_memory(
 
 
 def test_without_a_worker_an_api_seals_and_gives_the_duty_back(world: World) -> None:
-    for seed in range(12):
-        world.put(f"p{seed}", seed)
+    world.put_many(12)
     live = world.serve(seal_first=FIRST)
     assert live.current.picture_set.tail.count == 0 and [each.rows for each in world.state().segments] == [12]
     assert free(world)

@@ -281,12 +281,15 @@ def test_a_segment_that_cannot_be_opened_now_stays(world: World, monkeypatch: py
 
 
 @pytest.mark.row("R6")
-def test_a_damaged_version_is_not_swapped_in_and_the_old_release_goes_on(world: World) -> None:
-    live = world.serve()
+def test_a_damaged_version_is_not_swapped_in_until_it_is_repaired_and_the_old_release_goes_on(world: World) -> None:
+    clock = Clock()
+    live = world.serve(clock=clock)
     put_picture(live, "a", 1)
     old = live.current.release
     new = world.teach("cy", {"a": "ci"})
-    flip(world.get_folder(1) / "rows.safetensors")
+    file = world.get_folder(1) / "rows.safetensors"
+    good = file.read_bytes()
+    flip(file)
     with pytest.raises(VersionCorrupt):
         live.open(new)
     live.refresh()
@@ -294,6 +297,13 @@ def test_a_damaged_version_is_not_swapped_in_and_the_old_release_goes_on(world: 
     assert world.registry.releases.get_serving() == new  # a live index does not move the alias
     put_picture(live, "b", 2)
     assert find_pictures(live, 2)[0] == "b"
+    file.write_bytes(good)
+    live.refresh()
+    assert live.current.release == old, "not verified again and again"
+    told = [f"Release {new.number} cannot be opened (version_corrupt).", f"Release {old.number} is still served."]
+    assert live.verify() == told
+    clock.now += 61
+    assert live.refresh() and live.current.release == new and live.current.degraded == ()
 
 
 @pytest.mark.row("I5")
@@ -308,8 +318,9 @@ def test_a_start_falls_back_to_the_newest_release_that_can_be_verified(world: Wo
     assert len(live.current.degraded) == 3 and f"Release {good.number} serves" in live.current.degraded[2]
 
 
-@pytest.mark.parametrize("error", [StoreUnavailable(), StorageFull()])
-def test_a_start_while_a_service_is_unavailable_serves_as_soon_as_it_is_back(
+@pytest.mark.row("I6")
+@pytest.mark.parametrize("error", [StoreUnavailable(), StorageFull(), VersionCorrupt("x")])
+def test_a_start_without_a_release_that_can_be_opened_serves_as_soon_as_there_is_one(
     world: World, monkeypatch: pytest.MonkeyPatch, error: PictoglotError
 ) -> None:
     world.put("a", 1)
@@ -331,38 +342,6 @@ def fail_reads(world: World, patch: pytest.MonkeyPatch, error: PictoglotError) -
     """Let the folder of every version be unavailable."""
 
     patch.setattr(world.encoder, "open", fail_with(error))
-
-
-@pytest.mark.row("I6")
-def test_nothing_serves_when_no_release_can_be_verified(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.teach("cy")
-    languages = {"en": 0, "cy": 1}
-    publish_release(world.registry, expected=2, shared=1, languages=languages)
-    flip(world.get_folder(1) / "rows.safetensors")
-    monkeypatch.setattr(world.registry.releases, "list", lambda **_: [])  # no ancestor is left
-    live = world.make_live()
-    assert not live.start()
-    with pytest.raises(IndexUnavailable):
-        _ = live.current
-
-
-def test_a_damaged_release_is_served_once_it_is_repaired(world: World) -> None:
-    clock = Clock()
-    live = world.serve(clock=clock)
-    new = world.teach("cy")
-    file = world.get_folder(1) / "rows.safetensors"
-    good = file.read_bytes()
-    flip(file)
-    live.refresh()
-    file.write_bytes(good)
-    live.refresh()
-    assert live.current.release != new  # not verified again and again
-    assert live.verify() == [
-        f"Release {new.number} cannot be opened (version_corrupt).",
-        "Release 1 is still served.",
-    ]
-    clock.now += 61
-    assert live.refresh() and live.current.release == new and live.current.degraded == ()
 
 
 @pytest.mark.row("I12")

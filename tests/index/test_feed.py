@@ -96,8 +96,7 @@ def test_a_snapshot_that_was_opened_before_the_pruning_is_published_without_what
 
 def test_a_rollback_long_after_misses_no_deletion(world: World) -> None:
     """The sets of the release before are still open, but were not followed."""
-    for seed in range(6):
-        world.put(f"p{seed}", seed, {"cy": [f"llun {seed}"]})
+    world.put_many(6, cy="llun")
     world.teach("cy", {"p1": "un", "p2": "dau"})
     live = world.serve()
     world.teach("cy", {"p1": "tri"})
@@ -212,8 +211,7 @@ def test_a_pruning_that_is_killed_is_finished_by_the_next_one(world: World) -> N
 
 def teach_twice(world: World) -> LiveIndex:
     """Serve the second version of a language; captions are sealed as the first one reads them."""
-    for seed in range(6):
-        world.put(f"p{seed}", seed, {"cy": [f"llun {seed}"]})
+    world.put_many(6, cy="llun")
     world.teach("cy")
     world.serve()
     world.seal()

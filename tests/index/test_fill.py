@@ -117,8 +117,7 @@ def test_a_caption_from_two_sources_is_found_once(world: World) -> None:
 
 
 def test_all_pictures_are_encoded_again_for_another_image_tower(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    for seed in range(20):
-        world.put(f"p{seed}", seed)
+    world.put_many(20)
     world.gallery.files.locate(digest(3)).write_bytes(b"")
     monkeypatch.setattr(world.encoder, "image_fingerprint", "another tower")
     seen: list[tuple[int, int]] = []

@@ -15,7 +15,7 @@ from index.facts import parse_instant
 from index.filters import FIELDS, parse_filter
 from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
-from index.records import Order, Patch, RecordInput
+from index.records import Patch, RecordInput
 from index.selection import Criteria, Selection
 from store import database
 from store.data_root import DataRoot
@@ -129,24 +129,6 @@ def test_after_a_change_only_the_pictures_that_changed_are_looked_at(tmp_path: P
             plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {query[0]}", query[1]).all()
         steps = [row[3] for row in plan if "picture_values" in row[3]]
         assert len(steps) == 3 and all("ix_picture_values_picture" in each for each in steps), plan
-
-
-def test_a_page_of_a_collection_is_read_in_its_order(tmp_path: Path) -> None:
-    """Not the whole collection, to be sorted for each page."""
-    with closing(open_registry(f"sqlite:///{tmp_path / 'registry.db'}")) as registry:
-        asked = list[tuple[str, Any]]()
-        event.listen(registry.engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
-        wanted = Criteria(collections=frozenset({"museum"}), collection="museum")
-        orders: list[Order] = ["created_at", "-created_at", "shown_at", "-shown_at"]
-        for order in orders:
-            Selection(registry).list_pictures(wanted, 10, order=order)
-        pages = [each for each in asked if "ORDER BY pictures." in each[0]]
-        assert len(pages) == 4
-        with registry.read() as session:
-            for order, (statement, values) in zip(orders, pages, strict=True):
-                plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
-                steps = " ".join(row[3] for row in plan)
-                assert f"ix_pictures_collection_{order.lstrip('-')}_id" in steps and "TEMP B-TREE" not in steps, steps
 
 
 def test_postgresql_does_not_go_through_all_values_for_each_picture(postgresql_url: str) -> None:

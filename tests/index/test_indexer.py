@@ -18,25 +18,8 @@ from index.vectors import VectorRows
 from store import files
 from store.errors import IndexFileCorrupt, RegistryUnavailable, StorageFull
 from store.registry import open_registry
-from tests.index.world import World, ask, interrupt, list_captions, put, put_picture, score_pictures
+from tests.index.world import World, ask, interrupt, list_captions, put, score_pictures
 from tests.patience import insist
-
-
-def test_sealing_and_merging_change_no_score_and_no_order(world: World) -> None:
-    live = world.serve()
-    for round in range(12):
-        put(live, *range(3 * round, 3 * round + 3))
-        if round % 2:
-            live.delete_picture(f"p{3 * round - 2}")
-            put_picture(live, f"p{3 * round}", 100 + round, {"en": [f"other {round}"]})
-        before = ask(live)
-        assert before[0] == [world.rank(seed) for seed in range(8)]
-        assert world.seal() == 2
-        assert live.refresh() and live.current.picture_set.tail.count == 0
-        assert ask(live) == before
-        assert ask(world.serve()) == before
-    assert live.current.picture_set.count == 30
-    assert live.verify() == [] and live.current.degraded == ()
 
 
 def test_the_number_of_segments_is_logarithmic_and_each_row_is_written_a_few_times(

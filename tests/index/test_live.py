@@ -28,8 +28,8 @@ from tests.index.world import (
     put,
     put_picture,
     run_beside,
+    wait_until,
 )
-from tests.patience import PATIENCE
 from tests.registries import publish_release
 from tests.tiny import make_detector
 
@@ -68,10 +68,8 @@ def test_the_pages_of_an_index_are_mapped_when_it_is_served(world: World, monkey
     for served in (live, world.serve()):  # sealed meanwhile, and from the start
         (part,) = served.current.picture_set.parts
         assert isinstance(part, Segment) and not part.exact
-        until = time.monotonic() + PATIENCE
-        while not part.lists.is_mapped and time.monotonic() < until:
-            time.sleep(0.01)
-        assert part.lists.is_mapped
+        lists = part.lists
+        wait_until(lambda: lists.is_mapped)  # noqa: B023 - called at once
 
 
 def test_pictures_put_before_a_page_do_not_make_its_search_deeper_than_allowed(
@@ -153,8 +151,7 @@ def test_no_search_finds_what_its_process_has_said_is_gone(world: World) -> None
 @pytest.mark.row("I7")
 def test_no_answer_mixes_two_releases(world: World) -> None:
     """A vector depends on the version that encoded it, so a mix of two releases has a low score."""
-    for seed in range(20):
-        world.put(f"p{seed}", seed, {"cy": [f"llun {seed}"]})
+    world.put_many(20, cy="llun")
     for _ in range(2):
         world.teach("cy")
     live = world.serve()
@@ -183,8 +180,7 @@ def test_no_answer_mixes_two_releases(world: World) -> None:
 
 def test_a_gallery_is_encoded_again_a_few_pictures_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a change of the image tower. 500 decoded pictures at once would take 1.5 GB."""
-    for seed in range(40):
-        world.put(f"p{seed}", seed)
+    world.put_many(40)
     sizes: list[int] = []
     pictures = world.encoder.encode_pictures
 

@@ -31,8 +31,7 @@ WITHDRAW = "from tests.index.test_promotion import withdraw; withdraw(world)"
 
 def make_serving(world: World) -> LiveIndex:
     """Seal thirty pictures with English captions, and Welsh; a few changes wait to be sealed."""
-    for seed in range(PICTURES):
-        world.put(f"p{seed}", seed, {"en": [f"picture {seed}"]})
+    world.put_many(PICTURES, en="picture")
     world.serve()
     world.seal()
     world.teach("cy", {f"p{seed}": f"llun {seed}" for seed in range(PICTURES)})
@@ -207,8 +206,7 @@ def rebuild(world: World, languages: dict[str, Any]) -> None:
 
 def fill(world: World, *, later: bool) -> World:
     """Teach Welsh, Breton in two versions and, `later`, German upon them."""
-    for seed in range(WITHDRAWN):
-        world.put(f"p{seed}", seed, {"en": [f"picture {seed}"]})
+    world.put_many(WITHDRAWN, en="picture")
     teach(world, "cy", "llun")
     for _ in range(2):
         teach(world, "br", SECRET.decode())

@@ -30,8 +30,7 @@ ANY = make_text_vector(0, "anything")
 
 def withdraw_welsh(world: World) -> World:
     """Roll Welsh back, so that its version is out of reach, with its set in segments or in the engine."""
-    for seed in range(PICTURES):
-        world.put(f"p{seed}", seed, {"en": [f"picture {seed}"], "cy": [f"llun {seed}"]})
+    world.put_many(PICTURES, en="picture", cy="llun")
     world.serve()
     world.seal()
     world.teach("cy", {f"p{seed}": f"llun {seed} arall" for seed in range(PICTURES)})
@@ -131,8 +130,7 @@ def test_a_rollback_from_any_release_in_reach_opens_at_once(world: World) -> Non
 
 
 def test_what_a_cancelled_move_has_encoded_goes_also_where_it_had_written_no_set(world: World) -> None:
-    for seed in range(PICTURES):
-        world.put(f"p{seed}", seed, {"en": [f"picture {seed}"], "fr": [f"image {seed}"]})
+    world.put_many(PICTURES, en="picture", fr="image")
     world.registry.encodings.record_first(FIRST_ENCODING.backend, FIRST_ENCODING.precision)
     lease = begin_move(world.registry)
     base = world.registry.bases.add("B", "image-b", "text-b", lease).number

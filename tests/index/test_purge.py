@@ -83,8 +83,7 @@ def test_a_set_that_nobody_uses_loses_what_was_deleted_and_then_itself(world: Wo
 
 def test_in_the_store_and_on_other_machines_nothing_is_left(machines: Machines) -> None:
     live = machines.there.serve()
-    for seed in range(3):
-        machines.here.put(f"p{seed}", seed)
+    machines.here.put_many(3)
     machines.here.seal()
     live.refresh()
     (before,) = machines.there.list_segments("pictures")

@@ -127,15 +127,6 @@ def test_what_has_all_words_keeps_its_chance_where_nothing_is_found_by_meaning()
         assert [(hit.picture, hit.match) for hit in hits] == [("x", 0.95), ("y", None)]
 
 
-def test_what_an_exact_search_finds_is_all(world: World) -> None:
-    live = put(world.serve(), *range(20))
-    world.seal(live)
-    put(live, *range(40, 50))
-    found = live.measure_recall()
-    assert found is not None and (found.share, found.captions) == (1.0, True)
-    assert (found.depth, found.unit) == (None, None)  # so few are compared one by one
-
-
 def test_how_deep_searches_go_is_told_beside_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ivf, "SCAN_LIMIT", 15)
     live = put(world.serve(), *range(60))

@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import select, text
 from typer.testing import CliRunner
 
 from client.commands import app
@@ -24,7 +24,7 @@ from model.processes import name_owner
 from store import files
 from store.leases import SEALING
 from store.settings import MISCONFIGURED
-from store.tables import CaptionRow, CaptionVectorRow, PictureVectorRow, VersionRow
+from store.tables import CaptionVectorRow, PictureVectorRow, VersionRow
 from tests.bitrot import flip
 from tests.index.world import Machines, World, ask, digest, draw, fail_with, interrupt, put
 
@@ -153,18 +153,6 @@ def test_what_cannot_be_mended_is_told_until_it_is(world: World, caplog: pytest.
     assert {f"Damaged: {name}." for name in left} <= {*live.verify()}
     put(live, 1, 3)
     assert {each.kind for each in run_scrub(world)} == {"version"}
-
-
-@pytest.mark.parametrize("sealed", [True, False])
-def test_a_caption_that_changed_comes_back_from_a_segment_or_is_told(world: World, sealed: bool) -> None:
-    put(world.serve(), *range(6))
-    if sealed:
-        world.seal()
-    with world.registry.begin() as session:
-        session.execute(update(CaptionRow).where(CaptionRow.text == "picture 5").values(text="picture 4"))
-    (found,) = run_scrub(world)
-    assert found.kind == "caption" and found.name.endswith("of picture p5") and "picture 4" not in found.name
-    assert found.mended == ("from a segment" if sealed else "") and (run_scrub(world) == []) is sealed
 
 
 def test_chances_that_changed_count_as_none_and_are_fitted_again(world: World) -> None:

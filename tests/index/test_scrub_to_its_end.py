@@ -314,23 +314,39 @@ def test_what_was_pruned_and_is_about_to_be_removed_is_not_damaged(world: World)
     assert run_scrub(world) == []
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+NO_TEXT = {  # PostgreSQL checks what it is given, unless a cast has no function
+    "sqlite": ["UPDATE captions SET text = CAST(x'ff' AS TEXT) WHERE text = 'picture 5'"],
+    "postgresql": [
+        "CREATE CAST (bytea AS text) WITHOUT FUNCTION",
+        r"UPDATE captions SET text = '\xff'::bytea::text WHERE text = 'picture 5'",
+        "DROP CAST (bytea AS text)",
+    ],
+}
+OTHER_TEXT = ["UPDATE captions SET text = 'picture 4' WHERE text = 'picture 5'"]
+
+
+@pytest.mark.parametrize(
+    ("database", "harm"),
+    [("sqlite", OTHER_TEXT), *NO_TEXT.items()],
+    ids=["another text", "no text any more", "no text any more, PostgreSQL"],
+)
 @pytest.mark.parametrize("sealed", [True, False])
-def test_a_caption_that_is_no_text_any_more_comes_back(world: World, database: str, sealed: bool) -> None:
+def test_a_caption_that_changed_comes_back_from_a_segment_or_is_told(
+    world: World, harm: list[str], sealed: bool
+) -> None:
     live = put(world.serve(), *range(6))
     put_picture(live, "other", 7, {"en": [r"C:\pictures"]})
     if sealed:
         world.seal()
-    if database == "postgresql":  # which checks what it is given, unless a cast has no function
-        execute(world, "CREATE CAST (bytea AS text) WITHOUT FUNCTION")
-        execute(world, r"UPDATE captions SET text = '\xff'::bytea::text WHERE text = 'picture 5'")
-        execute(world, "DROP CAST (bytea AS text)")
-    else:
-        execute(world, "UPDATE captions SET text = CAST(x'ff' AS TEXT) WHERE text = 'picture 5'")
-    assert list_mended(run_scrub(world)) == [("caption", "from a segment" if sealed else "")]
+    for statement in harm:
+        execute(world, statement)
+    (found,) = run_scrub(world)
+    assert (found.kind, found.mended) == ("caption", "from a segment" if sealed else "")
+    assert found.name.endswith("of picture p5") and "picture 4" not in found.name
     if sealed:
         captions = world.gallery.group_captions(["p5"])["p5"]
-        assert run_scrub(world) == [] and captions["en"] == ["picture 5", "drawing 5"]
+        assert captions["en"] == ["picture 5", "drawing 5"]
+    assert (run_scrub(world) == []) is sealed
 
 
 @pytest.mark.parametrize("index", ["pgvector"], indirect=True)

@@ -325,8 +325,7 @@ def test_long_names_count_for_the_room_that_is_needed(root: DataRoot, monkeypatc
 def test_whatever_sealing_raises_a_start_serves_from_the_tables(
     world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    for seed in range(12):
-        world.put(f"p{seed}", seed)
+    world.put_many(12)
     monkeypatch.setattr(segment, "write", fail_with(error))
     live = world.serve(seal_first=10)
     assert score_pictures(live, 1) == world.rank(1) and not world.state().segments

@@ -121,15 +121,6 @@ def test_a_release_that_cannot_be_fetched_leaves_the_old_one_serving(own_s3: S3S
     machines.close()
 
 
-def test_a_machine_that_lost_its_disk_starts_from_the_store(machines: Machines) -> None:
-    world = teach_welsh(machines)
-    for name in ("versions", "segments", "pictures"):
-        shutil.rmtree(world.home / name)
-    live = world.serve()
-    assert find_captions(live, "cy", 1, "ci") == [("ci", "p2")]
-    assert machines.list_kinds() == {"versions", "segments", "pictures"}
-
-
 def test_a_picture_whose_object_is_lost_can_be_deleted_on_another_machine(machines: Machines) -> None:
     machines.here.put("p1", 1)
     objects = ObjectStore(machines.url)

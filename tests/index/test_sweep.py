@@ -122,18 +122,6 @@ def test_while_the_store_is_unavailable_its_files_are_kept_for_the_next_sweep(tm
     world.close()
 
 
-def test_submissions_without_an_expansion_are_removed_and_others_stay(world: World) -> None:
-    lease, _ = world.add_version("cy")
-    mine, unknown = (world.home / "expansions" / name / "dataset" for name in (lease.expansion, "exp_unknown"))
-    for path in (mine, unknown):
-        path.parent.mkdir(parents=True)
-        path.write_bytes(b"x")
-        age(path, 1.1)
-        age(path.parent, 1.1)
-    assert sweep(world.sets) == 1
-    assert mine.exists() and not unknown.parent.exists()
-
-
 def test_working_files_of_a_finished_expansion_go_and_those_of_a_waiting_one_stay(world: World) -> None:
     world.teach("cy")
     finished = world.registry.versions.get(1).expansion

@@ -28,7 +28,6 @@ from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, VersionCorrupt
 from store.leases import Lease
-from store.objects import ObjectStore
 from store.reach import DeletedPictureRow
 from store.registry import open_registry
 from store.releases import Release
@@ -114,6 +113,11 @@ class World:
         new = [make_picture(id, seed, captions)]
         (put,) = insist(lambda: self.gallery.put(new, self.encoder.image_fingerprint))
         return put
+
+    def put_many(self, count: int, **captions: str) -> None:
+        """Put the pictures p0, p1, ...; `cy="llun"` gives them the Welsh captions "llun 0", "llun 1", ..."""
+        for seed in range(count):
+            self.put(f"p{seed}", seed, {tag: [f"{word} {seed}"] for tag, word in captions.items()} or None)
 
     def add_version(self, language: str, captions: Mapping[str, str] | None = None) -> tuple[Lease, Version]:
         """Begin an expansion whose version is on disk and whose captions (by picture) are in the gallery."""
@@ -345,10 +349,6 @@ class Machines:
     def _home(self, home: Path) -> Path:
         home.mkdir()
         return home
-
-    def list_kinds(self) -> set[str]:
-        """List the top-level folders in the store."""
-        return {name.split("/")[0] for name in ObjectStore(self.url).list_keys("")}
 
     def close(self) -> None:
         self.here.close()

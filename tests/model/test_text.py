@@ -134,9 +134,9 @@ def test_thousands_of_words_cut_a_long_text_quickly() -> None:
     words = [chr(0x4E00 + i % 800) + chr(0x5E00 + i // 800) for i in range(4_000)]
     expression = re.compile(build_pattern(words))
     text = "".join(words[::9])[:1_000]
-    started = time.process_time()
+    started = time.thread_time()
     assert len(expression.findall(text)) >= 400
-    assert time.process_time() - started < 2.0  # about a millisecond
+    assert time.thread_time() - started < 0.5  # 0.2 ms
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,9 @@ def test_scripts_without_spaces_and_texts_without_a_lexicon_stay() -> None:
 
 
 def test_a_word_of_a_thousand_letters_takes_no_time() -> None:
+    started = time.thread_time()
     assert SWEDISH.read("ab" * 500, is_known).unknown == ("ab" * 500,)
+    assert time.thread_time() - started < 0.1  # 0.2 ms
 
 
 @pytest.mark.parametrize(

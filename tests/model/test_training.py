@@ -107,22 +107,6 @@ def test_half_precision_teaches_what_full_precision_does_but_for_rounding(
     assert same(full, learn(encoder, encoder.base_view, corpus, tmp_path / "without", SETTINGS, go_on))
 
 
-@pytest.mark.row("K8")
-def test_a_damaged_checkpoint_gives_way_to_the_older_one(encoder: Encoder, tmp_path: Path) -> None:
-    corpus = corpus_for(encoder)
-    whole = learn(encoder, encoder.base_view, corpus, tmp_path / "whole", SETTINGS, go_on)
-    with pytest.raises(TrainingInterrupted):
-        learn(encoder, encoder.base_view, corpus, tmp_path / "cut", SETTINGS, lambda p: p.step == 9)
-    newest = tmp_path / "cut" / "step-9" / "state.safetensors"
-    damaged = bytearray(newest.read_bytes())
-    damaged[-7] ^= 1
-    newest.write_bytes(damaged)
-    seen: list[Progress] = []
-    resumed = learn(encoder, encoder.base_view, corpus, tmp_path / "cut", SETTINGS, noting(seen))
-    assert seen[0].step == 9
-    assert same(whole, resumed)
-
-
 def test_a_damaged_checkpoint_is_saved_again_and_pushes_out_no_whole_one(tmp_path: Path) -> None:
     def kept() -> tuple[list[str], int]:
         newest = load_newest(tmp_path, {})
@@ -178,13 +162,6 @@ def test_a_checkpoint_on_a_parent_of_other_rows_is_refused(encoder: Encoder, tmp
     with pytest.raises(CheckpointMismatch, match="parent"):
         learn(encoder, other, corpus, tmp_path / "cut", SETTINGS, go_on)
     learn(encoder, one, corpus, tmp_path / "cut", SETTINGS, go_on)
-
-
-def test_a_loss_that_is_not_finite_ends_the_training(encoder: Encoder, tmp_path: Path) -> None:
-    corpus = corpus_for(encoder)
-    corpus.pivot_features[5, 3] = math.inf
-    with pytest.raises(TrainingDiverged):
-        learn(encoder, encoder.base_view, corpus, tmp_path, SETTINGS, go_on)
 
 
 def test_only_the_corpus_tokens_are_stored(encoder: Encoder, tmp_path: Path) -> None:

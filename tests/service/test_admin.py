@@ -115,22 +115,6 @@ def test_a_rebuild_is_queued_when_the_shared_table_lost_a_language(learned: Serv
     assert (expansion["kind"], expansion["state"]) == ("rebuild", "queued")
 
 
-def test_without_something_to_replay_no_rebuild_is_queued(learned: Service) -> None:
-    body = roll_back(learned, "cy", rebuild=True).json()
-    assert (body["replay"], body["rebuild_expansion"]) == ([], None)
-
-
-@pytest.mark.row("R4")
-def test_a_language_that_is_being_learned_is_not_rolled_back_but_others_are(learned: Service) -> None:
-    submitted, _ = learned.context.registry.expansions.submit(
-        kind="learn", language="cy", settings={}, dataset_path="", dataset_sha256="", dataset_bytes=0, actor="test"
-    )
-    with assert_state_unchanged(learned):
-        body = assert_problem(roll_back(learned, "cy"), 409, "expansion_in_progress")
-    assert body["expansion"] == submitted.id
-    assert roll_back(learned, "fr").status_code == 200
-
-
 @pytest.mark.row("R1")
 def test_a_whole_release_is_restored_by_compare_and_set(learned: Service) -> None:
     latest, *_, first = learned.admin.get("/v1/admin/releases").json()["items"]

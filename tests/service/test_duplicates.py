@@ -112,12 +112,6 @@ def test_filters_and_collections_hold_within_groups(gallery: Gallery) -> None:
     ):
         found, examined = gallery.listed(**query)
         assert sort_groups(found) == sort_groups(gallery.groups(left)) and examined == len(left)
-    key = gallery.service.key("search", collections=["other"])
-    bound = gallery.service.http.get(
-        "/v1/duplicates", params={"min_score": str(LEAST)}, headers={"X-API-Key": key}
-    ).json()
-    found = [{each["id"] for each in group["pictures"]} for group in bound["items"]]
-    assert sort_groups(found) == sort_groups(gallery.groups(gallery.other))
 
 
 def test_pages_end_by_time_and_by_their_limit_and_go_on(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:

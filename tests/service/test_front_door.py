@@ -17,9 +17,12 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+from fastapi import FastAPI
 from PIL import Image
 
+from service import __main__ as serve
 from service import connections
+from service.settings import Settings
 from tests.doubles import StalledEncoder
 from tests.patience import PATIENCE
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, running, wait_until
@@ -75,15 +78,18 @@ def test_a_head_that_does_not_end_is_closed(hasty: Service, before: bytes, begun
         assert receive_all(connection, drop).count(b"HTTP/1.1 200") == bool(before)
 
 
-def test_nobody_is_late_because_the_service_stood_still(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    with connect(service) as connection:
-        connection.sendall(LIVE[:-2])
-        time.sleep(0.3)  # it waits for the rest
-        later = SimpleNamespace(monotonic=lambda: time.monotonic() + 100.0)
-        monkeypatch.setattr(connections, "time", later)
-        time.sleep(0.3)  # it looks who is late
-        connection.sendall(LIVE[-2:])
-        assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+def test_nobody_is_late_because_the_service_stood_still(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = list[float]()
+
+    def look_later() -> float:
+        looks.append(time.monotonic() + 100.0)
+        return looks[-1]
+
+    with connect(fresh) as connection:
+        assert answer_on(connection, LIVE + LIVE[:-2]).status_code == 200  # it waits for the rest of the second one
+        monkeypatch.setattr(connections, "time", SimpleNamespace(monotonic=look_later))
+        wait_until(lambda: len(looks) > 1)  # it has looked who is late
+        assert answer_on(connection, LIVE[-2:]).status_code == 200
 
 
 def test_each_answer_starts_the_time_anew_and_work_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,15 +113,15 @@ def test_each_answer_starts_the_time_anew_and_work_has_its_own(tmp_path: Path, m
         assert search.result().status_code == 200
 
 
-def test_an_idle_connection_outlives_what_clients_keep(service: Service) -> None:
-    kept_by_httpx = 5.0
-    with connect(service) as connection:
-        for idle in (0.0, kept_by_httpx + 0.5):
-            time.sleep(idle)
-            connection.sendall(LIVE)
-            answer = http.client.HTTPResponse(connection)
-            answer.begin()
-            assert answer.status == 200 and answer.read() == b'{"status":"alive"}'
+def test_an_idle_connection_outlives_what_clients_keep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept_by_httpx, app = httpx.Limits().keepalive_expiry, FastAPI()
+    kept = serve.make_uvicorn_config(app, Settings(home=tmp_path)).timeout_keep_alive
+    assert kept_by_httpx is not None and kept_by_httpx < kept < connections.WAIT_SECONDS
+    monkeypatch.setattr(serve, "KEEP_SECONDS", 1)
+    with running(tmp_path) as service, connect(service) as connection:
+        started = time.monotonic()
+        assert answer_on(connection, LIVE).status_code == 200
+        assert connection.recv(1) == b"" and time.monotonic() - started >= 1.0
 
 
 def _is_closed(connection: socket.socket) -> bool:
@@ -162,9 +168,11 @@ def test_who_takes_less_in_all_the_time_than_waits_for_it_is_not_closed(
             for connection in (slow, deaf):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
                 connection.sendall(head.encode() * 40)
-            for _ in range(40):  # four times as long as anybody may wait
+            left = 15  # tenths of a second, when the other is late: longer than anybody may wait, once more
+            while left:
                 assert slow.recv(16_384)
                 time.sleep(0.1)
+                left -= _count_closed(service, "late") > 1
             assert _count_closed(service, "late") == 2
             wait_until(lambda: service.context.metrics.connections._value.get() < 2)  # though it has taken nothing
 

@@ -113,10 +113,6 @@ def test_a_key_may_expire_in_the_future(service: Service) -> None:
         assert service.admin.post("/v1/admin/keys", json=body).json()["expires_at"].startswith("299")
 
 
-def test_revoking_an_unknown_key_is_not_found(service: Service) -> None:
-    assert_problem(service.admin.delete("/v1/admin/keys/nope"), 404, "key_not_found")
-
-
 opened = share_service(open=True)
 
 

@@ -3,7 +3,6 @@
 import json
 import re
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -298,7 +297,7 @@ def test_version_0_has_the_fingerprints_of_the_base_s_towers(service: Service) -
 
 def test_the_events_of_an_expansion_follow_it_to_its_end(fresh: Service) -> None:
     id = teach(fresh).json()["expansion"]["id"]
-    expansions = fresh.context.registry.expansions
+    expansions, seen = fresh.context.registry.expansions, threading.Event()
 
     def work() -> None:
         lease = expansions.take_lease(id, "a worker")
@@ -306,7 +305,7 @@ def test_the_events_of_an_expansion_follow_it_to_its_end(fresh: Service) -> None
         expansions.record_progress(
             lease, phase="train", step=1, steps=2, progress=0.5, eta_seconds=1.0, made_progress=True
         )
-        time.sleep(1.0)
+        assert seen.wait(PATIENCE)
         expansions.fail(lease, "training_diverged", "The loss is no longer finite.")
 
     with fresh.admin.stream("GET", f"{EXPANSIONS}/{id}/events") as response:
@@ -318,8 +317,11 @@ def test_the_events_of_an_expansion_follow_it_to_its_end(fresh: Service) -> None
             events += [json.loads(value)] if name == "data" else []
             if events and worker.ident is None:
                 worker.start()
+            if events and events[-1]["phase"] == "train":
+                seen.set()
         worker.join()
-    assert (events[0]["state"], events[-1]["state"], names) == ("queued", "failed", {"expansion"})
+    states = [*dict.fromkeys(each["state"] for each in events)]
+    assert (states, names) == (["queued", "running", "failed"], {"expansion"})
     last = events[-1]
     assert last["error"] == {"code": "training_diverged", "detail": "The loss is no longer finite."}
     assert last == fresh.admin.get(f"{EXPANSIONS}/{id}").json()

@@ -130,18 +130,6 @@ def test_what_a_scrub_could_not_mend_is_told_by_readyz_and_counted(tmp_path: Pat
         assert service.admin.get("/readyz").json()["degraded"] == []
 
 
-def test_readiness_names_the_encoding_and_what_an_operator_should_know_of_it(tmp_path: Path) -> None:
-    with running(tmp_path, watch_seconds=60) as service:
-        registry = service.app.state.context.registry
-        assert (body := service.admin.get("/readyz").json())["encoding"] == "torch in float32"
-        assert body["degraded"] == []
-        registry.encodings.record_first("torch", "float32", "bfloat16 changes the features of this base too much")
-        (reason,) = service.admin.get("/readyz").json()["degraded"]
-        assert reason == (
-            "bfloat16 changes the features of this base too much; torch in float32 computes the vectors instead."
-        )
-
-
 _ALWAYS = ["thread", "scan", "captions", "json"]
 _TEXT = ["read", "wait", "tokenise", "encode", "words", *_ALWAYS]
 

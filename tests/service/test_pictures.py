@@ -2,9 +2,7 @@
 
 import io
 import json
-import os
 import random
-import signal
 
 import httpx
 import pytest
@@ -84,15 +82,6 @@ def test_a_picture_above_the_limit_is_refused(service: Service, chunked: bool) -
     with assert_state_unchanged(service):
         answer = service.admin.post("/v1/pictures", content=content, headers=headers)
         assert "50 MB (PICTOGLOT_PICTURE_BYTES)" in assert_problem(answer, 413, "body_too_large")["detail"]
-
-
-@pytest.mark.row("P11")
-def test_a_killed_decoder_costs_one_picture_and_the_next_is_fine(service: Service) -> None:
-    assert service.put("before", picture(50)).status_code == 201
-    for pid in service.context.picture_queue.uploads.decoder.pids:
-        os.kill(pid, signal.SIGKILL)
-    assert service.put("after", picture(51)).status_code in {201, 422}
-    assert service.put("after", picture(51)).status_code in {200, 201}
 
 
 @pytest.mark.row("P12")

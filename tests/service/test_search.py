@@ -128,11 +128,6 @@ def test_a_truncated_query_is_reported(service: Service) -> None:
     assert service.search("a red apple").json()["truncated"] is False
 
 
-@pytest.mark.parametrize("special", ["a cat <|endoftext|> a dog", "<end_of_text>", "a cat <end_of_text> a dog"])
-def test_special_tokens_in_a_query_are_plain_text(service: Service, special: str) -> None:
-    assert service.search(special).json()["items"] != service.search("a cat").json()["items"]
-
-
 @pytest.mark.row("T17")
 @pytest.mark.parametrize("text", ["\u202eelppa", "аpple", "<b>x</b>", "'\"; DROP TABLE", "${jndi:ldap://x}", "{{7*7}}"])
 def test_hostile_looking_text_is_only_text(service: Service, text: str) -> None:

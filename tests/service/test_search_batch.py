@@ -1,9 +1,8 @@
 """Many searches in one request: each on its own, one snapshot for all, bounded in time, counted for what they cost."""
 
 import json
-import threading
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ import pytest
 
 from service.forms import BodyKind
 from service.routes import search as batch
-from tests.doubles import SlowEncoder, StalledEncoder
+from tests.doubles import StalledEncoder
 from tests.patience import PATIENCE
-from tests.service.harness import Service, assert_problem, running
+from tests.service.harness import Service, assert_problem, hold_up, running, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -94,47 +93,29 @@ def test_a_bug_refuses_one_search_only(
     assert items[1]["problem"]["code"] == "internal_error" and "ZeroDivisionError" in caplog.text
 
 
-def test_searches_that_read_the_registry_leave_threads_to_others(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    find, going, most, lock, two = service.context.words.find, 0, 0, threading.Lock(), threading.Event()
-
-    def find_and_count(*given: Any, **more: Any) -> Any:
-        nonlocal going, most
-        with lock:
-            going += 1
-            most = max(most, going)
-            if going == 2:
-                two.set()
-        assert two.wait(PATIENCE)
-        time.sleep(0.05)  # for a third one, which must not come
-        with lock:
-            going -= 1
-        return find(*given, **more)
-
-    monkeypatch.setattr(service.context.words, "find", find_and_count)
-    answers = list[httpx.Response]()
-    senders = [
-        threading.Thread(target=lambda: answers.append(send(service, *[{"text": "a", "mode": "both"}] * 6)))
-        for _ in range(2)
-    ]
-    for sender in senders:
-        sender.start()
-    for sender in senders:
-        sender.join()
-    assert {item["status"] for answer in answers for item in answer.json()["items"]} == {200} and most == 2
+def test_searches_that_read_the_registry_leave_threads_to_others(service: Service) -> None:
+    reads = service.context.lanes.batch_reads
+    with ThreadPoolExecutor(2) as clients, hold_up(service.context.words, "find") as begun:
+        answers = [clients.submit(send, service, *[{"text": "a", "mode": "both"}] * 6) for _ in range(2)]
+        wait_until(lambda: len(reads._waiters or ()) == 10)
+        assert all(begun.acquire(timeout=PATIENCE) for _ in range(2)) and not begun.acquire(blocking=False)
+    assert {item["status"] for answer in answers for item in answer.result().json()["items"]} == {200}
 
 
 @pytest.mark.row("I7")
-def test_one_snapshot_answers_all(tmp_path: Path) -> None:
-    with running(tmp_path, SlowEncoder(0.05)) as service:
+def test_one_snapshot_answers_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "_SECONDS", PATIENCE)
+    with running(tmp_path, encoder := StalledEncoder()) as service, ThreadPoolExecutor(1) as clients:
         service.put("a", en=["x"])
-        changing = threading.Timer(0.3, service.put, ("b",))
-        changing.start()
-        body = send(service, *[{"text": f"text {number}", "language": "en"} for number in range(40)]).json()
-        changing.join()
-        assert {item["answer"]["generation"] for item in body["items"]} == {body["items"][0]["answer"]["generation"]}
-        assert len({len(item["answer"]["items"]) for item in body["items"]}) == 1
+        encoder.stall()
+        searches = [{"text": f"text {number}", "language": "en"} for number in range(40)]
+        answer = clients.submit(send, service, *searches)
+        wait_until(lambda: encoder.seen)  # some have begun, others have not
+        assert service.put("b").status_code == 201
+        encoder.cue.set()
+        items = answer.result().json()["items"]
+        assert {item["answer"]["generation"] for item in items} == {items[0]["answer"]["generation"]}
+        assert {len(item["answer"]["items"]) for item in items} == {1}
         assert len(service.search("x").json()["items"]) == 2
 
 
@@ -152,12 +133,13 @@ def test_what_is_not_answered_in_time_is_refused(tmp_path: Path, monkeypatch: py
         assert items[-1]["problem"]["retry_after_seconds"] == 1
 
 
-def test_a_batch_counts_as_so_many_requests(tmp_path: Path) -> None:
+def test_a_batch_counts_as_so_many_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(tmp_path, rate_per_minute=120) as service:  # two a second, twenty at once
+        monkeypatch.setattr(service.context.rate, "_clock", lambda: 0.0)
         key = {"X-API-Key": service.key("search")}
         sent = json.dumps({"searches": [{"text": "x"}] * 24}).encode()
         headers = {**key, "Content-Type": "application/json"}
         answer = service.http.post("/v1/search/batch", content=sent, headers=headers)
         assert {item["status"] for item in answer.json()["items"]} == {200}
         refused = service.http.get("/v1/languages", headers=key)
-        assert assert_problem(refused, 429, "rate_limited")["retry_after_seconds"] in (2, 3)
+        assert assert_problem(refused, 429, "rate_limited")["retry_after_seconds"] == 3

@@ -15,10 +15,10 @@ from tests.service.harness import Service, assert_problem, assert_state_unchange
 PATH = "/v1/admin/languages/br/withdraw"
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
     """Breton, taught by a dataset, and German, taught upon it."""
-    with running(tmp_path_factory.mktemp("home")) as service:
+    with running(tmp_path / "home") as service:
         teach(service, "br", b"skeudenn")
         teach(service, "de", b"Bild")
         yield service

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from datetime import UTC
 from functools import partial
 from typing import Any
 
@@ -13,11 +12,11 @@ from sqlalchemy.orm import Session
 
 from store.clock import now
 from store.errors import ExpansionFinished, ExpansionInProgress, ExpansionNotFound, IdempotencyKeyReused, LeaseLost
-from store.expansions import Expansion, make_expansion_id
+from store.expansions import Expansion
 from store.leases import Lease
 from store.registry import Registry
 from store.tables import ExpansionRow, IdempotencyRow
-from tests.store.steps import begin, promote, race, submit, teach, write
+from tests.store.steps import begin, promote, race, submit, write
 
 Write = Callable[[Registry, Lease], object]
 WRITES: dict[str, Write] = {
@@ -221,21 +220,6 @@ def test_runnable_are_the_queued_and_the_abandoned_and_the_oldest_has_waited_lon
     assert lease is not None
     registry.expansions.give_back_lease(lease)
     assert registry.expansions.measure_longest_wait() < 10
-
-
-def test_a_submitted_expansion_is_queued_once_a_language_and_again_when_it_has_ended(registry: Registry) -> None:
-    id = make_expansion_id()
-    made, _ = registry.expansions.submit(id=id, kind="rebuild", language="cy", settings={}, actor="a")
-    assert (made.id, made.state, made.attempt, made.progress, made.error) == (id, "queued", 0, 0.0, None)
-    assert made.created_at.tzinfo is UTC and registry.expansions.get(id) == made
-    with pytest.raises(ExpansionInProgress) as refusal:
-        submit(registry, "cy")
-    assert refusal.value.extra == {"expansion": id}
-    submit(registry, "de")  # another language may be queued too
-    registry.expansions.cancel(id)
-    teach(registry, "cy")
-    assert registry.expansions.count_by_state() == {"succeeded": 1, "queued": 1, "cancelled": 1}
-    assert submit(registry, "cy").state == "queued"
 
 
 def test_the_database_itself_refuses_a_second_active_expansion(registry: Registry) -> None:

@@ -227,7 +227,9 @@ def test_3000_rows_take_5_mb_and_serve_in_ten_seconds_by_a_worker_that_has_to_st
         wait_until(lambda: "cy" in service.context.live.current.views)
 
 
-def test_who_may_not_change_the_terms_imports_nothing_and_what_is_not_there_is_not_found(exported: dict[str, Path], first: Service, target: Service) -> None:
+def test_who_may_not_change_terms_imports_none_and_what_is_not_there_is_not_found(
+    exported: dict[str, Path], first: Service, target: Service
+) -> None:
     for tag in ("kw", "en"):
         assert_problem(first.admin.get(f"/v1/languages/{tag}/file"), 404, "language_not_found")
     sent = {"file": exported["cy"].read_bytes()}

@@ -13,7 +13,6 @@ from model import checkpoint
 from model.dataset.rows import Pivot
 from model.encoder import Encoder, View
 from store.data_root import DataRoot
-from store.errors import PivotNotServed
 from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, attempt_at, carry_out, pairs, prepare_data, report_of, teach, with_welsh
 from tests.worker.test_assess import assessed
@@ -177,13 +176,6 @@ def test_the_version_is_that_of_the_first_attempt(site: Site) -> None:
     second = attempt_at(site, first.expansion.id)
     data = prepare(open_context(second), second.expansion)
     assert data.pivot_versions == {"cy": 1} and torch.equal(data.features, expected)
-
-
-def test_a_pivot_that_is_served_no_more_ends_the_expansion_with_its_name(site: Site) -> None:
-    expansion = site.submit(with_welsh(), "br")
-    with pytest.raises(PivotNotServed, match="in cy, which is not served"):
-        run(attempt_at(site, expansion))
-    assert site.registry.releases.get_serving().number == 1
 
 
 def test_what_was_measured_with_a_pivot_can_be_measured_again_when_that_is_gone(site: Site) -> None:
