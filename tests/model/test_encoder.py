@@ -15,6 +15,7 @@ from model.checkpoint import TokenRows, VersionContent
 from model.encoder import NO_ROW, Encoder, VersionFolder, View
 from store import files
 from store.errors import PictoglotError, VersionCorrupt
+from tests.bitrot import flip
 
 WELSH = [
     "afal coch", "ci bach", "y môr a'r haul", "llong ar y môr", "afal coch a chi bach", "haul coch", "ci ar y llong",
@@ -123,9 +124,7 @@ def test_a_token_that_was_never_trained_is_read_as_its_parts(encoder: Encoder) -
 @pytest.mark.parametrize("where", [0.1, 0.5, 0.99])
 def test_a_flipped_bit_is_found_before_use(encoder: Encoder, tmp_path: Path, name: str, where: float) -> None:
     folder = stored(encoder, tmp_path, encoder.base_view, 1, "cy", WELSH)
-    data = bytearray((folder.path / name).read_bytes())
-    data[int(len(data) * where)] ^= 0x10
-    (folder.path / name).write_bytes(data)
+    flip(folder.path / name, int(8 * (folder.path / name).stat().st_size * where))
     with pytest.raises(VersionCorrupt):
         encoder.open([folder])
 

@@ -30,7 +30,7 @@ def test_the_first_base_is_version_0_and_has_the_name_that_it_was_found_by_last(
     (base,) = registry.bases.list()
     assert (base.number, base.name, base.text_fingerprint) == (0, "tiny@/a/a.safetensors", "base-fingerprint")
     for name in ("tiny@/a/c.safetensors", "tiny@/a/b.safetensors"):
-        registry.initialise("base-fingerprint", name, "image")
+        assert registry.initialise("base-fingerprint", name, "image") == registry.releases.get_serving()
     base = registry.bases.find_serving() or base
     assert (base.name, base.public_name, base.image_fingerprint) == ("tiny@/a/b.safetensors", "tiny", "image")
 
@@ -39,6 +39,8 @@ def test_a_base_is_known_by_both_of_its_towers(registry: Registry) -> None:
     registry.encodings.record_first("torch", "float32", "")
     with pytest.raises(BaseMismatch):  # the same text tower, with another one for pictures
         registry.initialise("base-fingerprint", "B", "image-b")
+    with pytest.raises(BaseMismatch):
+        registry.initialise("other-fingerprint")
     (first,) = registry.bases.list()
     assert first.public_name == "tiny" and not first.has_towers("image-b", "base-fingerprint")
     other = registry.bases.add("B", "image-b", "base-fingerprint", begin_move(registry))

@@ -25,6 +25,7 @@ from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, StorageFull, StoreUnavailable, VersionCorrupt
 from store.objects import ObjectStore
+from tests.index.world import fail_with
 from tests.patience import PATIENCE
 from tests.s3_server import S3Server
 from tests.store.conftest import NewHome
@@ -261,11 +262,7 @@ def test_a_new_file_that_cannot_be_shared_is_not_kept(
 ) -> None:
     # the next start would take it for the shared one
     root = DataRoot(tmp_path, store)
-
-    def fail(*_: object) -> None:
-        raise StoreUnavailable
-
-    monkeypatch.setattr(ObjectStore, "put", fail)
+    monkeypatch.setattr(ObjectStore, "put", fail_with(StoreUnavailable()))
     for private in (False, True):
         with pytest.raises(StoreUnavailable):
             root.read_or_create("plan.json", lambda: b"first", private=private)

@@ -18,6 +18,7 @@ from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, StorageFull
 from store.keys import find_signer, sign_file
+from tests.index.world import fail_with
 
 POINTS = [f"files.{step}" for step in ("temp_open", "written", "fsynced", "renamed", "folder_fsynced")]
 DIES = """
@@ -127,13 +128,6 @@ def test_every_kind_of_damage_is_found(tmp_path: Path) -> None:
 AWAY = [errno.EMFILE, errno.EACCES, errno.ESTALE, errno.ETIMEDOUT]
 
 
-def make_failing(number: int) -> Callable[..., Any]:
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(number, os.strerror(number))
-
-    return fail
-
-
 @pytest.mark.parametrize("number", [*AWAY, errno.EIO, errno.ENOENT])
 @pytest.mark.parametrize(
     "owner_and_name", [(os, "scandir"), (Path, "open"), (Path, "read_bytes")], ids=lambda at: at[1]
@@ -143,7 +137,7 @@ def test_what_cannot_be_read_now_is_not_taken_for_damage(
 ) -> None:
     sha = write_staged(tmp_path / "x")
     with monkeypatch.context() as patch:
-        patch.setattr(*owner_and_name, make_failing(number))
+        patch.setattr(*owner_and_name, fail_with(OSError(number, os.strerror(number))))
         with pytest.raises(OSError if number in AWAY else CorruptFolder):
             files.verify(tmp_path / "x", sha)
     assert files.is_intact(tmp_path / "x", sha)
@@ -157,7 +151,7 @@ def test_a_folder_that_cannot_be_listed_now_is_not_taken_for_an_empty_one(
     os.utime(tmp_path / "x", (0, 0))
     assert not files.is_older(tmp_path / "x", 60)
     with monkeypatch.context() as patch:
-        patch.setattr(os, "scandir", make_failing(errno.EACCES))
+        patch.setattr(os, "scandir", fail_with(OSError(errno.EACCES, os.strerror(errno.EACCES))))
         assert not files.is_older(tmp_path / "x", 60)
         with pytest.raises(PermissionError):
             files.write_manifest(tmp_path / "x", {})

@@ -16,11 +16,10 @@ from sqlalchemy import UniqueConstraint, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import Pool
 
-from store.errors import BaseMismatch, ExpansionInProgress, RegistryOutdated, RegistryUnavailable, StorageFull
+from store.errors import ExpansionInProgress, RegistryOutdated, RegistryUnavailable, StorageFull
 from store.registry import NEWEST, Registry, open_registry
 from store.tables import RegistryRow
 from tests.house.source import ROOT
-from tests.launcher import find_free_port
 from tests.patience import PATIENCE, bound_time, insist
 from tests.registries import publish_release
 from tests.store.steps import submit
@@ -61,17 +60,6 @@ def check_refusal(seconds: float) -> Iterator[None]:
     """Check that the block is refused as unavailable, and not later than that."""
     with bound_time(seconds), pytest.raises(RegistryUnavailable):
         yield
-
-
-def test_a_registry_is_initialised_once_for_one_base(empty: Registry) -> None:
-    with pytest.raises(RegistryUnavailable):
-        empty.releases.get_serving()
-    assert empty.bases.find_serving() is None and empty.bases.list() == []
-    first = empty.initialise("base-fingerprint", "tiny@/a/a.safetensors", "image")
-    assert empty.initialise("base-fingerprint", "tiny@/a/b.safetensors", "image") == first
-    assert [base.name for base in empty.bases.list()] == ["tiny@/a/b.safetensors"]
-    with pytest.raises(BaseMismatch):
-        empty.initialise("other-fingerprint")
 
 
 def test_why_the_registry_does_not_answer_is_for_logs_without_the_password(postgresql_url: str) -> None:
@@ -215,13 +203,10 @@ def test_a_full_disk_is_storage_full_and_keeps_existing_rows(tmp_path: Path) -> 
 # --- PostgreSQL -------------------------------------------------------------------------------------------------------
 
 
-def test_a_server_that_is_not_there_is_unavailable() -> None:
-    with check_refusal(2.0):
-        open_registry(f"postgresql://nobody@127.0.0.1:{find_free_port()}/none")
-
-
-@pytest.mark.parametrize("url", ["", "registry.db", "mysql://x/y", "nothing://x", "sqlite://"])
-def test_an_unknown_url_is_unavailable(url: str) -> None:
+@pytest.mark.parametrize(
+    "url", ["", "registry.db", "mysql://x/y", "nothing://x", "sqlite://", "postgresql://nobody@127.0.0.1:9/none"]
+)
+def test_an_unknown_url_and_a_server_that_is_not_there_are_unavailable(url: str) -> None:
     with check_refusal(2.0):
         open_registry(url)
 
@@ -232,6 +217,9 @@ def test_a_database_without_tables_is_unavailable_until_a_service_has_started(da
     with pytest.raises(RegistryUnavailable):
         registry.releases.get_serving()
     service = open_registry(database_url)
+    with pytest.raises(RegistryUnavailable):
+        registry.releases.get_serving()
+    assert registry.bases.find_serving() is None and registry.bases.list() == []
     service.initialise("base-fingerprint")
     service.close()
     assert registry.releases.get_serving().number == 1

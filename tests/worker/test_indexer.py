@@ -202,16 +202,15 @@ def test_a_child_that_is_told_to_end_gives_the_duty_back(registry: Registry) -> 
     assert process.wait(PATIENCE) == 128 + signal.SIGTERM and free(registry)
 
 
-def test_a_child_whose_engine_cannot_be_opened_gives_the_duty_back(registry: Registry) -> None:
-    assert child(REFUSED).wait(PATIENCE) == 1 and free(registry)
-
-
-def test_a_child_that_is_stopped_while_it_ends_raises_nothing(registry: Registry) -> None:
-    assert child(STOPPED_LATE).wait(PATIENCE) == -signal.SIGTERM and free(registry)
-
-
-def test_a_child_whose_parent_is_gone_ends_at_once(registry: Registry) -> None:
-    assert child(SLEEPS, "1", "50").wait(PATIENCE) == -signal.SIGKILL and free(registry)
+@pytest.mark.parametrize(
+    ("script", "arguments", "status"),
+    [(REFUSED, (), 1), (STOPPED_LATE, (), -signal.SIGTERM), (SLEEPS, ("1", "50"), -signal.SIGKILL)],
+    ids=["its engine cannot be opened", "stopped while it ends", "its parent is gone"],
+)
+def test_a_child_that_ends_by_itself_gives_the_duty_back(
+    registry: Registry, script: str, arguments: tuple[str, ...], status: int
+) -> None:
+    assert child(script, *arguments).wait(PATIENCE) == status and free(registry)
 
 
 @pytest.mark.parametrize("kind", [IndexingChore, upkeep.FittingChore])

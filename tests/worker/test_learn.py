@@ -15,6 +15,7 @@ from index.sets import VectorSets
 from index.vectors import Identity
 from store.errors import LeaseLost, PictoglotError, RegistryUnavailable, StorageFull, VersionCorrupt
 from store.leases import Lease
+from tests.bitrot import flip
 from tests.worker.harness import Site, attempt_at, pairs, report_of, teach
 from worker.attempt import Attempt, Stopped, open_context
 from worker.child import run, run_to_status
@@ -221,9 +222,7 @@ def test_a_version_damaged_between_attempts_is_not_served(site: Site) -> None:
         run(attempt_at(site, expansion, kind=StopsWithVersion))
     site.abandon(expansion)
     rows = site.home / "versions" / expansion / "rows.safetensors"
-    data = bytearray(rows.read_bytes())
-    data[-1] ^= 1
-    rows.write_bytes(data)
+    flip(rows, 8 * rows.stat().st_size - 1)
     with pytest.raises(VersionCorrupt, match=r"rows\.safetensors"):
         run(attempt_at(site, expansion))
     assert site.registry.releases.get_serving().number == 1
