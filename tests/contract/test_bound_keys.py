@@ -14,7 +14,6 @@ from index.records import Patch
 from service.auth import get_guard
 from tests.contract.test_routes import GUARDED, NAMES
 from tests.doubles import WeightlessEncoder
-from tests.patience import PATIENCE
 from tests.service.harness import Service, assert_problem, picture, running
 from tests.service.test_match import calibrate
 
@@ -32,8 +31,8 @@ class Keys:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.bound = open_client(service, service.key("write", collections=["near"]))
-        self.unbound = open_client(service, service.key("write"))
+        self.bound = service.open_client({"X-API-Key": service.key("write", collections=["near"])})
+        self.unbound = service.open_client({"X-API-Key": service.key("write")})
         self.put(self.unbound, "near-1", 1, collection="near", tags='["x"]', captions='{"en": ["a red apple"]}')
         for id, seed in (("near-a", 50), ("near-b", 51)):
             self.put(self.unbound, id, seed, collection="near", captions='{"en": ["a pear"]}')
@@ -50,10 +49,6 @@ class Keys:
         files = {"picture": ("x", picture(8))}
         assert self.unbound.post("/v1/pictures", files=files, data=about).status_code == 201
         calibrate(self.service, pictures=4, change=1_000, threshold=-0.5)  # as a worker does then
-
-
-def open_client(service: Service, key: str) -> httpx.Client:
-    return httpx.Client(base_url=service.url, timeout=PATIENCE, headers={"X-API-Key": key})
 
 
 @contextmanager
@@ -271,8 +266,8 @@ def test_a_bound_key_walks_its_pages_and_no_other_key_goes_on_with_its_cursors(k
         assert sorted(found) == ["near-1", "near-a", "near-b"] and pages[-1].json()["next_cursor"] is None, name
     texts = {"text": "a pear", "language": "en", "limit": 1}
     listing, text = (walked[name][0].json()["next_cursor"] for name in ("listing", "text"))
-    again = open_client(keys.service, keys.service.key("write", collections=["near"]))
-    other = open_client(keys.service, keys.service.key("write", collections=[OTHER]))
+    again = keys.service.open_client({"X-API-Key": keys.service.key("write", collections=["near"])})
+    other = keys.service.open_client({"X-API-Key": keys.service.key("write", collections=[OTHER])})
     with again, other:
         for http in (again, other, keys.unbound, keys.service.admin):
             for answer in (
@@ -300,7 +295,7 @@ def test_a_picture_that_is_moved_away_is_gone_for_the_key(keys: Keys) -> None:
 
 def test_a_key_of_several_collections_adds_to_the_default_one_or_its_first(keys: Keys) -> None:
     for names, home in ((["b", "a"], "b"), (["b", "default"], "default")):
-        with open_client(keys.service, keys.service.key("write", collections=names)) as http:
+        with keys.service.open_client({"X-API-Key": keys.service.key("write", collections=names)}) as http:
             answer = http.post("/v1/pictures", files={"picture": ("x", picture(31))})
             assert answer.json()["collection"] == home
             assert http.get("/v1/collections").json() == {"items": [{"name": home, "count": 1}]}
@@ -338,8 +333,8 @@ def test_captions_of_who_is_bound_change_no_reading_of_others(tmp_path: Path, is
     english = ["a red apple on the table", "the dog sleeps", "a small house by the lake", "two children are playing"]
     with (
         running(tmp_path, **(PEOPLE if is_person else {})) as service,
-        open_client(service, service.key("search", collections=["mine"])) as owner,
-        httpx.Client(base_url=service.url, timeout=PATIENCE, headers=PERSON) as poisoner,
+        service.open_client({"X-API-Key": service.key("search", collections=["mine"])}) as owner,
+        service.open_client(PERSON) as poisoner,
     ):
         if not is_person:
             poisoner.headers = httpx.Headers({"X-API-Key": service.key("write", collections=["theirs"])})

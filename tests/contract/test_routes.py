@@ -235,7 +235,7 @@ def test_a_worker_acts_for_whom_the_expansion_is(service: Service) -> None:
 def test_the_log_is_filtered_and_paged(service: Service) -> None:
     key = service.key("write")
     id = key.split("_")[1]
-    with httpx.Client(base_url=service.url, headers={"X-API-Key": key}, timeout=60) as http:
+    with service.open_client({"X-API-Key": key}) as http:
         for number in range(3):
             send_picture("PUT", f"/v1/pictures/n{number}")(http).raise_for_status()
     mine = list_acts(service, actor=id)

@@ -8,10 +8,11 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -39,9 +40,8 @@ class Service:
     def __init__(self, app: FastAPI, port: int) -> None:
         self.app, self.port = app, port
         self.url = f"http://127.0.0.1:{port}"
-        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE)
-        admin = {"Authorization": f"Bearer {ADMIN_KEY}"}
-        self.admin = httpx.Client(base_url=self.url, timeout=PATIENCE, headers=admin)
+        self.http = self.open_client({})
+        self.admin = self.open_client({"Authorization": f"Bearer {ADMIN_KEY}"})
 
     @property
     def context(self) -> Context:
@@ -52,12 +52,30 @@ class Service:
     def home(self) -> Path:
         return self.context.settings.home
 
-    def put(self, id: str, data: bytes | None = None, **captions: list[str]) -> httpx.Response:
+    def open_client(self, headers: Mapping[str, Any]) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=PATIENCE, headers=headers)
+
+    def put(
+        self, id: str, data: bytes | None = None, record: Mapping[str, Any] | None = None, **captions: list[str]
+    ) -> httpx.Response:
+        """Put a picture, by default one that its id decides, with captions by language and fields of its record."""
+        fields = {"captions": captions, **(record or {})}
         return self.admin.put(
-            f"/v1/pictures/{id}",
+            f"/v1/pictures/{quote(id, safe='')}",
             files={"picture": ("x", data or picture(sum(id.encode())))},
-            data={"captions": json.dumps(captions)},
+            data={name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()},
         )
+
+    def list_all(self, path: str, **query: Any) -> list[dict[str, Any]]:
+        """Return the items of all pages."""
+        items, cursor = list[dict[str, Any]](), dict[str, str]()
+        while True:
+            answer = self.admin.get(path, params={**query, **cursor})
+            assert answer.status_code == 200, answer.text
+            items += answer.json()["items"]
+            if (following := answer.json()["next_cursor"]) is None:
+                return items
+            cursor = {"cursor": following}
 
     def search(self, text: object, **more: object) -> httpx.Response:
         return self.admin.post("/v1/search/pictures", json={"text": text, **more})
@@ -154,6 +172,21 @@ def share_service(
             yield service
 
     return service
+
+
+@contextmanager
+def hide_registry(service: Service) -> Iterator[None]:
+    """Let a folder be in the place of the registry during the block."""
+    file, registry = service.home / "registry.db", service.context.registry
+    file.rename(away := service.home / "registry.away")
+    file.mkdir()
+    registry.close()
+    try:
+        yield
+    finally:
+        file.rmdir()
+        away.rename(file)
+        registry.close()
 
 
 def wait_until(reached: Any, seconds: float = PATIENCE) -> Any:

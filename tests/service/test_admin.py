@@ -13,7 +13,7 @@ import pytest
 
 from tests.client.test_admin import answer_questions
 from tests.client.test_commands import run, run_json
-from tests.service.harness import Service, assert_problem, assert_state_unchanged, running
+from tests.service.harness import Service, assert_problem, assert_state_unchanged, hide_registry, running
 
 ROUTES_BY_ID = (
     ("GET", "/v1/expansions/{}", "expansion_not_found"),
@@ -179,10 +179,7 @@ def test_verification_checks_what_serves_and_lists_problems(kept: Service) -> No
 
 
 def test_a_malformed_id_is_not_found_without_reading_the_registry(tmp_path: Path) -> None:
-    with running(tmp_path) as service:
-        (tmp_path / "registry.db").rename(tmp_path / "registry.away")
-        (tmp_path / "registry.db").mkdir()
-        service.context.registry.close()
+    with running(tmp_path) as service, hide_registry(service):
         for id, (method, path, code) in product(("%00", "a%00", "a%20b", "%E2%82%AC", "a" * 65), ROUTES_BY_ID):
             assert_problem(service.admin.request(method, path.format(id)), 404, code)
 

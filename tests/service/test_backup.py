@@ -21,6 +21,7 @@ from service.settings import Settings
 from store.errors import BackupFailed, RegistryUnavailable
 from store.files import format_json, write_manifest
 from store.registry import NEWEST, open_registry
+from tests.bitrot import flip
 from tests.registries import make_registry
 from tests.service.harness import ADMIN_KEY, Service, picture, running, share_service
 from tests.service.processes import _SERVE
@@ -165,13 +166,14 @@ def test_a_damaged_file_is_not_linked_from_one_backup_to_the_next(
     shutil.copytree(service.home, tmp_path / "home")
     settings, place = Settings(home=tmp_path / "home"), tmp_path / "backups"
     first = take(settings, place)
-    damage_secretly(next(file for file in (first.folder / "home/expansions").rglob("*") if file.is_file()))
+    file = next(file for file in (first.folder / "home/expansions").rglob("*") if file.is_file())
+    flip(file, 4 * file.stat().st_size)
     second = take(settings, place)
     second.verify()
     with pytest.raises(BackupFailed, match="differs from its manifest"):
         first.verify()
     shown = next((tmp_path / "home/pictures").rglob("*.thumb.jpg"))
-    damage_secretly(shown)
+    flip(shown, 4 * shown.stat().st_size)
     third = take(settings, place, keep=1)
     assert third.manifest["damaged"] == [shown.relative_to(tmp_path / "home").as_posix()]
     with pytest.raises(BackupFailed, match="differs from its manifest"):
@@ -180,15 +182,6 @@ def test_a_damaged_file_is_not_linked_from_one_backup_to_the_next(
     assert result.exit_code == 1 and "1 file damaged in the data root" in result.output
     assert "0 answers noted, since no service answered" in result.output
     assert len(backup.list_folders(place)) == 4, "the last whole one stays"
-
-
-def damage_secretly(file: Path) -> None:
-    """Change a byte, as a disk does: neither size nor time tells."""
-    facts, data = file.stat(), bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
-    with file.open("r+b") as stream:
-        stream.write(data)
-    os.utime(file, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 
 
 @pytest.mark.parametrize("small_disk", ["300k"], indirect=True)
@@ -219,10 +212,7 @@ def test_a_backup_that_lacks_a_file_says_so_and_takes_the_place_of_no_whole_one(
 
 
 def change_a_byte(folder: Path) -> None:
-    file = next((folder / "home/pictures").rglob("*.thumb.jpg"))
-    data = bytearray(file.read_bytes())
-    data[100] ^= 1
-    file.write_bytes(data)
+    flip(next((folder / "home/pictures").rglob("*.thumb.jpg")), 800)
 
 
 def change_the_manifest(folder: Path) -> None:

@@ -38,9 +38,8 @@ class Gallery:
         self.vectors: dict[str, Any] = {}
         for number, id in enumerate(names):
             data = make_tinted(number % 6, (number // 6) * 22 - 60)
-            form = {"collection": "other" if number % 3 == 0 else "default"}
-            answer = service.admin.put(f"/v1/pictures/{id}", files={"picture": ("x", data)}, data=form)
-            assert answer.status_code == 201, answer.text
+            record = {"collection": "other" if number % 3 == 0 else "default"}
+            assert service.put(id, data, record).status_code == 201
             self.vectors[id] = make_picture_vector(Image.open(io.BytesIO(data)).convert("RGB"))
         self.other = {id for number, id in enumerate(names) if number % 3 == 0}
 

@@ -25,13 +25,12 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Six pictures: even ones of bridges, in two collections, a decade apart."""
     with running(tmp_path_factory.mktemp("home")) as service:
         for number, id in enumerate(EVERYTHING):
-            form = {
+            record = {
                 "collection": "late" if number > 3 else "early",
-                "tags": json.dumps(["bridge"] if number % 2 == 0 else ["road", "river"]),
-                "metadata": json.dumps({"year": 1930 + 10 * number, "place": "Chur"}),
+                "tags": ["bridge"] if number % 2 == 0 else ["road", "river"],
+                "metadata": {"year": 1930 + 10 * number, "place": "Chur"},
             }
-            answer = service.admin.put(f"/v1/pictures/{id}", files={"picture": ("x", picture(number))}, data=form)
-            assert answer.status_code == 201, answer.text
+            assert service.put(id, picture(number), record).status_code == 201
         yield service
 
 
@@ -42,13 +41,7 @@ def search_ids(service: Service, **more: Any) -> list[str]:
 
 
 def list_ids(service: Service, **query: Any) -> list[str]:
-    ids, cursor = list[str](), None
-    while True:
-        given = {"limit": 2, **query, **({"cursor": cursor} if cursor else {})}
-        page = service.admin.get("/v1/pictures", params=given).json()
-        ids += [item["id"] for item in page["items"]]
-        if (cursor := page["next_cursor"]) is None:
-            return ids
+    return [item["id"] for item in service.list_all("/v1/pictures", **{"limit": 2, **query})]
 
 
 @pytest.mark.parametrize(
@@ -68,11 +61,6 @@ def test_hits_and_listing_are_what_a_filter_leaves(service: Service, asked: dict
 
 
 def test_captions_are_of_pictures_that_a_filter_leaves(service: Service) -> None:
-    def put(id: str, tag: str, caption: str) -> None:
-        form = {"tags": json.dumps([tag]), "captions": json.dumps({"en": [caption]})}
-        files = {"picture": ("x", picture(sum(id.encode())))}
-        assert service.admin.put(f"/v1/pictures/{id}", files=files, data=form).status_code == 201
-
     def find_captions(tag: str) -> list[list[str]]:
         filter = {"must": [{"key": "tags", "match": {"value": tag}}]}
         url, upload = "/v1/search/captions", {"picture": ("x", picture(1))}
@@ -83,7 +71,7 @@ def test_captions_are_of_pictures_that_a_filter_leaves(service: Service) -> None
         return [sorted(hit["caption"] for hit in answer.json()["items"]) for answer in answers]
 
     for id, tag, caption in (("c1", "x", "one"), ("c2", "y", "two"), ("c3", "x", "three")):
-        put(id, tag, caption)
+        assert service.put(id, record={"tags": [tag]}, en=[caption]).status_code == 201
     assert [find_captions(tag) for tag in "xyz"] == [[["one", "three"]] * 2, [["two"]] * 2, [[], []]]
     refused = service.admin.post("/v1/search/captions", json={"picture": "c1", "filter": {"must": 1}})
     assert assert_problem(refused, 422, "invalid_filter")["errors"][0]["location"] == "body.filter.must"

@@ -12,9 +12,17 @@ import httpx
 import pytest
 
 from tests.model.test_dataset import ARCHIVES, WHOLE_FILES, has_no_codes
-from tests.patience import bound_time
+from tests.patience import PATIENCE, bound_time
 from tests.s3_server import S3Server
-from tests.service.harness import Service, assert_problem, assert_state_unchanged, learn, running, wait_until
+from tests.service.harness import (
+    Service,
+    assert_problem,
+    assert_state_unchanged,
+    hide_registry,
+    learn,
+    running,
+    wait_until,
+)
 
 EXPANSIONS = "/v1/expansions"
 
@@ -158,24 +166,20 @@ def test_without_the_registry_searches_go_on_and_writes_say_so(tmp_path: Path) -
             service.context.registry.close()  # a connection that was in use then comes back to the pool
             return "registry_unavailable" in service.http.get("/readyz").json()["degraded"]
 
-        (tmp_path / "registry.db").rename(tmp_path / "registry.away")
-        (tmp_path / "registry.db").mkdir()
-        wait_until(has_noticed)
-        service.context.registry.close()
-        with bound_time(2):
-            answer = teach(service)
-        assert_problem(answer, 503, "registry_unavailable")
-        found = service.search("cat").json()
-        assert (found["items"][0]["id"], found["items"][0]["tags"]) == ("a", None)
-        assert "records_unavailable" in found["warnings"]
-        assert_problem(service.search("cat", filter={"must_not": [{"must": []}]}), 503, "registry_unavailable")
-        ready = service.http.get("/readyz")
-        assert ready.status_code == 200
-        assert "registry_unavailable" in ready.json()["degraded"]
-        assert not any((tmp_path / "expansions").glob("*")) and not any((tmp_path / "uploads").glob("*"))
-        (tmp_path / "registry.db").rmdir()
-        (tmp_path / "registry.away").rename(tmp_path / "registry.db")
-        service.context.registry.close()
+        with hide_registry(service):
+            wait_until(has_noticed)
+            service.context.registry.close()
+            with bound_time(2):
+                answer = teach(service)
+            assert_problem(answer, 503, "registry_unavailable")
+            found = service.search("cat").json()
+            assert (found["items"][0]["id"], found["items"][0]["tags"]) == ("a", None)
+            assert "records_unavailable" in found["warnings"]
+            assert_problem(service.search("cat", filter={"must_not": [{"must": []}]}), 503, "registry_unavailable")
+            ready = service.http.get("/readyz")
+            assert ready.status_code == 200
+            assert "registry_unavailable" in ready.json()["degraded"]
+            assert not any((tmp_path / "expansions").glob("*")) and not any((tmp_path / "uploads").glob("*"))
         assert teach(service).status_code == 202
 
 

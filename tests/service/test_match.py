@@ -47,12 +47,9 @@ def mutable(service: Service) -> Iterator[Service]:
     calibrate(service)
 
 
-def put(service: Service, number: int, seed: int | None = None, tags: str | None = None) -> None:
-    half = "even" if number % 2 else "odd"
-    files = {"picture": ("x", picture(number if seed is None else seed))}
-    data = {"tags": tags or f'["{half}", "t{number}"]'}
-    answer = service.admin.put(f"/v1/pictures/p{number}", files=files, data=data)
-    assert answer.is_success, answer.text
+def put(service: Service, number: int) -> None:
+    record = {"tags": ["even" if number % 2 else "odd", f"t{number}"]}
+    service.put(f"p{number}", picture(number), record).raise_for_status()
 
 
 def calibrate(service: Service, pictures: int = PICTURES, change: int | None = None, **curves: Any) -> None:
@@ -184,7 +181,7 @@ def test_pictures_that_are_gone_are_not_among_what_a_filter_leaves(mutable: Serv
     if gone == "deleted":
         assert mutable.admin.delete("/v1/pictures/p1").is_success
     else:
-        put(mutable, 1, seed=90, tags='["odd"]')
+        mutable.put("p1", picture(90), {"tags": ["odd"]}).raise_for_status()
     assert is_unknown(search(mutable, filter=half, min_match=0.9))
     put(mutable, 1)
     assert None not in list_matches(search(mutable, filter=half))

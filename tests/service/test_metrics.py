@@ -24,7 +24,7 @@ from model.pictures import read_rgb
 from store.logs import JsonFormatter
 from tests.doubles import StalledEncoder
 from tests.house.source import ROOT
-from tests.service.harness import Service, motif, picture, running, wait_until
+from tests.service.harness import Service, hide_registry, motif, picture, running, wait_until
 from tests.tiny import write_tiny_base
 
 STATES = {"queued", "running", "succeeded", "failed", "cancelled"}
@@ -102,13 +102,11 @@ def test_what_readyz_says_is_in_the_metrics(tmp_path: Path) -> None:
     with running(tmp_path, free_bytes=1 << 60) as service:
         assert service.http.get("/readyz").json()["degraded"] == ["storage_full"]
         assert list_degraded(service) == ["storage_full"]
-        (tmp_path / "registry.db").rename(tmp_path / "registry.away")
-        (tmp_path / "registry.db").mkdir()
-        service.context.registry.close()
-        assert service.http.get("/readyz").json()["degraded"] == ["registry_unavailable", "storage_full"]
-        assert list_degraded(service) == ["registry_unavailable", "storage_full"]
-        assert read_values(service, "pictoglot_registry_up") == 0
-        assert read_values(service, "pictoglot_expansions", "state") == {}
+        with hide_registry(service):
+            assert service.http.get("/readyz").json()["degraded"] == ["registry_unavailable", "storage_full"]
+            assert list_degraded(service) == ["registry_unavailable", "storage_full"]
+            assert read_values(service, "pictoglot_registry_up") == 0
+            assert read_values(service, "pictoglot_expansions", "state") == {}
 
 
 @pytest.mark.row("F4")

@@ -45,7 +45,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, issuer: str) -> Iterator[S
 @pytest.fixture
 def browser(service: Service) -> Iterator[httpx.Client]:
     """A browser at the page: it keeps cookies, and says where a change comes from."""
-    with httpx.Client(base_url=service.url, timeout=PATIENCE, headers={"Origin": PAGE}) as browser:
+    with service.open_client({"Origin": PAGE}) as browser:
         yield browser
 
 
@@ -172,7 +172,7 @@ def test_a_cookie_goes_over_tls_alone(tmp_path: Path, issuer: str) -> None:
 
 def test_a_key_is_remembered_where_a_person_wants_it_until_it_is_revoked(service: Service) -> None:
     key = service.key("write", label="reading room")
-    with httpx.Client(base_url=service.url, timeout=PATIENCE, headers={"Origin": PAGE}) as browser:
+    with service.open_client({"Origin": PAGE}) as browser:
         assert_problem(browser.post("/session"), 401, "missing_api_key")
         foreign = {"X-API-Key": key, "Origin": "https://evil.example"}
         assert_problem(browser.post("/session", headers=foreign), 403, "foreign_origin")
@@ -203,7 +203,7 @@ def test_a_key_begins_few_sessions(service: Service, monkeypatch: pytest.MonkeyP
 def test_without_a_public_address_the_browser_says_whether_the_page_is_ours(tmp_path: Path) -> None:
     with running(tmp_path) as service:
         own = {"Origin": service.url}
-        with httpx.Client(base_url=service.url, timeout=PATIENCE, headers={"X-API-Key": ADMIN_KEY}) as browser:
+        with service.open_client({"X-API-Key": ADMIN_KEY}) as browser:
             assert browser.post("/session", headers={"Origin": "https://x.example"}).status_code == 403
             assert browser.post("/session", headers=own).status_code == 200
             del browser.headers["X-API-Key"]
@@ -222,7 +222,7 @@ def test_the_log_names_whom_a_proxy_names(service: Service) -> None:
         "X-Forwarded-For": "203.0.113.7",  # it is the proxy's own address that counts
         "Origin": PAGE,
     }
-    with httpx.Client(base_url=service.url, timeout=PATIENCE, headers=named) as http:  # type: ignore[arg-type]
+    with service.open_client(named) as http:
         assert http.get("/session").json()["id"] == "proxy:Zoë"
         assert put(http, "by-zoe").status_code == 201
     (entry,) = service.admin.get("/v1/admin/audit", params={"actor": "proxy:Zoë"}).json()["items"]

@@ -30,13 +30,8 @@ def dated(service: Service) -> Service:
     """Four pictures, of which one does not tell when it was taken."""
     for seed, (id, taken) in enumerate(TAKEN.items()):
         metadata = {} if taken is None else {"taken_at": taken, "folder": "2019/Chur", "camera": "Camera X"}
-        put(service, f"2019/{id}", picture(seed), metadata=metadata, collection="dated").raise_for_status()
+        service.put(f"2019/{id}", picture(seed), {"metadata": metadata, "collection": "dated"}).raise_for_status()
     return service
-
-
-def put(service: Service, id: str, data: bytes, **fields: Any) -> httpx.Response:
-    given = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
-    return service.admin.put(f"/v1/pictures/{id.replace('/', '%2F')}", files={"picture": ("x", data)}, data=given)
 
 
 def encode(image: Image.Image, **save: Any) -> bytes:
@@ -48,9 +43,9 @@ def encode(image: Image.Image, **save: Any) -> bytes:
 def test_a_record_and_duplicates_tell_the_size_of_the_photograph(service: Service) -> None:
     wide, turned = motif(7, 3_840).crop((0, 0, 3_840, 2_160)), Image.Exif()
     turned[0x0112] = 6  # a telephone that was held upright
-    original = put(service, "size/original", encode(wide), collection="sizes").json()
-    edit = put(service, "size/edit", encode(wide.resize((1_200, 675))), collection="sizes").json()
-    upright = put(service, "size/upright", encode(wide, exif=turned), collection="other-sizes").json()
+    original = service.put("size/original", encode(wide), {"collection": "sizes"}).json()
+    edit = service.put("size/edit", encode(wide.resize((1_200, 675))), {"collection": "sizes"}).json()
+    upright = service.put("size/upright", encode(wide, exif=turned), {"collection": "other-sizes"}).json()
     assert [(each["width"], each["height"]) for each in (original, edit)] == [(3_840, 2_160), (1_200, 675)]
     assert (upright["width"], upright["height"]) == (2_160, 3_840)
     stored = Image.open(io.BytesIO(service.admin.get(original["url"]).content))
@@ -65,29 +60,23 @@ def test_a_record_and_duplicates_tell_the_size_of_the_photograph(service: Servic
 def test_a_picture_is_called_by_its_title_or_its_file_or_the_end_of_its_id(service: Service) -> None:
     metadata: dict[str, Any] = {"title": "The bridge", "file_name": "IMG_7.jpg"}
     for expected in ("The bridge", "IMG_7.jpg", "bridge"):
-        assert put(service, "names/2019/bridge", picture(40), metadata=metadata).json()["name"] == expected
+        assert service.put("names/2019/bridge", picture(40), {"metadata": metadata}).json()["name"] == expected
         metadata.pop(next(iter(metadata), ""), None)
 
 
 def test_pages_are_in_the_order_of_when_pictures_were_taken_both_ways(dated: Service) -> None:
-    def list_all(sort: str) -> list[str]:
-        found, query = list[str](), {"collection": "dated", "sort": sort, "limit": "1"}
-        while True:
-            page = dated.admin.get("/v1/pictures", params=query).json()
-            found += [item["id"] for item in page["items"]]
-            if page["next_cursor"] is None:
-                return found
-            query["cursor"] = page["next_cursor"]
-
-    assert list_all("shown_at") == ["2019/c", "2019/a", "2019/b", "2019/d"]
-    assert list_all("-shown_at") == list_all("shown_at")[::-1]
+    both = [
+        [item["id"] for item in dated.list_all("/v1/pictures", collection="dated", sort=sort, limit=1)]
+        for sort in ("shown_at", "-shown_at")
+    ]
+    assert both[0] == both[1][::-1] == ["2019/c", "2019/a", "2019/b", "2019/d"]
     page = dated.admin.get("/v1/pictures", params={"collection": "dated", "sort": "shown_at", "limit": "1"}).json()
     other = {"collection": "dated", "sort": "created_at", "limit": "1", "cursor": page["next_cursor"]}
     assert_problem(dated.admin.get("/v1/pictures", params=other), 422, "invalid_cursor")
 
 
 def test_a_picture_moves_when_its_date_changes(service: Service) -> None:
-    came = put(service, "moves", picture(41), collection="moving").json()
+    came = service.put("moves", picture(41), {"collection": "moving"}).json()
     assert came["shown_at"] == came["created_at"]
 
     def patch(taken: object) -> Any:
@@ -121,7 +110,7 @@ def test_months_folders_cameras_and_collections_are_counted(dated: Service) -> N
 def test_what_was_deleted_comes_back_and_is_found_again(service: Service) -> None:
     ids = [f"undo/{number}" for number in range(3)]
     for number, id in enumerate(ids):
-        put(service, id, picture(50 + number), collection="undo", captions={"en": [f"a kite {number}"]})
+        service.put(id, picture(50 + number), {"collection": "undo"}, en=[f"a kite {number}"])
 
     def change(**what: Any) -> dict[str, str]:
         answer = service.admin.post("/v1/pictures/changes", json={"ids": ids, **what})
@@ -160,10 +149,10 @@ def test_what_was_deleted_comes_back_and_is_found_again(service: Service) -> Non
 
 
 def test_a_file_that_is_there_already_is_said_to_be(service: Service) -> None:
-    first = put(service, "twice/first", picture(60), collection="twice").json()
-    second = put(service, "twice/second", picture(60), collection="twice").json()
+    first = service.put("twice/first", picture(60), {"collection": "twice"}).json()
+    second = service.put("twice/second", picture(60), {"collection": "twice"}).json()
     assert "already_there_as" not in first and second["already_there_as"] == "twice/first"
-    assert "already_there_as" not in put(service, "twice/second", picture(60)).json()  # it is there as itself
+    assert "already_there_as" not in service.put("twice/second", picture(60)).json()  # it is there as itself
     records = json.dumps([{"id": "twice/third"}])
     batch = service.admin.post("/v1/pictures/batch", files={"picture": ("x", picture(60))}, data={"records": records})
     assert batch.json()["items"][0]["already_there_as"] == "twice/first"

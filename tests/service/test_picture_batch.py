@@ -217,7 +217,7 @@ def test_the_whole_and_the_number_of_batches_at_once_are_bounded(tmp_path_factor
 def test_a_bound_key_writes_into_its_collections_alone(service: Service) -> None:
     assert service.put("elsewhere").status_code == 201
     near = {"X-API-Key": service.key("write", collections=["near"])}
-    with httpx.Client(headers=near, base_url=service.url, timeout=PATIENCE) as http:
+    with service.open_client(near) as http:
         records = [{"id": "elsewhere"}, {"id": "near/1", "collection": "far"}, {"id": "near/2"}, {}]
         answer = post(service, [picture(40 + number) for number in range(4)], records, http)
         assert [outcome[1:] for outcome in list_outcomes(answer)] == [

@@ -48,9 +48,7 @@ ROUTE = "/v1/pictures/{id}"
 
 
 def put(service: Service, id: str) -> None:
-    files = {"picture": ("x", picture(sum(id.encode())))}
-    form = {"captions": json.dumps({"en": [f"the picture {id}"[:900]]})}
-    answer = service.admin.put(make_path(id), files=files, data=form)
+    answer = service.put(id, en=[f"the picture {id}"[:900]])
     assert answer.status_code == 201 and answer.json()["id"] == id, answer.text
 
 

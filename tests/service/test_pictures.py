@@ -169,13 +169,7 @@ def test_captions_are_cleaned_and_stored_once(service: Service) -> None:
 
 
 def test_the_gallery_is_listed_page_by_page(service: Service) -> None:
-    ids, cursor = [], None
-    while True:
-        page = service.admin.get("/v1/pictures", params={"limit": 2, **({"cursor": cursor} if cursor else {})}).json()
-        ids += [item["id"] for item in page["items"]]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            break
+    ids = [item["id"] for item in service.list_all("/v1/pictures", limit=2)]
     assert sorted(ids) == service.context.gallery.list_ids()
     assert_problem(service.admin.get("/v1/pictures", params={"cursor": "x"}), 422, "invalid_cursor")
 

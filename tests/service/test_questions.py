@@ -24,10 +24,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Eight pictures with a caption each; the even ones have a tag, the odd ones are in another collection."""
     with running(tmp_path_factory.mktemp("home")) as service:
         for number, id in enumerate(IDS):
-            form = {"captions": json.dumps({"en": TEXTS[id]}), "metadata": json.dumps({"place": "Chur"})}
-            form |= {"collection": "odd"} if number % 2 else {"tags": '["even", "黒猫"]'}
-            answer = service.admin.put(f"/v1/pictures/{id}", files={"picture": ("x", picture(number))}, data=form)
-            assert answer.status_code == 201, answer.text
+            half: dict[str, Any] = {"collection": "odd"} if number % 2 else {"tags": ["even", "黒猫"]}
+            record = {"metadata": {"place": "Chur"}, **half}
+            assert service.put(id, picture(number), record, en=TEXTS[id]).status_code == 201
         yield service
 
 

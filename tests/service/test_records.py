@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.patience import PATIENCE
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, share_service
 
 METADATA = {"place": "Chur", "year": 1950, "scanned": True, "taken_at": "1950-06-01", "people": ["Anna", "Bo"]}
@@ -61,7 +60,7 @@ def test_a_record_travels_with_the_upload_and_in_every_item(service: Service) ->
 def test_a_collection_is_one_whatever_its_upper_and_lower_case(service: Service) -> None:
     assert put(service, "a", collection="Musée").status_code == 201
     bound = {"X-API-Key": service.key("write", collections=["musée"])}
-    with httpx.Client(base_url=service.url, timeout=PATIENCE, headers=bound) as http:
+    with service.open_client(bound) as http:
         added = http.put("/v1/pictures/b", files={"picture": ("x", picture(1))}, data={"collection": "MUSÉE"})
         assert added.json()["collection"] == "Musée"
         assert http.patch("/v1/pictures/b", json={"collection": "muséE"}).json()["collection"] == "Musée"

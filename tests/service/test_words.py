@@ -23,13 +23,8 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Pictures of two collections, one with an English caption."""
     with running(tmp_path_factory.mktemp("home")) as service:
         for number in range(PICTURES):
-            put(service, f"p{number}", number)
+            service.put(f"p{number}", picture(number)).raise_for_status()
         yield service
-
-
-def put(service: Service, id: str, seed: int, **fields: str) -> None:
-    files = {"picture": ("x", picture(seed))}
-    service.admin.put(f"/v1/pictures/{id}", files=files, data=fields).raise_for_status()
 
 
 def ask(client: httpx.Client, tag: str = "cy", **query: Any) -> dict[str, Any]:
@@ -75,7 +70,7 @@ def test_what_was_answered_is_not_asked_again_and_covers(gallery: Service) -> No
 def test_a_word_is_answered_by_several_keys_and_by_one_in_several_requests(gallery: Service) -> None:
     tell(gallery, "kw", {"cat": ["kath"], "dog": ["ki"]})
     key = {"Authorization": f"Bearer {gallery.key('write')}"}
-    with httpx.Client(base_url=gallery.url, headers=key) as other:
+    with gallery.open_client(key) as other:
         assert tell(gallery, "kw", {"cat": ["pus", "kath"], "dog": []}, other)["answered"] == 3
     assert tell(gallery, "kw", {"Dog": ["hound"]}, more=True)["answered"] == 4
     words = [{"english": "cat", "captions": [each], "more": bool(place % 2)} for place, each in enumerate("abcd")]

@@ -143,7 +143,7 @@ def test_a_write_that_is_refused_encodes_and_decodes_nothing(service: Service) -
         answer = service.admin.patch(f"/v1/pictures/{id}", json={"captions": captions}, headers=headers)
         return count_encoded(answer, before)
 
-    http = httpx.Client(base_url=service.url, headers=bound, timeout=PATIENCE)
+    http = service.open_client(bound)
     with http:
         before = ENCODER.encoded_count
         for id in ("far", "unknown"):
@@ -159,6 +159,6 @@ def test_bytes_that_are_known_elsewhere_are_encoded_again_for_a_bound_key(servic
     files, before = {"picture": ("x", picture(1))}, ENCODER.encoded_count
     assert count_encoded(service.admin.put("/v1/pictures/again", files=files), before) == (201, 0)
     near = {"X-API-Key": service.key("write", collections=["near"])}
-    with httpx.Client(base_url=service.url, headers=near, timeout=PATIENCE) as http:
+    with service.open_client(near) as http:
         assert count_encoded(http.put("/v1/pictures/first", files=files), before) == (201, 1)
         assert count_encoded(http.put("/v1/pictures/second", files=files), before) == (201, 1)
