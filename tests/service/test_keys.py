@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from service import lanes
@@ -279,11 +278,11 @@ CHUNKED = make_head(SEARCH, "application/json", 0).replace(b"Content-Length: 0",
     ids=["header", "path", "chunk size", "trailer", "second request"],
 )
 def test_what_does_not_end_is_cut_off(service: Service, begun: bytes) -> None:
-    sent, memory = 0, psutil.Process().memory_info().rss
+    sent = 0
     address = ("127.0.0.1", service.port)
     with socket.create_connection(address, timeout=PATIENCE) as connection, pytest.raises(ConnectionError):
         connection.sendall(begun)
         while sent < 64 << 20:
             connection.sendall(b"x" * 65_536)
             sent += 65_536
-    assert sent < 16 << 20 and psutil.Process().memory_info().rss - memory < 16 << 20
+    assert sent < 16 << 20  # with what the system keeps of it: the service has less
