@@ -117,9 +117,10 @@ def test_a_deleted_picture_takes_its_proposals_along(service: Service) -> None:
 
 
 def test_from_64_captions_on_the_language_is_taught_from_them(service: Service) -> None:
-    assert "dataset_too_small" in run(service, "learn", "gv", "--captions").stderr
     for number in range(COUNT):
         service.admin.patch(f"/v1/pictures/p{number:02}", json={"captions": {"gv": [f"red {number}"]}})
+        if number == 62:
+            assert "dataset_too_small" in run(service, "learn", "gv", "--captions").stderr
     wanted = service.admin.get(PATH.replace("br", "gv") + "/wanted").json()
     assert wanted["captions"] == 64, "no more are counted than are needed"
     report = run_json(service, "learn", "gv", "--captions", "--dry-run")["report"]
