@@ -12,6 +12,7 @@ import pytest
 from service.forms import BodyKind
 from service.routes import search as batch
 from tests.doubles import StalledEncoder
+from tests.index.world import put_picture
 from tests.patience import PATIENCE
 from tests.service.harness import Service, assert_problem, hold_up, running, wait_until
 
@@ -103,16 +104,14 @@ def test_searches_that_read_the_registry_leave_threads_to_others(service: Servic
 
 
 @pytest.mark.row("I7")
-def test_one_snapshot_answers_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "_SECONDS", PATIENCE)
-    with running(tmp_path, encoder := StalledEncoder()) as service, ThreadPoolExecutor(1) as clients:
+def test_one_snapshot_answers_all(tmp_path: Path) -> None:
+    with running(tmp_path) as service, ThreadPoolExecutor(1) as clients:
         service.put("a", en=["x"])
-        encoder.stall()
-        searches = [{"text": f"text {number}", "language": "en"} for number in range(40)]
-        answer = clients.submit(send, service, *searches)
-        wait_until(lambda: encoder.seen)  # some have begun, others have not
-        assert service.put("b").status_code == 201
-        encoder.cue.set()
+        with hold_up(batch, "validate") as begun:
+            searches = [{"text": f"text {number}", "language": "en"} for number in range(40)]
+            answer = clients.submit(send, service, *searches)
+            assert begun.acquire(timeout=PATIENCE)
+            put_picture(service.context.live, "b", 2)
         items = answer.result().json()["items"]
         assert {item["answer"]["generation"] for item in items} == {items[0]["answer"]["generation"]}
         assert {len(item["answer"]["items"]) for item in items} == {1}
