@@ -11,7 +11,7 @@ from tests.service.harness import Service, assert_problem, assert_state_unchange
 ZALGO = "a" + "\u0301" * 999  # a thousand accents
 
 
-@pytest.mark.row("T1", "T2", "T3", "T4", "T12", "T13")
+@pytest.mark.row("T1", "T2", "T3", "T12", "T13")
 @pytest.mark.parametrize(
     ("text", "code"),
     [
@@ -19,7 +19,6 @@ ZALGO = "a" + "\u0301" * 999  # a thousand accents
         ("  \u00a0\u3000", "empty_text"),
         ("\u200b\u200d\ufeff", "empty_text"),
         ("…!?", "empty_text"),
-        ("\u0301" * 3, "empty_text"),
         ("\u202e", "empty_text"),
         ("\x00", "text_invalid_unicode"),
         ("a\x07b", "text_invalid_unicode"),
@@ -117,9 +116,9 @@ def test_a_truncated_query_is_reported(service: Service) -> None:
     assert service.search("a red apple").json()["truncated"] is False
 
 
-@pytest.mark.row("T14", "T17")
+@pytest.mark.row("T4", "T14", "T17")
 @pytest.mark.parametrize(
-    "text", [ZALGO, "\u202eelppa", "аpple", "<b>x</b>", "'\"; DROP TABLE", "${jndi:ldap://x}", "{{7*7}}"]
+    "text", [ZALGO, "\u0301" * 3, "\u202eelppa", "аpple", "<b>x</b>", "'\"; DROP TABLE", "${jndi:ldap://x}", "{{7*7}}"]
 )
 def test_hostile_looking_text_is_only_text(service: Service, text: str) -> None:
     with assert_state_unchanged(service):
