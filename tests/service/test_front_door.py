@@ -20,8 +20,8 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
-from service import __main__ as serve
 from service import connections
+from service.__main__ import make_uvicorn_config
 from service.settings import Settings
 from tests.doubles import StalledEncoder
 from tests.patience import PATIENCE
@@ -115,9 +115,9 @@ def test_each_answer_starts_the_time_anew_and_work_has_its_own(tmp_path: Path, m
 
 def test_an_idle_connection_outlives_what_clients_keep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept_by_httpx, app = httpx.Limits().keepalive_expiry, FastAPI()
-    kept = serve.make_uvicorn_config(app, Settings(home=tmp_path)).timeout_keep_alive
+    kept = make_uvicorn_config(app, Settings(home=tmp_path)).timeout_keep_alive
     assert kept_by_httpx is not None and kept_by_httpx < kept < connections.WAIT_SECONDS
-    monkeypatch.setattr(serve, "KEEP_SECONDS", 1)
+    monkeypatch.setattr("service.__main__.KEEP_SECONDS", 1)
     with running(tmp_path) as service, connect(service) as connection:
         started = time.monotonic()
         assert answer_on(connection, LIVE).status_code == 200
