@@ -23,7 +23,7 @@ PUBLIC = {
     *("worker.attempt.Attempt", "worker.settings.WorkerSettings", "worker.celery_app.create_app"),
 }
 # Other names that tests import, and the modules that have them: whoever lowers one lowers it here.
-MOST_INSIDE = (379, 111)
+MOST_INSIDE = (378, 110)
 
 
 def list_inside(module: Module) -> set[tuple[str, str]]:
