@@ -30,8 +30,9 @@ def encoder() -> Encoder:
 
 def test_all_files_together_are_at_most_64_mib() -> None:
     bases = {f"{name}.{kind}" for name in BUNDLED.values() for kind in ("json", "match.json", "safetensors")}
-    beside = {"glottocodes.txt", "pictoglot-photos.things.gz", "pictoglot-photos.unseen.gz", "README.md"}
-    assert {path.name for path in BUNDLE.iterdir()} == {*bases, *beside}
+    beside = {"pictoglot-photos.things.gz", "pictoglot-photos.unseen.gz", "README.md"}
+    made = {"glottocodes.txt"}  # when installing
+    assert {path.name for path in BUNDLE.iterdir()} - made == {*bases, *beside}
     assert sum(path.stat().st_size for path in BUNDLE.iterdir()) <= 64 * 2**20
 
 

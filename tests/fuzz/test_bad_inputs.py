@@ -16,7 +16,7 @@ def test_bad_inputs_are_refused_in_bounded_memory(tmp_path: Path) -> None:
     assert {kind for kind, status in outcome.statuses if status < 300} >= {"text", "query", "record", "language"}
     assert {status for kind, status in outcome.statuses if kind == "picture"} <= {200, 201, 413, 415, 422}
     assert outcome.pictures == outcome.added > 0
-    assert outcome.peak - outcome.idle < 256 << 20
+    assert outcome.peak - outcome.idle < 384 << 20
 
 
 def test_what_should_not_be_is_noticed() -> None:
