@@ -31,7 +31,9 @@ from store.versions import (
     find_needed,
     find_reused_as_shared,
     find_roots,
+    keep_figures,
     refuse_pruned,
+    strip_language,
     trace_lineage,
 )
 
@@ -212,15 +214,20 @@ class Retention(RegistryPart):
     def prune(self, keep: int = KEEP, *, expected: int | None = None) -> PruningPlan:
         """Mark the versions out of reach as unable to serve; `index.janitor` removes their files afterwards.
 
-        Raises AliasMoved when another release than `expected` serves.
+        Their reports keep figures alone, even while others build upon their files. Raises AliasMoved when another
+        release than `expected` serves.
         """
         with self._database.begin() as session:
             pruning = _plan_pruning(session, keep, expected)
             numbers = [version.number for version in pruning.versions]
             new = VersionRow.pruned_at.is_(None) | VersionRow.number.in_(find_reused_as_shared(session))
-            mark = update(VersionRow).where(VersionRow.number.in_(numbers), new)
-            marked = mark.values(pruned_at=now(), pruned_release=pruning.release).returning(VersionRow.number)
-            note_act(session, {f"version {number}": "pruned" for number in session.scalars(marked)})
+            rows = session.scalars(select(VersionRow).where(VersionRow.number.in_(numbers), new)).all()
+            for row in rows:
+                row.pruned_at, row.pruned_release, row.report = now(), pruning.release, keep_figures(row.report)
+                if row.expansion is not None:
+                    made = session.get_one(ExpansionRow, row.expansion)
+                    made.report = strip_language(made.report, row.language)
+            note_act(session, {f"version {row.number}": "pruned" for row in rows})
             return pruning
 
     def list_removable(self) -> list[Version]:
@@ -236,9 +243,11 @@ class Retention(RegistryPart):
             session.execute(pruned.values(folder=None))
 
     def note_dataset_removed(self, expansion: str) -> None:
-        """Record that the dataset of an expansion is gone."""
+        """Record that the dataset of an expansion is gone; what its report and doubts quote of it goes, too."""
         with self._database.begin() as session:
-            session.execute(update(ExpansionRow).where(ExpansionRow.id == expansion).values(dataset_path=None))
+            row = session.get_one(ExpansionRow, expansion)
+            row.dataset_path, row.report = None, keep_figures(row.report)
+            row.settings = {name: value for name, value in row.settings.items() if name != "doubts"}
             note_act(session, {f"dataset {expansion}": "removed"})
 
 

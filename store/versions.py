@@ -17,6 +17,9 @@ from store.tables import ReleaseRow, VersionRow
 
 FIRST = 0  # the number of the version that is the first base itself
 BUILT_IN_LANGUAGE = "en"
+# What a report says that quotes no dataset
+_HARMLESS = {"against", "base", "format", "pivot", "refused_by", "replay"}
+_HARMLESS |= {"sentence", "sentences", "so_far", "unmeasured"}
 
 
 @dataclass(frozen=True)
@@ -215,3 +218,18 @@ def parse_calibration(stored: bytes | None) -> dict[str, Any] | None:
 
 def build_version(row: VersionRow) -> Version:
     return row.convert_to(Version, dataset_expansions=tuple(row.datasets))
+
+
+def strip_language(report: dict[str, Any] | None, tag: str) -> dict[str, Any] | None:
+    """Return the report of what taught several languages again without this one's texts."""
+    if report is None or tag not in (languages := report.get("languages", {})):
+        return report
+    return {**report, "languages": {**languages, tag: keep_figures(languages[tag])}}
+
+
+def keep_figures(report: Any) -> Any:
+    """Return a report without its texts, which may quote the dataset: its figures, and what is known not to."""
+    if isinstance(report, dict):
+        kept = {name: value if name in _HARMLESS else keep_figures(value) for name, value in report.items()}
+        return {name: value for name, value in kept.items() if value is not None}
+    return None if isinstance(report, str | list) else report

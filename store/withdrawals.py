@@ -20,10 +20,9 @@ from store.reach import DeletedPictureRow, get_serving
 from store.releases import publish
 from store.speakers import ProposalRow, UnknownWordRow, WaitingRow, WordAnswerRow, find_number
 from store.tables import AutoKey, CaptionRow, ExpansionRow, RegistryRow, ReleaseRow, VersionRow
-from store.versions import BUILT_IN_LANGUAGE, find_needed, trace_lineage
+from store.versions import BUILT_IN_LANGUAGE, find_needed, keep_figures, strip_language, trace_lineage
 
 _AT_ONCE = 500  # rows of one transaction
-_HARMLESS = {"against", "base", "format", "pivot", "refused_by", "replay", "sentence"}  # they quote no dataset
 
 
 class WithdrawalRow(RegistryRow):
@@ -103,11 +102,11 @@ class Withdrawals(RegistryPart):
             never = {"pruned_at": func.coalesce(VersionRow.pruned_at, now()), "pruned_release": release, "match": None}
             session.execute(update(VersionRow).where(VersionRow.number.in_(numbers)).values(**never))
             for taught in session.scalars(select(ExpansionRow).where(ExpansionRow.language == tag)):
-                taught.report, taught.settings = _keep_figures(taught.report), _keep_figures(taught.settings)
+                taught.report, taught.settings = keep_figures(taught.report), keep_figures(taught.settings)
             for again in session.scalars(select(ExpansionRow).where(ExpansionRow.kind.in_(("rebuild", "base")))):
-                again.report = _strip_language(again.report, tag)
+                again.report = strip_language(again.report, tag)
             for version in session.scalars(select(VersionRow).where(VersionRow.number.in_(numbers))):
-                version.report = _keep_figures(version.report)
+                version.report = keep_figures(version.report)
             for table in (WordAnswerRow, UnknownWordRow, WaitingRow, ProposalRow):
                 session.execute(delete(table).where(table.language == tag))
             row = WithdrawalRow(language=tag, release=release, actor=actor, reason=reason, decided=vars(plan))
@@ -260,18 +259,3 @@ def _publish_without(session: Session, serving: ReleaseRow, tag: str, actor: str
     change = {"kind": "withdraw", "language": tag, "from_version": serving.languages.get(tag), "to_version": None}
     row = ReleaseRow(shared=shared, languages=languages, actor=actor, reason=reason, change=change)
     return publish(session, serving.number, row).number
-
-
-def _strip_language(report: dict[str, Any] | None, tag: str) -> dict[str, Any] | None:
-    """Return the report of what taught several languages again without this one's texts."""
-    if report is None or tag not in (languages := report.get("languages", {})):
-        return report
-    return {**report, "languages": {**languages, tag: _keep_figures(languages[tag])}}
-
-
-def _keep_figures(report: Any) -> Any:
-    """Return a report without its texts, which may quote the dataset: its figures, and what is known not to."""
-    if isinstance(report, dict):
-        kept = {name: value if name in _HARMLESS else _keep_figures(value) for name, value in report.items()}
-        return {name: value for name, value in kept.items() if value is not None}
-    return None if isinstance(report, str | list) else report

@@ -26,7 +26,7 @@ from service.schemas.speakers import LanguageTerms, Terms
 from service.wanted_words import clean_answers, count_captions, count_needed
 from store.errors import RecordChanged
 from store.speakers import ProposalRow, Proposer
-from store.versions import Version
+from store.versions import Version, keep_figures
 
 router = APIRouter(prefix="/v1/languages", tags=["languages"], route_class=GuardedRoute)
 _SAMPLE = 5_000  # captions whose letters are looked at
@@ -108,7 +108,7 @@ class _LanguageDescriber:
     """Describes languages as one snapshot serves them; captions are counted in these collections."""
 
     def __init__(self, context: Context, snapshot: Snapshot, within: Collections) -> None:
-        self._snapshot, self._terms = snapshot, context.registry.terms.list_current()
+        self._snapshot, self._terms, self._within = snapshot, context.registry.terms.list_current(), within
         numbers = sorted(set(snapshot.release.languages.values()))
         self._versions = {number: context.registry.versions.get(number) for number in numbers}
         self._counts, self._assessed = _count_captions(context, snapshot, within), _list_assessed(context)
@@ -125,6 +125,8 @@ class _LanguageDescriber:
         snapshot, versions = self._snapshot, self._versions
         version = versions.get(snapshot.release.languages.get(tag, -1))
         report = {} if version is None else _find_english(versions) if version.parent is None else version.report
+        if self._within is not None:  # it may quote captions of other collections
+            report = keep_figures(report)
         assessment = self._assessed.get(tag)
         return language_schemas.LanguageItem(
             language=tag,

@@ -20,7 +20,7 @@ from tests.store import steps
 service = share_service(keep_originals=True)
 
 
-def teach(service: Service, tag: str, dataset: bytes, **more: str) -> str:
+def teach(service: Service, tag: str, dataset: bytes, report: dict[str, Any] | None = None, **more: Any) -> str:
     """Return what is left of a dataset and its version when a worker is done with it; its expansion."""
     registry = service.context.registry
     name = f"expansions/{tag}-{len(registry.versions.list())}"
@@ -38,10 +38,11 @@ def teach(service: Service, tag: str, dataset: bytes, **more: str) -> str:
     folder = service.home / f"versions/{expansion.id}"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text('{"files": {}}')
-    datasets = (*steps.list_taught_from(registry, tag), expansion.id)
-    version = steps.write(registry, lease, tag, registry.releases.get_serving().shared, datasets=datasets)
+    earlier = () if more.get("replace") else steps.list_taught_from(registry, tag)
+    made = {"datasets": (*earlier, expansion.id), **({} if report is None else {"report": report})}
+    version = steps.write(registry, lease, tag, registry.releases.get_serving().shared, **made)
     release = steps.promote(registry, lease, version)
-    registry.expansions.succeed(lease, version.number, release.number, {"pairs": 1})
+    registry.expansions.succeed(lease, version.number, release.number, report or {"pairs": 1})
     service.context.live.refresh()
     return expansion.id
 

@@ -14,7 +14,7 @@ from index.records import Patch
 from service.auth import get_guard
 from tests.contract.test_routes import GUARDED, NAMES
 from tests.doubles import WeightlessEncoder
-from tests.service.harness import Service, assert_problem, picture, running
+from tests.service.harness import Service, assert_problem, learn, picture, running
 from tests.service.test_match import calibrate
 
 SECRET = "zebra"  # in everything of the other collection
@@ -55,7 +55,9 @@ class Keys:
 def serve_near(home: Path) -> Iterator[Keys]:
     """Run a service in which the other collection is empty."""
     with running(home, keep_originals=True) as service:
-        service.learn("de")
+        quoted = {"new": [SECRET], "test": {"missed": [SECRET]}, "dictionary": {"examples": [{"word": SECRET}]}}
+        learn(service.context.registry, "de", report={"pairs": 1, "letters": ["ß"], **quoted})
+        service.context.live.refresh()
         keys = Keys(service)
         calibrate(service, pictures=3, change=1_000)
         yield keys
@@ -155,6 +157,7 @@ def test_what_a_bound_key_reads_does_not_depend_on_other_collections(tmp_path: P
         before = [strip_answer(answer) for answer in ask_everything(keys.bound)]
         keys.fill_far()
         answers, unbound = list(ask_everything(keys.bound)), list(ask_everything(keys.unbound))
+        assert keys.bound.get("/v1/languages/de").json()["letters"] == ["ß"]
     for answer, earlier in zip(answers, before, strict=True):
         assert strip_answer(answer) == earlier, answer.request.url
         assert SECRET not in answer.text and SECRET not in str(answer.headers), answer.request.url

@@ -13,6 +13,7 @@ import pytest
 
 from tests.client.test_admin import answer_questions
 from tests.client.test_commands import run, run_json
+from tests.client.test_export import teach
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, hide_registry, running
 
 ROUTES_BY_ID = (
@@ -264,6 +265,25 @@ def test_what_was_pruned_stays_listed_and_cannot_be_restored(
         refused = service.admin.post("/v1/admin/releases/2/restore", json={"expected": 5})
         assert assert_problem(refused, 409, "version_pruned")["versions"] == [1]
     assert service.admin.post("/v1/admin/releases/4/restore", json={"expected": 5}).status_code == 200
+
+
+@pytest.mark.parametrize("again", ["rolled back", "replaced"])
+def test_reports_quote_no_caption_that_was_pruned(fresh: Service, again: str) -> None:
+    """Rolled back, as the guide says to be rid of a caption; or replaced, when later versions need the files."""
+    quoted = {"new": ["kuzh"], "test": {"asked": 9, "missed": ["kuzh"]}, "pairs": 9, "letters": ["ñ"]}
+    doubt = {"code": "pairs_unrelated", "detail": "line 3 says “kuzh” = “fish”", "rows": []}
+    expansion = teach(fresh, "br", b"kuzh", quoted, doubts=[doubt])
+    if again == "rolled back":
+        fresh.admin.post("/v1/admin/languages/br/rollback", json={}).raise_for_status()
+    for _ in range(3 if again == "replaced" else 1):
+        teach(fresh, "br", b"skeudenn", replace=True)
+    paths = (f"/v1/expansions/{expansion}", "/v1/versions/1", "/v1/versions/1/report")
+    assert ["kuzh" in fresh.admin.get(path).text for path in paths] == [True] * 3
+    fresh.admin.post("/v1/admin/prune", json={"keep": 2}).raise_for_status()
+    assert ["kuzh" in fresh.admin.get(path).text for path in paths] == [False] * 3
+    assert (fresh.home / f"versions/{expansion}").exists() == (again == "replaced")
+    report = fresh.admin.get("/v1/versions/1").json()["report"]
+    assert (report["pairs"], report["test"]) == (9, {"asked": 9}) and "letters" not in report
 
 
 @pytest.mark.parametrize(
