@@ -169,7 +169,8 @@ def write_answers(registry: Registry, tag: str, file: FileOnDisk) -> None:
 
 def write_captions(registry: Registry, tag: str, file: FileOnDisk) -> None:
     """Write the captions that came with pictures or were accepted as a dataset, and close the file."""
-    _write_rows(({"caption": text, "picture": id} for id, text in registry.proposals.list_captions(tag)), file)
+    captions = registry.proposals.iterate_captions(tag)
+    _write_rows(({"caption": text, "picture": id} for id, text in captions), file)
 
 
 def _write_rows(rows: Iterable[dict[str, Any]], file: FileOnDisk) -> None:

@@ -6,7 +6,7 @@ from the pictures' captions until two agree or a keeper accepts. No search uses 
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -26,6 +26,7 @@ MOST_ANSWERS = 20_000  # of one language: ten times what a speaker types in a we
 MOST_CAPTIONS = 100  # of one answer, to which others were added
 MOST_UNKNOWN = 2_000  # words of one language, those of most searches
 MOST_OPEN = 20_000  # proposals of one language that wait
+_AT_ONCE = 1_000  # captions that are read
 
 
 class WordAnswerRow(RegistryRow):
@@ -287,18 +288,18 @@ class CaptionProposals(RegistryPart):
             more = query.where(picture.id.not_in(begun)).limit(count - len(found))
             return [*found, *session.scalars(more)] if len(found) < count else found
 
-    def list_captions(
-        self, language: str, limit: int | None = None, collections: frozenset[str] | None = None
-    ) -> Sequence[tuple[str, str]]:
-        """List captions, as (picture, text), that came with pictures or were accepted, in the order of adding.
+    def iterate_captions(self, language: str, collections: frozenset[str] | None = None) -> Iterator[tuple[str, str]]:
+        """Yield captions, as (picture, text), that came with pictures or were accepted, in the order of adding.
 
-        With `collections`, those of their pictures.
+        With `collections`, those of their pictures. However many there are, some at a time are in memory.
         """
         columns = select(CaptionRow.picture_id, CaptionRow.text).where(*_is_own(language)).order_by(CaptionRow.id)
         if collections is not None:
             shown = PictureRow.collection.in_(collections)
             columns = columns.join(PictureRow, PictureRow.id == CaptionRow.picture_id).where(shown)
-        return [(row.picture_id, row.text) for row in self._database.read_rows(columns.limit(limit))]
+        with self._database.read() as session:
+            for row in session.execute(columns.execution_options(yield_per=_AT_ONCE)):
+                yield row.picture_id, row.text
 
     def count_captions(self, language: str, most: int) -> int:
         some = select(CaptionRow.id).where(*_is_own(language)).limit(most).subquery()

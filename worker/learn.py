@@ -362,7 +362,7 @@ def _open(context: TrainingContext) -> LanguageFile:
 
 def _choose_test(context: TrainingContext, test: dict[str, Any] | None) -> Validation:
     """Choose by what the language is measured: the gallery's own captions, or the file's test if they are few."""
-    own = context.attempt.registry.proposals.list_captions(context.attempt.expansion.language)
+    own = [*context.attempt.registry.proposals.iterate_captions(context.attempt.expansion.language)]
     if not own or (test is not None and len(own) < LEAST_OWN):
         return Validation(**test) if test is not None else Validation("english", [], [], [])
     return choose_validation("pictures", [(text, picture) for picture, text in own], context.gallery.list_ids())

@@ -75,9 +75,7 @@ async def teach_language(
     an assessment without a held-out row is refused with `nothing_held_out`.
     """
     (upload,) = request.state.files
-    tag = canonicalize(form.language)
-    if made := _find_source(form):
-        await run_in_threadpool(write_answers if made == "words" else write_captions, context.registry, tag, upload)
+    tag, made = canonicalize(form.language), _find_source(form)
     kind: ExpansionKind = "assess" if form.assess == "true" else "learn"
     if tag == ENGLISH and kind == "learn":
         refuse("body.language", "base_language", "English is built in and cannot be taught")
@@ -89,6 +87,9 @@ async def teach_language(
     if form.dry_run == "false":  # first: a dataset that was accepted before is not validated again
         expansion = await run_in_threadpool(context.registry.expansions.find_submitted, key)
     if expansion is None:
+        if made:
+            write = write_answers if made == "words" else write_captions
+            await context.lanes.dataset.run(write, context.registry, tag, upload)
         if terms is not None:  # before a long check
             right = partial(context.registry.terms.require_right, may_change=caller.scope == "admin")
             await run_in_threadpool(right, tag, terms)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import regex
@@ -86,8 +86,8 @@ def get_language(tag: str, context: AppContext, caller: Caller) -> language_sche
     if letters is None:
         found = context.registry.answers.list(tag) if caller.collections is None else []
         answers = (text for each in found for text in each.captions)
-        captions = (text for _, text in context.registry.proposals.list_captions(tag, _SAMPLE, caller.collections))
-        letters = find_special_letters(chain(answers, captions))
+        captions = context.registry.proposals.iterate_captions(tag, caller.collections)
+        letters = find_special_letters(chain(answers, (text for _, text in islice(captions, _SAMPLE))))
     return language_schemas.LanguageDetail(**item.model_dump(by_alias=True), letters=letters)
 
 
