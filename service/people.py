@@ -122,7 +122,7 @@ class People:
             return await self._describe_session(session)
         if self._settings.open and _is_local(headers):
             return Principal("anonymous", "write", by="open")
-        if _read_cookie(request):
+        if self._read_cookie(request):
             raise SessionEnded("this session is over: sign in again, or send a key")
         raise MissingApiKey("send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
 
@@ -138,7 +138,7 @@ class People:
 
     async def find_session(self, request: Request) -> Session | None:
         """Return the session of the browser; None without one that is valid. Raises `ForeignOrigin`."""
-        plain = _read_cookie(request)
+        plain = self._read_cookie(request)
         session = await self.keyring.find(parse_key_id(plain, "ps"), Session)
         if session is None or not session.is_opened_by(plain, self.salt(session.subject)):
             return None
@@ -167,8 +167,12 @@ class People:
 
     def choose_cookie(self, request: Request) -> str:
         """Return the name of the cookie that the sending page may get; only one on a loopback does without TLS."""
-        scheme, _, host = (self._settings.public_url or request.headers.get("origin", "")).partition("://")
-        return LOOPBACK_COOKIE if scheme == "http" and _LOOPBACK_HOST.fullmatch(host) else SECURE_COOKIE
+        return _name_cookie(self._settings.public_url or request.headers.get("origin", ""))
+
+    def _read_cookie(self, request: Request) -> str:
+        """Return what the browser keeps; on a loopback alone under a name that other hosts of a domain can set, too."""
+        address = self._settings.public_url or f"http://{request.headers.get('host', '')}"
+        return request.cookies.get(SECURE_COOKIE) or request.cookies.get(_name_cookie(address)) or ""
 
     def admit(
         self, subject: str, label: str, groups: Iterable[str], known_by: Literal["proxy", "session"]
@@ -337,8 +341,9 @@ def _choose_collection(bound: Sequence[str] | None, chosen: str | None = None) -
     return chosen or (DEFAULT_COLLECTION if bound is None or DEFAULT_COLLECTION in bound else bound[0])
 
 
-def _read_cookie(request: Request) -> str:
-    return request.cookies.get(SECURE_COOKIE) or request.cookies.get(LOOPBACK_COOKIE) or ""
+def _name_cookie(address: str) -> str:
+    scheme, _, host = address.partition("://")
+    return LOOPBACK_COOKIE if scheme == "http" and _LOOPBACK_HOST.fullmatch(host) else SECURE_COOKIE
 
 
 def _read_key(values: list[str], bearer: bool) -> str:

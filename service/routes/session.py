@@ -3,8 +3,6 @@
 The issuer is spoken to by `authlib`: the code flow with PKCE.
 """
 
-import base64
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,35 +12,28 @@ from typing import Any
 
 import httpx2
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, RootModel
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
 
 from service.auth import AppContext
+from service.batching import AdmissionLimit
 from service.context import Context
 from service.people import LOOPBACK_COOKIE, SECURE_COOKIE, Principal, is_subject
 from service.problems import InvalidApiKey, MissingApiKey, SignInFailed
 from service.schemas import admin as schemas
 from service.settings import Settings
 from store.audit import CURRENT, Act
-from store.errors import InsufficientScope, NotFound, PictoglotError
+from store.errors import InsufficientScope, NotFound, PictoglotError, Unavailable
 
 router = APIRouter(tags=["people"])
 _FAILED = "#sign-in-failed"  # where the page says so
+_STATE = "signin"  # what a signed cookie is for
 _STATE_SECONDS = 600  # for which a person may be at the issuer
 _SECONDS = 10.0  # for one answer of the issuer
 _NAMES = ("name", "preferred_username", "email", "sub")  # the claims that may name a person, best first
+_ASKING = 16  # requests that ask the issuer at once
+_FAULTS = (Unavailable, ValueError, LookupError, TypeError, RuntimeError)
 _log = logging.getLogger("pictoglot.signin")
-
-
-class _State(BaseModel):
-    """What `authlib` keeps while a person is at the issuer: nonce and verifier; and until when."""
-
-    data: dict[str, str]
-    exp: float
-
-
-_States = RootModel[dict[str, _State]]  # anybody can send another cookie
 
 
 @dataclass(frozen=True)
@@ -60,25 +51,25 @@ class Provider:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._return_to = f"{settings.public_url}/signin/callback"
+        self._asking = AdmissionLimit(_ASKING, "people are signing in")  # anybody makes us ask the issuer
 
-    async def begin(self, request: Request) -> tuple[Response, str]:
+    async def begin(self, request: Request) -> tuple[Response, Any]:
         """Return the answer that leads to the issuer, and what the same browser must bring back. Raises SignInFailed.
 
         The second holds state, nonce and the verifier of PKCE: for a cookie that no script reads.
         """
         request.scope["session"] = {}
-        with _explain():
+        with _explain(self._asking):
             issuer = str((await self._client.load_server_metadata())["issuer"])
             if issuer.rstrip("/") != self._settings.oidc_issuer.rstrip("/"):
                 raise ValueError("another issuer answers at PICTOGLOT_OIDC_ISSUER")
             answer: Response = await self._client.authorize_redirect(request, self._return_to)
-        return answer, base64.urlsafe_b64encode(json.dumps(request.session).encode()).decode()
+        return answer, request.session
 
-    async def finish(self, request: Request, brought: str) -> Person:
+    async def finish(self, request: Request, brought: Any) -> Person:
         """Return who came back from the issuer, with what this browser `brought`. Raises SignInFailed."""
-        with _explain():
-            states = _States.model_validate_json(base64.urlsafe_b64decode(brought) or b"{}")
-            request.scope["session"] = states.model_dump()
+        request.scope["session"] = brought
+        with _explain(self._asking):
             token = await self._client.authorize_access_token(request)  # compares state, nonce, issuer, signature
             claims: dict[str, Any] = {**token["userinfo"]}
             claim, metadata = self._settings.oidc_groups_claim, self._client.server_metadata
@@ -94,7 +85,7 @@ class Provider:
     async def find_way_out(self) -> str | None:
         """Return the address where a person signs out with the issuer, too; None where it has none, or is away."""
         try:
-            with _explain():
+            with _explain(self._asking):
                 if "end_session_endpoint" not in await self._client.load_server_metadata():
                     return None
                 back = {
@@ -125,14 +116,18 @@ class Provider:
 
 
 @contextmanager
-def _explain() -> Iterator[None]:
-    """Turn what can go wrong between the issuer, the browser and this service into `SignInFailed`; log the reason."""
+def _explain(asking: AdmissionLimit) -> Iterator[None]:
+    """Turn what can go wrong between the issuer, the browser and this service into `SignInFailed`; log the reason.
+
+    Also that too many others are `asking` the issuer.
+    """
     from authlib.common.errors import AuthlibBaseError
     from joserfc.errors import JoseError
 
     try:
-        yield
-    except (AuthlibBaseError, JoseError, httpx2.HTTPError, ValueError, LookupError, TypeError, RuntimeError) as error:
+        with asking.admit():
+            yield
+    except (AuthlibBaseError, JoseError, httpx2.HTTPError, *_FAULTS) as error:
         _log.warning("signing in failed", extra={"reason": f"{type(error).__name__}: {error}"[:500]})
         raise SignInFailed("signing in did not work") from error
 
@@ -180,7 +175,8 @@ async def begin_sign_in(request: Request, context: AppContext) -> Response:
         answer, state = await _require_provider(request).begin(request)
     except SignInFailed:
         return _lead(context, _FAILED)
-    _set_cookie(answer, _name_state(request, context), state, _STATE_SECONDS)
+    signed = context.cursors.write_place(_STATE, state)  # otherwise anybody could make one
+    _set_cookie(answer, _name_state(request, context), signed, _STATE_SECONDS)
     return answer
 
 
@@ -189,7 +185,8 @@ async def finish_sign_in(request: Request, context: AppContext) -> Response:
     """Take who comes back from the issuer, and begin the session."""
     provider, name = _require_provider(request), _name_state(request, context)
     try:
-        person, answer = await provider.finish(request, request.cookies.get(name, "")), _lead(context)
+        brought = context.cursors.read_place(_STATE, request.cookies.get(name, ""))
+        person, answer = await provider.finish(request, brought), _lead(context)
         await _begin(request, answer, context, person, context.settings.session_seconds)
     except PictoglotError:
         answer = _lead(context, _FAILED)

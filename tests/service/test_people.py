@@ -2,7 +2,10 @@
 
 import base64
 import json
+import select
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -13,7 +16,7 @@ from oidc_provider_mock import User, run_server_in_thread
 
 from service.settings import Settings
 from tests.patience import PATIENCE
-from tests.service.harness import ADMIN_KEY, Service, assert_problem, picture, running
+from tests.service.harness import ADMIN_KEY, Service, assert_problem, picture, running, wait_until
 
 PAGE = "http://127.0.0.1:9"  # where people are said to open it
 SECRET = "a-secret-that-the-proxy-shares"
@@ -125,17 +128,20 @@ def test_an_administrator_ends_the_session_of_another(service: Service, browser:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("forged", ["state", "code", "cookie", "list", "text", "again", "denied", "nothing"])
+@pytest.mark.parametrize("forged", ["state", "code", "cookie", "unsigned", "again", "denied", "nothing"])
 def test_who_comes_back_from_the_issuer_otherwise_is_not_let_in(browser: httpx.Client, forged: str) -> None:
     back = ask_issuer(browser, **({"action": "deny"} if forged == "denied" else {}))
     if forged in back:
         back[forged] = back[forged][:-1] + "~"
     if forged == "cookie":  # that of another browser: somebody else began
         browser.cookies.clear()
-    if forged in ("list", "text"):
-        brought = {"list": [], "text": {f"_state_oidc_{back['state']}": "x"}}[forged]
+    if forged == "unsigned":  # with the very content
+        kept = browser.cookies["pictoglot-signin"].strip('"')
+        _, _, content = base64.urlsafe_b64decode(kept + "==").partition(b'{"')
         browser.cookies.clear()
-        browser.cookies.set("pictoglot-signin", base64.urlsafe_b64encode(json.dumps(brought).encode()).decode())
+        brought = json.loads(b'{"' + content)
+        brought = json.dumps(brought.get("after", brought)).encode()
+        browser.cookies.set("pictoglot-signin", base64.urlsafe_b64encode(brought).decode())
     if forged == "again":
         assert browser.get("/signin/callback", params=back).headers["location"] == f"{PAGE}/"
         browser.cookies.clear()
@@ -152,6 +158,35 @@ def test_while_the_issuer_is_away_or_another_one_nobody_signs_in(tmp_path: Path,
     with running(tmp_path) as service:
         assert_problem(service.http.get("/signin"), 404, "not_found")
         assert_problem(service.http.get("/signin/callback"), 404, "not_found")
+
+
+def test_an_issuer_that_hangs_is_asked_by_few_at_a_time(tmp_path: Path) -> None:
+    with (
+        socket.create_server(("localhost", 0)) as issuer,
+        running(tmp_path, oidc_issuer=f"http://localhost:{issuer.getsockname()[1]}", **PEOPLE) as service,
+        ThreadPoolExecutor(20) as pool,
+    ):
+        issuer.settimeout(PATIENCE)
+        asked = [pool.submit(httpx.get, f"{service.url}/signin", timeout=PATIENCE) for _ in range(20)]
+        waiting = [issuer.accept()[0] for _ in range(16)]
+        wait_until(lambda: sum(each.done() for each in asked) == 4)
+        assert not select.select([issuer], [], [], 0)[0], "nobody else has asked"
+        for connection in waiting:
+            connection.close()
+        assert {each.result().headers["location"] for each in asked} == {f"{PAGE}/#sign-in-failed"}
+
+
+def test_a_cookie_that_other_hosts_can_set_counts_on_a_loopback_alone(tmp_path: Path) -> None:
+    with running(tmp_path) as service:
+        own = {"X-API-Key": ADMIN_KEY, "Origin": service.url}
+        (text,) = service.http.post("/session", headers=own).cookies.values()
+        for host, name, by in (
+            (f"127.0.0.1:{service.port}", "pictoglot", "session"),
+            ("pictures.example.org", "pictoglot", None),
+            ("pictures.example.org", "__Host-pictoglot", "session"),
+        ):
+            headers = {"Host": host, "Cookie": f"{name}={text}"}
+            assert service.http.get("/session", headers=headers).json()["by"] == by, host
 
 
 def test_a_cookie_goes_over_tls_alone(tmp_path: Path, issuer: str) -> None:
