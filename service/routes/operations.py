@@ -10,7 +10,9 @@ import json
 import logging
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +22,6 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import HTMLResponse, JSONResponse
 
 from client.api import LOOPBACK
 from index.backup import find_note
@@ -143,15 +144,15 @@ async def send_metrics(request: Request, context: AppContext) -> Response:
 
 
 @router.get("/openapi.json", include_in_schema=False)
-async def send_openapi(request: Request) -> JSONResponse:
+def send_openapi(request: Request) -> Response:
     """Send the OpenAPI document."""
-    return JSONResponse(request.app.openapi())
+    return _answer(request, _render_document(request.app)[0], {})
 
 
 @router.get("/docs", include_in_schema=False)
-async def send_docs(request: Request) -> HTMLResponse:
+def send_docs(request: Request) -> Response:
     """Send the OpenAPI document as a page, without scripts or other hosts."""
-    return HTMLResponse(_render_page(request.app.openapi()), headers=_HEADERS)
+    return _answer(request, _render_document(request.app)[1], _HEADERS)
 
 
 def _describe_serving(context: Context, health: Health, whole: bool) -> schemas.ServingStatus:
@@ -226,6 +227,13 @@ def _describe_form(content: dict[str, Any], form: Form, components: dict[str, An
     required = [*([] if form.instead else [form.file]), *(key for key in schema.get("required", ()) if key in fields)]
     components[name] = {**schema, "title": name, "properties": {form.file: file, **fields}, "required": required}
     content[MULTIPART] = {"schema": {"$ref": f"#/components/schemas/{name}"}}
+
+
+@lru_cache(maxsize=1)  # rendering takes 20 ms, and anybody may ask
+def _render_document(app: FastAPI) -> tuple["_File", "_File"]:
+    document = app.openapi()
+    plain = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return _read_file("openapi.json", plain.encode()), _read_file("docs.html", _render_page(document).encode())
 
 
 def _render_page(document: dict[str, Any]) -> str:
@@ -323,8 +331,8 @@ def _refuse(request: Request) -> Response:
     return make_problem_response(request.state.request_id, NotFound("no such path"))
 
 
-def _answer(request: Request, file: _File) -> Response:
-    headers = {**_PAGE_HEADERS, "ETag": file.etag}
+def _answer(request: Request, file: _File, headers: Mapping[str, str] = _PAGE_HEADERS) -> Response:
+    headers = {**headers, "ETag": file.etag}
     if file.etag in [one.strip() for one in request.headers.get("if-none-match", "").split(",")]:
         return Response(status_code=304, headers=headers)
     return Response(file.content, media_type=file.media_type, headers=headers)
