@@ -1,6 +1,7 @@
 """`languages`, `words`, `expansions`: what is known, what is asked for, and what the worker does or did."""
 
 import csv
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,7 @@ from .versions import Tag, summarize_terms
 FEW = 20  # held-out captions, of which a single one is 5 points
 _WORD_COLUMNS = ("english", "caption", "pictures")
 _MISSED = 10  # test words that are named
+_FORMULA = re.compile(r"^[=+\-@]")  # a spreadsheet would run an id that begins so
 _PATIENCE = 60.0  # seconds without an event until watching ends
 
 
@@ -119,7 +121,8 @@ def _write_words(file: Path, items: list[dict[str, Any]]) -> None:
         with file.open("w", encoding="utf-8-sig", newline="") as stream:
             table = csv.writer(stream)
             table.writerow(_WORD_COLUMNS)
-            table.writerows((item["english"], item["word"] or "", " ".join(item["pictures"])) for item in items)
+            rows = ((item["english"], item["word"] or "", " ".join(item["pictures"])) for item in items)
+            table.writerows((*row[:2], _FORMULA.sub(r"'\g<0>", row[2])) for row in rows)
     except OSError as error:
         stop(f"{file} cannot be written: {error.strerror}.")
 

@@ -15,7 +15,7 @@ from sqlalchemy import update
 from client import Client, terminal
 from store.tables import ExpansionRow
 from tests.client.test_commands import make_rows, run, run_json
-from tests.service.harness import Service, learn, running, share_service, wait_until
+from tests.service.harness import Service, learn, picture, running, share_service, wait_until
 
 NOUNS = {"ar c'hi": "the dog", "ar c'hazh": "the cat", "an ti": "the house", "ar wezenn": "the tree",
          "ar vag": "the boat", "ar marc'h": "the horse", "al labous": "the bird", "an heol": "the sun"}  # fmt: skip
@@ -318,6 +318,17 @@ def test_a_table_that_is_filled_in_in_part_teaches(asking: Service, tmp_path: Pa
     assert report["with_picture"] == 0 and report["with_english"] == 70
     shown = run(asking, "learn", "cy", str(sheet), "--dry-run").stdout
     assert "20 words are not answered yet and left out." in shown.splitlines()
+
+
+def test_no_spreadsheet_runs_the_id_of_a_picture(tmp_path: Path) -> None:
+    sheet = tmp_path / "ask.csv"
+    with running(tmp_path / "home") as service:
+        for seed, id in enumerate(("=1+1", "+1", "-1", "@SUM(1)")):
+            service.put(id, picture(seed)).raise_for_status()
+        run(service, "words", "cy", "--count", "9", "--out", str(sheet))
+    with sheet.open(encoding="utf-8-sig", newline="") as stream:
+        shown = [row["pictures"] for row in csv.DictReader(stream)]
+    assert shown and all(each[:2] in ("'=", "'+", "'-", "'@") for each in shown)
 
 
 def test_a_table_without_an_answer_is_too_small(asking: Service, tmp_path: Path) -> None:
