@@ -939,7 +939,7 @@ class ProposalResult(TypedDict):
 
 
 class ProposedCaption(TypedDict):
-    """A caption that waits, or was accepted: who wrote it, and when."""
+    """A caption that waits, or was accepted: when, and who wrote it, unless the caller may only search."""
 
     id: int
     picture: str
@@ -1082,7 +1082,7 @@ class ReleasePage(TypedDict):
 class Remainder(TypedDict):
     """What a withdrawal leaves, and why."""
 
-    what: Literal["version", "captions", "dataset", "backups", "exports", "history"]
+    what: Literal["version", "captions", "dataset", "terms", "backups", "exports", "history"]
     name: str
     why: str
 
@@ -1881,7 +1881,10 @@ class Operations(ABC):
     def list_proposals(
         self, tag: str, *, accepted: Literal["true", "false"] | None = None, count: int | None = None
     ) -> ProposedCaptions:
-        """List the proposals that wait, or those that were accepted: who wrote them, and when."""
+        """List the proposals that wait, or those that were accepted: who wrote them, and when.
+
+        A key that may only search is not told who.
+        """
         answer: ProposedCaptions = self.ask(
             "GET /v1/languages/{tag}/captions", {"tag": tag}, query={"accepted": accepted, "count": count}
         )
@@ -1986,6 +1989,14 @@ class Operations(ABC):
         """Return the certificate of the newest withdrawal of a language."""
         answer: dict[str, Any] = self.ask("GET /v1/admin/languages/{tag}/withdrawal", {"tag": tag})
         return answer
+
+    def delete_contributions(self, tag: str, *, actor: str) -> None:
+        """Delete for good what a key or person gave to a language: answers, rows that wait, proposed captions.
+
+        `actor` is as in the audit log. What was taught of it is in datasets, and captions that were accepted
+        belong to the pictures: both stay.
+        """
+        self.ask("DELETE /v1/admin/languages/{tag}/contributions", {"tag": tag}, query={"actor": actor})
 
     def list_releases(self, *, limit: int | None = None, cursor: str | None = None) -> ReleasePage:
         """Releases, newest first: who made them, when and why, and what changed."""

@@ -905,7 +905,7 @@ export interface ProposalResult {
   accepted: boolean;
 }
 
-/** A caption that waits, or was accepted: who wrote it, and when. */
+/** A caption that waits, or was accepted: when, and who wrote it, unless the caller may only search. */
 export interface ProposedCaption {
   id: number;
   picture: string;
@@ -1046,7 +1046,7 @@ export interface ReleasePage {
 
 /** What a withdrawal leaves, and why. */
 export interface Remainder {
-  what: "version" | "captions" | "dataset" | "backups" | "exports" | "history";
+  what: "version" | "captions" | "dataset" | "terms" | "backups" | "exports" | "history";
   name: string;
   why: string;
 }
@@ -1759,7 +1759,11 @@ export interface Operations {
     body: CaptionProposal;
     answer: ProposalResult;
   };
-  /** List the proposals that wait, or those that were accepted: who wrote them, and when. */
+  /**
+   * List the proposals that wait, or those that were accepted: who wrote them, and when.
+   *
+   * A key that may only search is not told who.
+   */
   "GET /v1/languages/{tag}/captions": {
     path: { tag: string; };
     query?: { accepted?: "true" | "false"; count?: number; };
@@ -1856,6 +1860,17 @@ export interface Operations {
   "GET /v1/admin/languages/{tag}/withdrawal": {
     path: { tag: string; };
     answer: Record<string, unknown>;
+  };
+  /**
+   * Delete for good what a key or person gave to a language: answers, rows that wait, proposed captions.
+   *
+   * `actor` is as in the audit log. What was taught of it is in datasets, and captions that were accepted
+   * belong to the pictures: both stay.
+   */
+  "DELETE /v1/admin/languages/{tag}/contributions": {
+    path: { tag: string; };
+    query: { actor: string; };
+    answer: undefined;
   };
   /** Releases, newest first: who made them, when and why, and what changed. */
   "GET /v1/admin/releases": {

@@ -23,6 +23,7 @@ from store.leases import refuse_active
 from store.tables import AliasRow, AutoKey, CaptionRow, PictureRow, RegistryRow, ReleaseRow
 
 MOST_ANSWERS = 20_000  # of one language: ten times what a speaker types in a week
+MOST_OF_ONE = 10_000  # answers, or proposals that wait, of one key: none fills a language alone
 MOST_CAPTIONS = 100  # of one answer, to which others were added
 MOST_UNKNOWN = 2_000  # words of one language, those of most searches
 MOST_OPEN = 20_000  # proposals of one language that wait
@@ -69,10 +70,10 @@ class WordAnswers(RegistryPart):
                 if earlier.english in more:
                     new[earlier.english] = dict.fromkeys(earlier.captions) | new[earlier.english]
             session.execute(delete(row).where(*own))
-            kept = session.scalar(select(func.count()).select_from(row).where(row.language == language)) or 0
-            if kept + len(new) > MOST_ANSWERS or any(len(captions) > MOST_CAPTIONS for captions in new.values()):
-                most = f"at most {MOST_ANSWERS:,} answers are kept of a language, each of {MOST_CAPTIONS} captions"
-                raise TooManyAnswers(f"{most}: send a dataset instead")
+            is_full = _is_full(session, row, MOST_ANSWERS, len(new), actor, row.language == language)
+            if is_full or any(len(captions) > MOST_CAPTIONS for captions in new.values()):
+                most = f"at most {MOST_ANSWERS:,} answers of a language are kept, {MOST_OF_ONE:,} of them of one key"
+                raise TooManyAnswers(f"{most}, each of {MOST_CAPTIONS} captions: send a dataset instead")
             rows = [
                 {"language": language, "english": english, "captions": [*captions], "actor": actor}
                 for english, captions in new.items()
@@ -230,9 +231,9 @@ class CaptionProposals(RegistryPart):
             of_language = (row.language == language, row.accepted_at.is_(None))
             mine = select(row.id).where(row.picture == picture, row.person == person.person, *of_language)
             earlier = session.scalars(mine).all()
-            waiting = select(func.count()).select_from(row).where(*of_language)
-            if not earlier and (session.scalar(waiting) or 0) >= MOST_OPEN:
-                raise TooManyAnswers(f"at most {MOST_OPEN:,} captions of a language wait: accept or reject some first")
+            if not earlier and _is_full(session, row, MOST_OPEN, 1, person.actor, *of_language):
+                most = f"at most {MOST_OPEN:,} captions of a language wait, {MOST_OF_ONE:,} of them of one key"
+                raise TooManyAnswers(f"{most}: accept or reject some first")
             session.execute(delete(row).where(row.id.in_(earlier)))
             by = {**vars(person), "person": person.person}
             session.add(ProposalRow(language=language, picture=picture, text=text, same=canonical_text, **by))
@@ -304,6 +305,13 @@ class CaptionProposals(RegistryPart):
     def count_captions(self, language: str, most: int) -> int:
         some = select(CaptionRow.id).where(*_is_own(language)).limit(most).subquery()
         return self._database.read_value(select(func.count()).select_from(some)) or 0
+
+
+def _is_full(session: Session, row: type[Any], most: int, new: int, actor: str, *which: ColumnElement[bool]) -> bool:
+    """Tell whether so many new rows of an actor are too many beside those that there are."""
+    counts = select(func.count(), func.count().filter(row.actor == actor)).select_from(row).where(*which)
+    kept, own = session.execute(counts).one()
+    return bool(kept + new > most or own + new > MOST_OF_ONE)
 
 
 def _is_own(language: str) -> tuple[ColumnElement[bool], ...]:

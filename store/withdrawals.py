@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import JSON, ColumnElement, Text, cast, delete, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from store.audit import note_act
 from store.clock import now
 from store.database import RegistryPart
 from store.errors import LanguageNotFound, RollbackNotPossible, WithdrawalNotFound
@@ -115,6 +116,16 @@ class Withdrawals(RegistryPart):
             session.flush()
             session.refresh(row)
             return row
+
+    def delete_contributions(self, tag: str, actor: str) -> None:
+        """Delete for good what an actor gave to a language: answers, rows that wait, proposals.
+
+        Captions of pictures, which proposals became that were accepted, stay.
+        """
+        with self._database.begin() as session:
+            for table in (WordAnswerRow, WaitingRow, ProposalRow):
+                session.execute(delete(table).where(table.language == tag, table.actor == actor))
+            note_act(session, {tag: "", actor: "deleted"})
 
     def erase_deleted_captions(self, plan: WithdrawalPlan, tag: str) -> None:
         """Erase captions that were taught, of pictures that can still be brought back; some in each transaction."""
@@ -240,6 +251,9 @@ def _list_others(session: Session, tag: str, own: int) -> list[dict[str, str]]:
         if tag in pivots or row.settings.get("pivot") == tag:
             why = f"this dataset of {row.language} is paired with texts in {tag}"
             found.append({"what": "dataset", "name": row.id, "why": why})
+    if find_number(session, tag) is not None:
+        why = "what was said of the language stays on record: owner, contact, licence, statement, and who set it"
+        found.append({"what": "terms", "name": "terms", "why": why})
     found += [
         {"what": "backups", "name": "backups", "why": "those made before keep all of it until they are deleted"},
         {"what": "exports", "name": "exported files", "why": "whoever exported or downloaded files has them"},

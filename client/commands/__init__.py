@@ -27,7 +27,8 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "learn": learn.learn, "assess": learn.assess,
         "expansions": languages.list_expansions, "versions": versions.list_versions, "releases": versions.list_releases,
         "rollback": versions.roll_back, "terms": versions.show_terms,
-        "withdraw": versions.withdraw, "prune": versions.prune, "audit": admin.list_acts,
+        "withdraw": versions.withdraw, "prune": versions.prune,
+        "erase": admin.delete_contributions, "audit": admin.list_acts,
     },
 }  # fmt: skip
 for panel, commands in _PANELS.items():

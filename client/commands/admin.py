@@ -16,12 +16,13 @@ from ..terminal import (
     format_size,
     format_time,
     is_json_wanted,
+    may_ask,
     note,
     open_service,
     print_table,
     say,
 )
-from .versions import DryRun, Expected, Reason
+from .versions import DryRun, Expected, Reason, Tag
 
 keys = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 base = typer.Typer(help="Show which base serves, move to another one, and back.", no_args_is_help=True)
@@ -89,6 +90,19 @@ def list_acts(
         rows.append((format_time(item["at"]), who, item["act"], what))
     answer({"items": items})
     print_table(("when (UTC)", "who", "act", "what"), rows)
+
+
+def delete_contributions(
+    tag: Tag,
+    actor: Annotated[str, typer.Argument(help="Id of a key or person, as `pictoglot audit` shows it.")],
+    yes: Yes = False,
+) -> None:
+    """Delete for good what a key or person gave to a language: answers, rows that wait, proposed captions."""
+    if may_ask(yes) and not typer.confirm(f"Delete for good what {actor} gave to {tag}?"):
+        return
+    with open_service() as client:
+        client.delete_contributions(tag, actor=actor)
+    answer({"language": tag, "actor": actor, "deleted": True}, f"What {actor} gave to {tag} is deleted.")
 
 
 @base.command("move", cls=JsonCommand)

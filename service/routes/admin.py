@@ -100,6 +100,17 @@ def get_withdrawal(tag: str, context: AppContext) -> Report:
     return dict(context.registry.withdrawals.get_newest(canonicalize(tag)).certificate or {})
 
 
+@router.delete("/languages/{tag}/contributions", status_code=204, response_class=Response)
+@require_scope("admin")
+def delete_contributions(tag: str, actor: values.QueryExact, context: AppContext) -> None:
+    """Delete for good what a key or person gave to a language: answers, rows that wait, proposed captions.
+
+    `actor` is as in the audit log. What was taught of it is in datasets, and captions that were accepted belong to the
+    pictures: both stay.
+    """
+    context.registry.withdrawals.delete_contributions(canonicalize(tag), actor)
+
+
 @router.get("/releases")
 @require_scope("admin")
 def list_releases(

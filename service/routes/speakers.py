@@ -126,7 +126,7 @@ class _LanguageDescriber:
         version = versions.get(snapshot.release.languages.get(tag, -1))
         report = {} if version is None else _find_english(versions) if version.parent is None else version.report
         if self._within is not None:  # it may quote captions of other collections
-            report = keep_figures(report)
+            report = keep_figures(report) | {name: report[name] for name in {"letters"} & report.keys()}
         assessment = self._assessed.get(tag)
         return language_schemas.LanguageItem(
             language=tag,
@@ -239,7 +239,9 @@ async def list_wanted(
     by_picture: dict[str, list[ProposalRow]] = {picture: [] for picture in pictures}
     for each in waiting:
         by_picture[each.picture].append(each)
-    items = [schemas.WantedPicture(picture=picture, proposals=_describe(by_picture[picture])) for picture in pictures]
+    items = [
+        schemas.WantedPicture(picture=picture, proposals=_describe(by_picture[picture], caller)) for picture in pictures
+    ]
     return schemas.WantedPictures(items=items, **await _count(context, tag))
 
 
@@ -266,11 +268,14 @@ async def propose_caption(
 @router.get("/{tag}/captions")
 @require_scope("search")
 def list_proposals(
-    tag: str, context: AppContext, accepted: values.QueryFlag = "false", count: values.QueryCount = 200
+    tag: str, context: AppContext, caller: Caller, accepted: values.QueryFlag = "false", count: values.QueryCount = 200
 ) -> schemas.ProposedCaptions:
-    """List the proposals that wait, or those that were accepted: who wrote them, and when."""
+    """List the proposals that wait, or those that were accepted: who wrote them, and when.
+
+    A key that may only search is not told who.
+    """
     found = context.registry.proposals.list(canonicalize(tag), accepted=accepted == "true", limit=count)
-    return schemas.ProposedCaptions(items=_describe(found))
+    return schemas.ProposedCaptions(items=_describe(found, caller))
 
 
 @router.post("/{tag}/captions/review")
@@ -312,8 +317,9 @@ def _make_proposer(caller: Principal, name: str) -> Proposer:
     return Proposer(caller.id, caller.label, " ".join(name.split()))
 
 
-def _describe(proposals: Sequence[ProposalRow]) -> list[schemas.ProposedCaption]:
-    return [schemas.ProposedCaption.model_validate(each) for each in proposals]
+def _describe(proposals: Sequence[ProposalRow], caller: Principal) -> list[schemas.ProposedCaption]:
+    hidden = {"name": "", "label": "", "accepted_by": None} if caller.scope == "search" else {}
+    return [schemas.ProposedCaption.model_validate(each).model_copy(update=hidden) for each in proposals]
 
 
 async def _count(context: Context, tag: str) -> dict[str, int]:

@@ -41,7 +41,7 @@ class WithdrawnDataset(Response):
 class Remainder(Response):
     """What a withdrawal leaves, and why."""
 
-    what: Literal["version", "captions", "dataset", "backups", "exports", "history"]
+    what: Literal["version", "captions", "dataset", "terms", "backups", "exports", "history"]
     name: str
     why: str
 

@@ -230,7 +230,7 @@ class Answers(RequestBody):
 
 
 class ProposedCaption(Response):
-    """A caption that waits, or was accepted: who wrote it, and when."""
+    """A caption that waits, or was accepted: when, and who wrote it, unless the caller may only search."""
 
     id: int
     picture: str

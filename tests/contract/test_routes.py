@@ -175,6 +175,8 @@ def list_calls(service: Service, base: str) -> Iterator[tuple[str, Call, dict[st
     (proposal,) = service.admin.get("/v1/languages/cy/captions").json()["items"]
     review = send("POST", "/v1/languages/cy/captions/review", accept=[], reject=[proposal["id"]])
     yield "POST /v1/languages/{tag}/captions/review", review, {f"proposal {proposal['id']}": "rejected"}
+    contributions = send("DELETE", "/v1/admin/languages/cy/contributions?actor=admin")
+    yield "DELETE /v1/admin/languages/{tag}/contributions", contributions, {"cy": "", "admin": "deleted"}
     files = {"dataset": ("cy.jsonl", make_dataset())}
     data = {"language": "cy", "confirmed": "true"}
     yield "POST /v1/languages", lambda http: http.post("/v1/languages", data=data, files=files), {"cy": "learn"}

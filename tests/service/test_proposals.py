@@ -1,13 +1,22 @@
 """Captions that people propose: apart until two agree or a keeper accepts, then found, and taught from 64 on."""
 
 import json
+import sys
+import threading
+import traceback
+import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
+from sqlalchemy import insert
 
+from store.tables import CaptionRow
 from tests.client.test_commands import run, run_json
-from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running
+from tests.patience import PATIENCE
+from tests.service.harness import Service, assert_problem, assert_state_unchanged, hold_up, picture, running
 
 PATH = "/v1/languages/br/captions"  # of most tests, each with pictures of its own
 COUNT = 70
@@ -134,6 +143,66 @@ def test_from_64_captions_on_the_language_is_taught_from_them(service: Service) 
     assert run(service, "learn", "gv", "x.jsonl", "--captions").exit_code == 2
 
 
+def test_captions_are_read_in_the_lane_of_datasets_and_only_for_what_is_checked(service: Service) -> None:
+    for number in range(COUNT):
+        service.admin.patch(f"/v1/pictures/p{number:02}", json={"captions": {"kw": [f"tra {number}"]}})
+
+    def teach(tag: str, headers: dict[str, str], **more: str) -> httpx.Response:
+        form = {"language": tag, "captions": "true", "confirmed": "true", **more}
+        return service.admin.post("/v1/languages", files={k: (None, v) for k, v in form.items()}, headers=headers)
+
+    once = {"Idempotency-Key": "once"}
+    first = teach("kw", once)
+    assert first.status_code == 202, first.text
+    proposals = type(service.context.registry.proposals)
+    with ThreadPoolExecutor() as pool, hold_up(proposals, "iterate_captions") as reached:
+        assert teach("kw", once).json() == first.json()
+        assert_problem(teach("en", {}), 422, "invalid_request")
+        assert not reached.acquire(blocking=False)
+        checked = pool.submit(teach, "kw", {}, dry_run="true")
+        assert reached.acquire(timeout=PATIENCE)
+        assert list_threads("write_captions") == ["lane dataset"]
+    assert checked.result().status_code == 200
+
+
+def list_threads(function: str) -> list[str]:
+    """List the names of the threads that are in a function of this name."""
+    frames = sys._current_frames()
+    return [
+        thread.name
+        for thread in threading.enumerate()
+        for frame, _ in traceback.walk_stack(frames.get(thread.ident or 0))
+        if frame.f_code.co_name == function
+    ]
+
+
+def test_captions_that_are_taught_are_not_all_in_memory(service: Service) -> None:
+    text = "tra " * 100
+    rows = [
+        {
+            "picture_id": f"p{n % COUNT:02}",
+            "language": "ga",
+            "text": f"{text}{n}",
+            "position": n,
+            "change": 0,
+            "digest": str(n),
+        }
+        for n in range(20_000)
+    ]
+    with service.context.registry.begin() as session:
+        session.execute(insert(CaptionRow), rows)
+    del rows
+    form = {"language": (None, "ga"), "captions": (None, "true"), "dry_run": (None, "true")}
+    tracemalloc.start()
+    try:
+        answer = service.admin.post("/v1/languages", files=form)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert answer.json()["report"]["rows"] == 20_000, answer.text
+    assert peak < 4 << 20
+
+
 def test_letters_of_captions_count(service: Service) -> None:
     service.admin.patch("/v1/pictures/p01", json={"captions": {"gn": ["Ñande ỹ"]}}).raise_for_status()
     assert service.admin.get("/v1/languages/gn").json()["letters"] == ["ñ", "ỹ"]
@@ -148,3 +217,15 @@ def test_a_bound_key_sees_letters_of_its_own_collections_alone(service: Service)
     bound = {"X-API-Key": service.key("search", collections=["open"])}
     assert service.http.get("/v1/languages/ha", headers=bound).json()["letters"] == ["ŋ"]
     assert service.admin.get("/v1/languages/ha").json()["letters"] == ["ŋ", "ƙ", "ɗ"]
+
+
+def test_who_may_only_search_is_not_told_who_captions(service: Service) -> None:
+    path = PATH.replace("br", "fo")
+    for id, name in (("p12", "Anna"), ("p13", "Anna"), ("p13", "Yann")):
+        service.admin.post(path, json={"picture": id, "text": "thie", "name": name}).raise_for_status()
+    assert "Anna" in service.admin.get(path).text
+    headers = {"X-API-Key": service.key("search")}
+    for asked in ("", "?accepted=true", "/wanted"):
+        items = service.http.get(path + asked, headers=headers).json()["items"]
+        shown = [each for item in items for each in item.get("proposals", [item])]
+        assert shown and {(each["name"], each["label"], each["accepted_by"]) for each in shown} == {("", "", None)}

@@ -35,6 +35,9 @@ def test_what_cannot_be_withdrawn_is_refused(service: Service) -> None:
 
 
 def test_a_language_is_withdrawn_by_one_command_and_its_certificate_holds(service: Service, tmp_path: Path) -> None:
+    service.admin.put(
+        "/v1/languages/br/terms", json={"owner": "Skol", "contact": "skol@example.org"}
+    ).raise_for_status()
     with assert_state_unchanged(service):
         shown = run(service, "withdraw", "br", "--dry-run").stdout.splitlines()
     assert shown[0] == "br: 1 version, 1 dataset, 0 taught captions, 0 answers, 0.0 MB."
@@ -42,6 +45,7 @@ def test_a_language_is_withdrawn_by_one_command_and_its_certificate_holds(servic
         "version 1\tde (version 2) was taught upon its rows of the table; while any version needs them its files stay"
     )
     assert f"{kept}, with words and held-out captions" in shown
+    assert any(line.startswith("terms\t") and "owner, contact" in line for line in shown)
     file = tmp_path / "certificate.json"
     result = run(service, "withdraw", "br", "--yes", "--reason", "ours", "--out", str(file))
     assert result.stdout.splitlines()[-1] == f"Withdrawn; release 4 serves. The certificate is {file}."

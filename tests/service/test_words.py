@@ -11,6 +11,8 @@ import httpx
 import pytest
 
 from store.errors import RegistryUnavailable
+from tests.client.test_admin import answer_questions
+from tests.client.test_commands import run
 from tests.patience import insist
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running
 from tests.store import steps
@@ -138,6 +140,41 @@ def test_more_answers_than_are_kept_are_refused_as_a_whole(fresh: Service, monke
         more = [{"english": english, "captions": ["x"]} for english in ("sun", "moon")]
         assert_problem(fresh.admin.post("/v1/languages/cy/words", json={"words": more}), 422, "too_many_answers")
     assert tell(fresh, "cy", {"cat": ["y gath"], "sun": ["haul"]})["answered"] == 3
+
+
+def test_one_key_fills_no_language_alone(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("store.speakers.MOST_ANSWERS", 3)
+    monkeypatch.setattr("store.speakers.MOST_OF_ONE", 2)
+    tell(fresh, "cy", {"cat": ["cath"], "dog": ["ci"]})
+    more = [{"english": "sun", "captions": ["haul"]}]
+    assert_problem(fresh.admin.post("/v1/languages/cy/words", json={"words": more}), 422, "too_many_answers")
+    with httpx.Client(base_url=fresh.url, headers={"X-API-Key": fresh.key("write")}) as other:
+        assert tell(fresh, "cy", {"sun": ["haul"]}, other)["answered"] == 3
+
+
+def test_an_administrator_deletes_what_one_key_gave(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    for id in ("a", "b"):
+        fresh.put(id).raise_for_status()
+    keys = [fresh.key("write") for _ in range(2)]
+    for key in keys:
+        with httpx.Client(base_url=fresh.url, headers={"X-API-Key": key}) as http:
+            tell(fresh, "cy", {"cat": [f"cath {key}"]}, http)
+            rows = json.dumps({"caption": f"ci {key}", "english": f"dog {key}"})
+            http.post("/v1/languages", data={"language": "cy"}, files={"dataset": ("x", rows)}).raise_for_status()
+            for picture, text in (("a", "yr un fath"), ("b", key)):
+                proposal = {"picture": picture, "text": text}
+                http.post("/v1/languages/cy/captions", json=proposal).raise_for_status()
+    actor, registry = keys[0].split("_")[1], fresh.context.registry
+    assert_problem(fresh.admin.delete("/v1/admin/languages/cy/contributions"), 422, "invalid_request")
+    answer_questions(monkeypatch, lambda question: False)
+    assert run(fresh, "erase", "cy", actor).stdout == "" and ask(fresh.admin)["answered"] == 2
+    said = run(fresh, "erase", "cy", actor, "--yes").stdout
+    assert said == f"What {actor} gave to cy is deleted.\n"
+    assert ask(fresh.admin)["answered"] == len(registry.waiting.get("cy")) == 1
+    for accepted, pictures in (("true", ["a"]), ("false", ["b"])):
+        left = fresh.admin.get("/v1/languages/cy/captions", params={"accepted": accepted}).json()["items"]
+        assert [each["picture"] for each in left] == pictures and actor not in str(left)
+    assert fresh.admin.delete(f"/v1/admin/languages/cy/contributions?actor={actor}").status_code == 204
 
 
 def test_answers_outlive_a_restart(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ const REMAINS = { // by what it is; `number` is in its name
   version: (number) => t("Version {number}: another language was taught upon its rows of the table. While any version needs them its files stay, with words and held-out captions.", { number }),
   captions: (number) => t("{number, plural, one {# caption} other {# captions}} that came with pictures: they belong to the pictures.", { number }),
   dataset: (number, name) => t("Dataset {name} of another language, which is paired with texts in this one.", { name }),
+  terms: () => t("What was said of the language: owner, contact, licence and statement, and who set them."),
   backups: () => t("Backups that were made before: they keep all of it until they are deleted."),
   exports: () => t("Files that were exported: whoever downloaded them has them."),
   history: () => t("Numbers, dates and measurements in the lists, without texts."),
