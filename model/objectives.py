@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ _ROUNDS = 8  # of expectation and maximisation
 _MOST = 2_000_000  # pairs of tokens; beyond, captions are counted that have so many, from all parts of the corpus
 TokenIds = NDArray[np.int64]
 Shares = NDArray[np.float64]
-CaptionPair = tuple[str, str | None]  # a caption, and the text beside it
+Entry = tuple[str, str | None, bool]  # a caption, the text beside it, and whether a dictionary lists them
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Corpus:
     served language, a row of NaN where a caption has none; `pictures` (m, dimension); `picture_rows` (n,) the row in
     `pictures` of each caption, `NO_PICTURE` where it has none. All float32, not normalised or normalised alike.
     `pivot_texts` (n,) are those texts, None where a caption has none that the base reads; empty where only their
-    features are known. `others` are captions, with such texts, that the tokenizer is to know, too, and that teach
+    features are known. `listed` are captions that a dictionary has. `others` the tokenizer is to know, too; they teach
     nothing.
     """
 
@@ -52,12 +52,14 @@ class Corpus:
     pictures: Tensor
     picture_rows: Tensor
     pivot_texts: Sequence[str | None] = ()
-    others: Sequence[CaptionPair] = ()
+    listed: Collection[str] = frozenset()
+    others: Sequence[Entry] = ()
 
     @property
-    def pairs(self) -> list[CaptionPair]:
+    def entries(self) -> list[Entry]:
         """Return the captions with those of their texts that are known."""
-        return [*zip(self.captions, self.pivot_texts or [None] * len(self.captions), strict=True)]
+        texts = self.pivot_texts or [None] * len(self.captions)
+        return [(caption, text, caption in self.listed) for caption, text in zip(self.captions, texts, strict=True)]
 
     def compute_sha256(self) -> str:
         """Return a name of captions, pivots and features; part of what a checkpoint was made from."""
@@ -76,9 +78,9 @@ class CorpusTokens:
     ids: Sequence[NDArray[np.int32]]
 
 
-def tokenize_corpus(parent: Tokenizer, pairs: Sequence[CaptionPair], vocabulary: int, folder: Path) -> CorpusTokens:
+def tokenize_corpus(parent: Tokenizer, entries: Sequence[Entry], vocabulary: int, folder: Path) -> CorpusTokens:
     """Return the tokens that `folder` keeps of these captions on this parent, or make them now and keep them there."""
-    captions, names = [caption for caption, _ in pairs], [pair[0] for pair in pairs if is_word(*pair)]
+    captions, names = [entry[0] for entry in entries], [entry[0] for entry in entries if is_word(*entry)]
     key = [parent.sha256, vocabulary, captions, names]
     cached = load_result(folder, key)
     if cached is not None:

@@ -326,9 +326,12 @@ def is_spaced(texts: Iterable[str]) -> bool:
     return 2 * unspaced <= letters
 
 
-def is_word(text: str, beside: str | None = None) -> bool:
-    """Return whether a cleaned text is one word; in a script without spaces, if that `beside` it is, which means it."""
-    return " " not in text and (is_spaced([text]) or (beside is not None and is_word(beside)))
+def is_word(text: str, beside: str | None = None, is_listed: bool = False) -> bool:
+    """Return whether a cleaned text is one word.
+
+    In a script without spaces it is if the text `beside` it is, which means it, or if a dictionary lists it.
+    """
+    return " " not in text and (is_listed or is_spaced([text]) or (beside is not None and is_word(beside)))
 
 
 def _find_inside(run: str, candidates: set[str]) -> list[str]:

@@ -23,7 +23,7 @@ from model.checkpoint import TokenRows, VersionContent
 from model.encoder import NO_ROW, Encoder, View, pad
 from model.languages import can_read
 from model.lexicon import collect_words, count_ngrams
-from model.objectives import NO_PICTURE, CaptionPair, Corpus, CorpusTokens, Objective, make_objectives, tokenize_corpus
+from model.objectives import NO_PICTURE, Corpus, CorpusTokens, Entry, Objective, make_objectives, tokenize_corpus
 from model.text import is_word
 from model.towers import can_multiply_bfloat16, make_bfloat16_tower
 from store.errors import TrainingDiverged
@@ -57,15 +57,15 @@ class LearnSettings:
     mixed_precision: bool = True  # the frozen tower in bfloat16 where the processor has it; rows and Adam in float32
     checkpoint_every: int = 0  # steps; 0: by time alone
 
-    def resolve(self, pairs: Sequence[CaptionPair], begins: str) -> "LearnSettings":
+    def resolve(self, entries: Sequence[Entry], begins: str) -> "LearnSettings":
         """Return these for a dataset of these captions, with a tokenizer whose new rows are "drawn" or of "pieces".
 
         By default up to 10,000 captions start aligned, and lists of words, whose rows have hardly any way to go; more,
         and rows of pieces, start drawn. From an aligned start a row has less far to go: in 30 to 60 % of the steps, the
         smaller the more captions there are, languages read as well in the mean (decision 48).
         """
-        start, count = self.start, len(pairs)
-        are_words = 2 * sum(starmap(is_word, pairs)) > count
+        start, count = self.start, len(entries)
+        are_words = 2 * sum(starmap(is_word, entries)) > count
         if start == "auto":
             start = "aligned" if (count <= _MEASURED or are_words) and begins == "drawn" else "drawn"
         if start == "drawn":
@@ -149,7 +149,7 @@ class Trainer:
         self.folder, self.settings, self.device = folder, settings, encoder.base.device
         tokens = self.tokenize()
         self.tokenizer, self.reading = tokens.tokenizer, parent.reading
-        self.settings = settings = settings.resolve(corpus.pairs, self.tokenizer.new_row_kind)
+        self.settings = settings = settings.resolve(corpus.entries, self.tokenizer.new_row_kind)
         lines = [ids[: self.reading.most_tokens] for ids in tokens.ids]
         self.used = self.find_trained_ids(lines)
         # frozen or not, the specials' gradient counts in the clip norm; what fills up a text has a place of its own,
@@ -203,7 +203,7 @@ class Trainer:
         if self.begun is not None:
             tokenizer = self.begun.extend_tokenizer(parent)
             return CorpusTokens(tokenizer, [np.asarray(ids, dtype=np.int32) for ids in tokenizer.encode(captions)])
-        every = [*self.corpus.pairs, *self.corpus.others]
+        every = [*self.corpus.entries, *self.corpus.others]
         tokens = tokenize_corpus(parent, every, self.settings.vocabulary, self.folder / "tokens")
         return CorpusTokens(tokens.tokenizer, tokens.ids[: len(captions)])
 

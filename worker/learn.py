@@ -119,9 +119,10 @@ def make_version(context: TrainingContext, data: TrainingData) -> tuple[VersionC
     with attempt.enter_phase("package"):
         expansions = [*context.imported, *(each.id for each in data.expansions)]
         held_out = encode_held_out(context, view, expansions, data.proof_rows)
-        texts = [row.texts for row in data.training_rows]
-        report = {**report, "letters": find_special_letters([caption for caption, _ in texts])}
-        settings = _choose_settings(data).resolve(texts, context.view.tokenizer.new_row_kind)
+        report = {**report, "letters": find_special_letters([row.caption for row in data.training_rows])}
+        settings = _choose_settings(data).resolve(
+            data.list_entries(data.training_rows), context.view.tokenizer.new_row_kind
+        )
         facts = {
             "datasets_sha256": [expansion.dataset_sha256 for expansion in data.expansions],
             "settings": asdict(settings),
@@ -144,8 +145,8 @@ def _train(context: TrainingContext, data: TrainingData) -> tuple[VersionContent
         return checkpoint.read_version(folder)[0], checkpoint.read_version(folder, proof=True)[0]
     checkpoints, settings = attempt.folder / "checkpoints" / data.language, _choose_settings(data)
     kind = context.view.tokenizer.new_row_kind
-    whole, rows = _plan_refit(data, settings.resolve([row.texts for row in data.training_rows], kind))
-    settings = settings.resolve([row.texts for row in data.proof_rows], kind)
+    whole, rows = _plan_refit(data, settings.resolve(data.list_entries(data.training_rows), kind))
+    settings = settings.resolve(data.list_entries(data.proof_rows), kind)
     lesson = settings.repeat_captions(data.proof_rows, data.listed_rows)
     corpus = make_corpus(data, lesson, context.base_version)
     first = Trainer(encoder, context.proof_view, corpus, checkpoints, settings)
@@ -201,10 +202,9 @@ def make_corpus(data: TrainingData, rows: Sequence[Row], base: int) -> Corpus:
     # only what the base itself reads can be laid beside its own tokens
     by_base = {language for language, version in data.pivot_versions.items() if version == base}
     texts = [row.pivot.text if row.pivot and row.pivot.language in by_base else None for row in rows]
-    others = [row.texts for row in data.training_rows if row not in chosen]
-    return Corpus(
-        data.language, captions, features[torch.tensor(places)], data.pictures, torch.tensor(pictures), texts, others
-    )
+    others = data.list_entries(row for row in data.training_rows if row not in chosen)
+    numbers = features[torch.tensor(places)], data.pictures, torch.tensor(pictures)
+    return Corpus(data.language, captions, *numbers, texts, {row.caption for row in data.listed_rows}, others)
 
 
 def package(

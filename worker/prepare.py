@@ -33,6 +33,7 @@ from model.dataset import (
 from model.dataset.rows import Pivot, Row, find_ids_of_files, put_on_sides, strip_suffixes
 from model.encoder import Encoder, View
 from model.languages import ENGLISH, can_read
+from model.objectives import Entry
 from store import files
 from store.data_root import EXPANSIONS
 from store.errors import CheckpointMismatch, DatasetInvalid
@@ -65,6 +66,9 @@ class TrainingData:
     proof_rows: tuple[Row, ...] = ()  # those of them that what is measured is taught, before; empty for an assessment
     pivot_places: Mapping[Pivot, int] = field(default_factory=dict)
     picture_places: Mapping[str, int] = field(default_factory=dict)
+
+    def list_entries(self, rows: Iterable[Row]) -> list[Entry]:
+        return [(row.caption, row.pivot and row.pivot.text, row in self.listed_rows) for row in rows]
 
     @property
     def expansion(self) -> Expansion:

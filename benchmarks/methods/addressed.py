@@ -44,7 +44,7 @@ class Taught:
 def teach(encoder: Encoder, corpus: Corpus, folder: Path, settings: LearnSettings, adapter: Adapter) -> Taught:
     """Return the language of the corpus, on the base; `folder` is used meanwhile."""
     base, kind = encoder.base_view, KINDS[adapter.kind]
-    settled = settings.resolve(corpus.pairs, base.tokenizer.new_row_kind)
+    settled = settings.resolve(corpus.entries, base.tokenizer.new_row_kind)
     method = replace(ALIGNED if settled.start == "aligned" else PRODUCT, kind=kind)
     files.remove(folder)
     trainer = method.trainer(encoder, base, corpus, folder, settled)

@@ -51,7 +51,7 @@ class SuiteTrainer(MethodTrainer):
         self.half = settings.can_use_bfloat16(self.device)
 
     def tokenize(self) -> CorpusTokens:
-        return tokenize_corpus(self.parent.tokenizer, self.corpus.pairs, self.settings.vocabulary, self.words)
+        return tokenize_corpus(self.parent.tokenizer, self.corpus.entries, self.settings.vocabulary, self.words)
 
     def find_trained_ids(self, lines: Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:
         self.spoken = super().find_trained_ids(lines[: len(self.corpus.captions)])

@@ -145,10 +145,11 @@ class Bench:
         file = place / "pairs.jsonl"
         files.write_bytes(file, "".join(json.dumps(line) + "\n" for line in lines).encode())
         rows: Sequence[Row] = dataset.read(file).rows
-        said = {pair.caption for pair in pairs if pair.picture}
-        if {row.caption for row in rows} - said:  # beside a list, as a worker repeats them
-            settings = self.settings.resolve([row.texts for row in rows], self.encoder.base_view.tokenizer.new_row_kind)
-            rows = settings.repeat_captions(rows, {row for row in rows if row.caption not in said})
+        listed = {pair.caption for pair in pairs} - {pair.caption for pair in pairs if pair.picture}
+        if listed:  # beside a list, as a worker repeats them
+            entries = [(row.caption, row.pivot and row.pivot.text, row.caption in listed) for row in rows]
+            settings = self.settings.resolve(entries, self.encoder.base_view.tokenizer.new_row_kind)
+            rows = settings.repeat_captions(rows, {row for row in rows if row.caption in listed})
         texts = [row.pivot.text for row in rows if row.pivot is not None]
         return Corpus(
             language,
@@ -157,6 +158,7 @@ class Bench:
             torch.empty((0, self.encoder.dimension)),
             torch.full((len(rows),), NO_PICTURE),
             texts if pivot is None else [None] * len(rows),  # as a worker: what the base reads itself
+            listed,
         )
 
     def ask(

@@ -134,14 +134,9 @@ class Row:
         return line | ({"split": "val"} if self.is_kept_out else {})
 
     @property
-    def texts(self) -> tuple[str, str | None]:
-        """Return the caption and the text beside it."""
-        return self.caption, self.pivot and self.pivot.text
-
-    @property
     def is_word(self) -> bool:
         """Whether the row pairs single words."""
-        return self.pivot is not None and is_word(self.pivot.text) and is_word(*self.texts)
+        return self.pivot is not None and is_word(self.pivot.text) and is_word(self.caption, self.pivot.text)
 
     @property
     def folded_texts(self) -> tuple[str, Pivot | None]:

@@ -120,7 +120,7 @@ def test_tokens_are_kept_for_the_very_corpus_and_parent_they_were_made_of(
     captions = [f"{a} a {b}" for a in ("afal", "môr", "भाषा") for b in ("coch", "haul", "शिशु")]
 
     def make(folder: str, parent: Tokenizer, *more: str, size: int = 300) -> tuple[str, list[list[int]]]:
-        made = tokenize_corpus(parent, [(each, None) for each in (*captions, *more)], size, tmp_path / folder)
+        made = tokenize_corpus(parent, [(each, None, False) for each in (*captions, *more)], size, tmp_path / folder)
         return made.tokenizer.sha256, [ids.tolist() for ids in made.ids]
 
     first = make("kept", Tokenizer())

@@ -186,8 +186,8 @@ def test_a_sentence_without_spaces_is_no_word_and_a_new_one_is_read_by_what_was_
         "小汽车": "small car",
         "白帆船": "white sailing ship",
     }
-    sentences = [(f"{a}在{b}的旁边", f"{things[a]} beside {things[b]}") for a, b in pairwise(things)]
-    words = [("アクセサリー", "accessory"), ("ブレスレット", "bracelet")]
+    sentences = [(f"{a}在{b}的旁边", f"{things[a]} beside {things[b]}", False) for a, b in pairwise(things)]
+    words = [("アクセサリー", "accessory", False), ("カクレクマノミ", "clown anemonefish", True)]
     tokens = tokenize_corpus(Tokenizer(), [*sentences, *words], 1_000, tmp_path)
     assert [len(ids) for ids in tokens.ids[-2:]] == [1, 1] and min(map(len, tokens.ids[:-2])) > 3
     taught = {number for ids in tokens.ids for number in ids.tolist()}

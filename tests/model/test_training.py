@@ -64,7 +64,7 @@ def test_a_training_goes_on_from_what_most_of_the_captions_taught(encoder: Encod
         captions=CAPTIONS[:70],
         pivot_features=whole.pivot_features[:70],
         picture_rows=whole.picture_rows[:70],
-        others=whole.pairs[70:],
+        others=whole.entries[70:],
     )
     before = learn(encoder, encoder.base_view, most, tmp_path / "most", SETTINGS, go_on)
     alone = learn(encoder, encoder.base_view, whole, tmp_path / "alone", SETTINGS, go_on)
@@ -78,7 +78,7 @@ def test_a_training_goes_on_from_what_most_of_the_captions_taught(encoder: Encod
     assert torch.allclose(still.rows.rows[torch.from_numpy(places)], before.rows.rows, atol=1e-6)
     assert still.merges == alone.merges and [*still.rows.ids] == [*alone.rows.ids]
     some = replace(whole, captions=CAPTIONS[60:], pivot_features=whole.pivot_features[60:])
-    some = replace(some, picture_rows=whole.picture_rows[60:], others=whole.pairs[:60])
+    some = replace(some, picture_rows=whole.picture_rows[60:], others=whole.entries[:60])
     part = Trainer(encoder, encoder.base_view, some, tmp_path / "part", SETTINGS, before).learn(go_on)
     assert [*part.rows.ids] == [*alone.rows.ids], "with those that it did not see again"
     uncut = go_on_from("uncut", SETTINGS).learn(go_on)
@@ -172,7 +172,7 @@ def test_only_the_corpus_tokens_are_stored(encoder: Encoder, tmp_path: Path) -> 
     assert not {BEGIN, END} & used
 
 
-SENTENCE, WORD = ("a red apple", None), ("apple", None)
+SENTENCE, WORD = ("a red apple", None, False), ("apple", None, False)
 
 
 def test_up_to_10000_captions_start_aligned_and_take_fewer_and_smaller_steps_unless_told_otherwise() -> None:
@@ -211,11 +211,12 @@ def test_up_to_10000_captions_start_aligned_and_take_fewer_and_smaller_steps_unl
 
 def test_sentences_without_spaces_are_no_list_of_words() -> None:
     sentences, words = (
-        [(caption, text)] * 12_000 for caption, text in (("红苹果和汽车", "a red apple and a car"), ("苹果", "apple"))
+        [(*texts, False)] * 12_000 for texts in (("红苹果和汽车", "a red apple and a car"), ("苹果", "apple"))
     )
     settled = LearnSettings().resolve(sentences, "drawn")
     assert settled == LearnSettings().resolve([SENTENCE] * 12_000, "drawn") and settled.count_steps(12_000) == 1_128
-    assert LearnSettings().resolve(words, "drawn").count_steps(12_000) == 141
+    listed = [("红绿灯", "traffic light", True)] * 12_000
+    assert [LearnSettings().resolve(each, "drawn").count_steps(12_000) for each in (words, listed)] == [141, 141]
 
 
 def test_who_goes_on_sees_what_it_knows_a_sixth_as_often() -> None:
@@ -235,7 +236,9 @@ def test_who_goes_on_sees_what_it_knows_a_sixth_as_often() -> None:
 
 def test_a_training_is_of_the_settings_that_its_dataset_gives(encoder: Encoder, tmp_path: Path) -> None:
     trainer = Trainer(encoder, encoder.base_view, corpus_for(encoder), tmp_path, LearnSettings(batch_size=16))
-    assert trainer.settings == LearnSettings(batch_size=16).resolve([(caption, None) for caption in CAPTIONS], "drawn")
+    assert trainer.settings == LearnSettings(batch_size=16).resolve(
+        [(caption, None, False) for caption in CAPTIONS], "drawn"
+    )
     assert trainer.settings.start == "aligned"
 
 
