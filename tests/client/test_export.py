@@ -171,7 +171,7 @@ def test_a_folder_that_cannot_be_made_is_told_in_a_sentence(service: Service, tm
 
 
 def test_ids_that_differ_only_in_upper_case_are_files_of_two_names(service: Service, tmp_path: Path) -> None:
-    for number, id in enumerate(("bridge", "Bridge", "a%2Fbridge")):
+    for number, id in enumerate(("bridge", "Bridge", "a/bridge")):
         service.put(id, picture(10 + number))
     run_json(service, "export", str(tmp_path / "out"), "--pictures-only")
     names = {file.name.lower() for file in (tmp_path / "out" / "pictures").iterdir()}
