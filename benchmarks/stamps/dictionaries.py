@@ -40,6 +40,8 @@ def read_pairs(folder: Path, language: str, things: Path | None = None) -> list[
 
     Raises `Refused`.
     """
+    if language not in CODES:
+        raise Refused(f"freedict: Debian has no dictionary of {language} into English")
     lines = folder / f"{language}.jsonl.gz"
     if not lines.is_file():
         name = f"eng-{CODES[language]}" if language in _TURNED else f"{CODES[language]}-eng"

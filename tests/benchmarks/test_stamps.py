@@ -16,6 +16,7 @@ from benchmarks.emoji36.errors import Refused
 from benchmarks.methods.addressed import Adapter
 from benchmarks.stamps.__main__ import app
 from benchmarks.stamps.data import KEPT_AWAY, read_stamps
+from benchmarks.stamps.dictionaries import read_pairs
 from benchmarks.stamps.english import find_known, measure, open_encoder, open_noun_reader
 from benchmarks.stamps.figures import build_triangle, of_half
 from benchmarks.stamps.rows import translate
@@ -145,6 +146,11 @@ def test_a_language_without_captions_in_a_half_is_refused_and_counts_for_no_zero
 def test_a_caption_is_translated_by_the_longest_words_that_are_known() -> None:
     said = {"kočka": "cat", "kočka domácí": "house cat", "rudá": "red"}
     assert translate("Rudá kočka domácí, kočka a mléko.", said) == "red house cat cat a mléko"
+
+
+def test_a_language_without_a_dictionary_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="no dictionary of th into English"):
+        read_pairs(tmp_path, "th")
 
 
 def write_freedict(work: Path, language: str) -> None:
