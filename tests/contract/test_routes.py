@@ -53,7 +53,7 @@ SCOPES = {
         "admin/releases admin/sessions admin/status",
         "POST": "languages/{tag}/captions/review admin/languages/{tag}/rollback admin/languages/{tag}/withdraw "
         "admin/releases/{number}/restore admin/prune admin/keys admin/index/verify admin/base admin/base/undo",
-        "DELETE": "admin/keys/{id}",
+        "DELETE": "admin/keys/{id} admin/languages/{tag}/contributions",
     },
 }
 service = share_service()
