@@ -27,7 +27,7 @@ from model.text import clean
 from service.forms import FileOnDisk
 from service.requests import locate_error
 from service.schemas.speakers import Answer
-from store.errors import Unavailable
+from store.errors import DatasetTooSmall, Unavailable
 from store.registry import Registry
 from store.speakers import WordAnswer
 
@@ -161,16 +161,26 @@ def count_needed(registry: Registry, tag: str, made: str) -> int:
 
 
 def write_answers(registry: Registry, tag: str, file: FileOnDisk) -> None:
-    """Write the answers of a language as a dataset, one caption in a line, and its rows that wait; close the file."""
+    """Write the answers of a language as a dataset, one caption in a line, and its rows that wait; close the file.
+
+    Raises `DatasetTooSmall` without any.
+    """
     answers = registry.answers.list(tag)
     rows = [{"caption": text, "english": each.english} for each in answers for text in each.captions]
     _write_rows([*rows, *registry.waiting.get(tag).values()], file)
+    if not file.size:
+        raise DatasetTooSmall(f"nobody has answered a word in {tag} yet: see `pictoglot words {tag}`")
 
 
 def write_captions(registry: Registry, tag: str, file: FileOnDisk) -> None:
-    """Write the captions that came with pictures or were accepted as a dataset, and close the file."""
+    """Write the captions that came with pictures or were accepted as a dataset, and close the file.
+
+    Raises `DatasetTooSmall` without any.
+    """
     captions = registry.proposals.iterate_captions(tag)
     _write_rows(({"caption": text, "picture": id} for id, text in captions), file)
+    if not file.size:
+        raise DatasetTooSmall(f"no picture has a caption in {tag} yet")
 
 
 def _write_rows(rows: Iterable[dict[str, Any]], file: FileOnDisk) -> None:

@@ -151,6 +151,8 @@ def test_captions_are_read_in_the_lane_of_datasets_and_only_for_what_is_checked(
         form = {"language": tag, "captions": "true", "confirmed": "true", **more}
         return service.admin.post("/v1/languages", files={k: (None, v) for k, v in form.items()}, headers=headers)
 
+    none = assert_problem(teach("co", {}), 422, "dataset_too_small")
+    assert none["detail"] == "no picture has a caption in co yet"
     once = {"Idempotency-Key": "once"}
     first = teach("kw", once)
     assert first.status_code == 202, first.text
