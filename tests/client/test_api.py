@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from sqlalchemy import make_url
 
@@ -201,7 +202,12 @@ def test_openai_s_own_client_gets_a_vector(gallery: Service) -> None:
 
 
 def test_pgvector_finds_what_the_service_finds(gallery: Service, postgresql_url: str) -> None:
-    database = make_url(postgresql_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    # the extension belongs to the whole database, and other tests may have it in the schema of all
+    url = make_url(postgresql_url).set(drivername="postgresql")
+    url = url.update_query_dict({"options": f"{url.query['options']},public"})
+    database = url.render_as_string(hide_password=False)
+    with psycopg.connect(database) as connection:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public")
     with Client(gallery.url, ADMIN_KEY) as client:
         names = run_recipe(gallery, "def list_vectors", client=client)
         hits = run_recipe(gallery, "import psycopg", database=database, **names)["hits"]

@@ -245,8 +245,9 @@ class Runner:
         if ready.is_ok and not ready.body["degraded"]:
             self.lineage.see_served(api.process, ready.body["release"])
         try:
-            self.lineage.see_releases(list(api.list_all("/v1/admin/releases")))
+            # first: what has ended has published its release before
             expansions, versions = list(api.list_all("/v1/expansions")), list(api.list_all("/v1/versions"))
+            self.lineage.see_releases(list(api.list_all("/v1/admin/releases")))
         except LookupError:
             return []
         self.lineage.see_expansions(expansions, versions)
