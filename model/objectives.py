@@ -42,8 +42,8 @@ class Corpus:
     served language, a row of NaN where a caption has none; `pictures` (m, dimension); `picture_rows` (n,) the row in
     `pictures` of each caption, `NO_PICTURE` where it has none. All float32, not normalised or normalised alike.
     `pivot_texts` (n,) are those texts, None where a caption has none that the base reads; empty where only their
-    features are known. `listed` are captions that a dictionary has. `others` the tokenizer is to know, too; they teach
-    nothing.
+    features are known. `listed` are captions of one word: of a dictionary, or beside one in a language that the base
+    does not read. `others` the tokenizer is to know, too; they teach nothing.
     """
 
     language: str
@@ -63,7 +63,7 @@ class Corpus:
 
     def compute_sha256(self) -> str:
         """Return a name of captions, pivots and features; part of what a checkpoint was made from."""
-        texts = [[*self.captions], [*self.pivot_texts], [*self.others]]
+        texts = [[*self.captions], [*self.pivot_texts], [caption for caption, *_ in self.others]]
         digest = hashlib.sha256(json.dumps(texts, ensure_ascii=False).encode())
         for tensor in (self.pivot_features, self.pictures, self.picture_rows):
             digest.update(tensor.contiguous().numpy().tobytes())
@@ -239,8 +239,9 @@ def align_tokens(
     first, second, caption_places, text_places = [], [], [], []
     heard = read = 0  # tokens of captions and of English texts so far
     pairs = sum(len(caption) * len(text) for caption, text in zip(captions, english, strict=True))
-    for place in np.arange(0, len(captions), max(1.0, pairs / _MOST)).astype(int):
-        caption, text = captions[place], english[place]
+    count = min(len(captions), -(-len(captions) * _MOST // max(1, pairs)))
+    for place in range(count):
+        caption, text = (each[place * len(captions) // count] for each in (captions, english))
         first.append(np.tile(caption, len(text)))
         second.append(np.repeat(text, len(caption)))
         caption_places.append(np.tile(np.arange(heard, heard + len(caption)), len(text)))

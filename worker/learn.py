@@ -204,7 +204,8 @@ def make_corpus(data: TrainingData, rows: Sequence[Row], base: int) -> Corpus:
     texts = [row.pivot.text if row.pivot and row.pivot.language in by_base else None for row in rows]
     others = data.list_entries(row for row in data.training_rows if row not in chosen)
     numbers = features[torch.tensor(places)], data.pictures, torch.tensor(pictures)
-    return Corpus(data.language, captions, *numbers, texts, {row.caption for row in data.listed_rows}, others)
+    listed = {row.caption for row in data.listed_rows.union(row for row in rows if row.is_word)}
+    return Corpus(data.language, captions, *numbers, texts, listed, others)
 
 
 def package(

@@ -24,6 +24,7 @@ from model.checkpoint import VersionContent
 from model.encoder import NO_ROW, Encoder, View
 from model.evaluation import measure_recalls
 from model.objectives import Corpus
+from model.text import is_word
 from model.tokenizer import Tokenizer
 from model.training import LearnSettings, Progress
 from store import files
@@ -146,6 +147,7 @@ def _join_corpus(data: Data, language: str) -> Corpus:
         torch.cat([part.pivot_features for part in parts]),
         parts[0].pictures,
         torch.cat([part.picture_rows for part in parts]),
+        listed={entry[0] for part in parts for entry in part.entries if is_word(*entry)},
     )
 
 

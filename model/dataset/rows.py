@@ -286,10 +286,10 @@ def split_rows(candidates: Sequence[Row], lines: dict[str, list[int]]) -> tuple[
             lines["split_conflict"].append(row.line)
         else:
             rows.append(row)
-    # by the hash of the first target as it is written, as before case was ignored: a file is read again to the same
+    # by the hashes of targets as they are written: whatever else the file has, the same are held out
     free = {row.group: _hash(row.target) for row in reversed(rows) if row.group not in named}
     kept_out = {group for group, side in named.items() if side == "val"}
-    held_out = kept_out | {group for group, number in free.items() if number % HELD_OUT == 0}
+    held_out = kept_out | {row.group for row in rows if row.group in free and _hash(row.target) % HELD_OUT == 0}
     if not held_out and len(free) > 1:  # so few that none fell into the tenth
         held_out = {min(free, key=free.__getitem__)}
     sizes = Counter(row.group for row in rows)
