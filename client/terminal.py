@@ -279,7 +279,8 @@ def carry_out(
     """
     plan = read_answer(client.post(path, json={**body, "dry_run": True}))
     show(plan)
-    if dry_run or plan.get("items") == [] or (may_ask(yes) and not typer.confirm(question)):
+    is_empty = plan.get("items") == [] and not is_json_wanted()  # a program is told what came of its change, not a plan
+    if dry_run or is_empty or (may_ask(yes) and not typer.confirm(question)):
         answer(plan)
         return None
     pinned = {"expected": plan["release"]} if pin else {}

@@ -231,5 +231,5 @@ def keep_figures(report: Any) -> Any:
     """Return a report without its texts, which may quote the dataset: its figures, and what is known not to."""
     if isinstance(report, dict):
         kept = {name: value if name in _HARMLESS else keep_figures(value) for name, value in report.items()}
-        return {name: value for name, value in kept.items() if value is not None}
+        return {name: value for name, value in kept.items() if value is not None or report[name] is None}
     return None if isinstance(report, str | list) else report

@@ -126,6 +126,7 @@ class Withdrawals(RegistryPart):
             for table in (WordAnswerRow, WaitingRow, ProposalRow):
                 session.execute(delete(table).where(table.language == tag, table.actor == actor))
             note_act(session, {tag: "", actor: "deleted"})
+        self._database.truncate_log()
 
     def erase_deleted_captions(self, plan: WithdrawalPlan, tag: str) -> None:
         """Erase captions that were taught, of pictures that can still be brought back; some in each transaction."""

@@ -163,10 +163,7 @@ def _train(context: TrainingContext, data: TrainingData) -> tuple[VersionContent
 
 
 def _plan_refit(data: TrainingData, settings: LearnSettings) -> tuple[LearnSettings, Sequence[Row]]:
-    """Plan how a proof is taught what it has not seen, as often as in a training of its own, beside what it knows.
-
-    No rows where it has seen everything.
-    """
+    """Plan how a proof is taught what it has not seen, as often as alone, beside what it knows; no rows without any."""
     known, count = {*data.proof_rows}, len(data.training_rows)
     new = [row for row in data.training_rows if row not in known]
     is_list = data.listed_rows.issuperset(data.training_rows)  # of words, each with a row of its own
@@ -204,8 +201,8 @@ def make_corpus(data: TrainingData, rows: Sequence[Row], base: int) -> Corpus:
     texts = [row.pivot.text if row.pivot and row.pivot.language in by_base else None for row in rows]
     others = data.list_entries(row for row in data.training_rows if row not in chosen)
     numbers = features[torch.tensor(places)], data.pictures, torch.tensor(pictures)
-    listed = {row.caption for row in data.listed_rows.union(row for row in rows if row.is_word)}
-    return Corpus(data.language, captions, *numbers, texts, listed, others)
+    words = {row.caption for row in data.listed_rows.union(row for row in rows if row.is_word)}
+    return Corpus(data.language, captions, *numbers, texts, words, others)
 
 
 def package(

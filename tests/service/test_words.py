@@ -174,6 +174,8 @@ def test_an_administrator_deletes_what_one_key_gave(fresh: Service, monkeypatch:
     for accepted, pictures in (("true", ["a"]), ("false", ["b"])):
         left = fresh.admin.get("/v1/languages/cy/captions", params={"accepted": accepted}).json()["items"]
         assert [each["picture"] for each in left] == pictures and actor not in str(left)
+    for file in fresh.home.glob("registry.db*"):
+        assert f"cath {keys[0]}".encode() not in file.read_bytes()
     assert fresh.admin.delete(f"/v1/admin/languages/cy/contributions?actor={actor}").status_code == 204
 
 

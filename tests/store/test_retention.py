@@ -104,7 +104,7 @@ def test_what_is_younger_than_the_oldest_release_in_reach_stays(registry: Regist
     teach(registry, "a")
     lease = begin(registry, "b")
     write(registry, lease, "b", 1)
-    registry.expansions.fail(lease, "gate_failed", "")
+    registry.expansions.fail(lease, "gate_failed", "", {"taught": None, "missed": ["red house"], "pairs": 7})
     other = begin(registry, "x")  # which never made a version
     registry.expansions.fail(other, "dataset_invalid", "")
     assert prune(registry) == [] and registry.retention.plan(LEAST).datasets == ()
@@ -116,7 +116,8 @@ def test_what_is_younger_than_the_oldest_release_in_reach_stays(registry: Regist
     for expansion in done.datasets:
         registry.retention.note_dataset_removed(expansion.id)
     assert registry.retention.plan(LEAST).datasets == ()
-    assert registry.expansions.get(lease.expansion).dataset_path is None
+    removed = registry.expansions.get(lease.expansion)
+    assert removed.dataset_path is None and removed.report == {"taught": None, "pairs": 7}
 
 
 def test_datasets_of_versions_in_reach_stay_for_a_rebuild(registry: Registry) -> None:
