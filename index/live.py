@@ -265,7 +265,8 @@ class LiveIndex:
             except Exception as error:  # noqa: BLE001 - nobody reads the future: an error must be logged here
                 _log.warning("%s failed (%s); searches are not affected", task, type(error).__name__)
 
-        self._background.submit(run_logged)
+        with suppress(RuntimeError):  # closed meanwhile: a thread that follows the registry may end later
+            self._background.submit(run_logged)
 
     def _switch_to_release(self, release: Release) -> None:
         try:

@@ -101,6 +101,16 @@ def test_a_promotion_is_followed_and_encodes_what_is_missing(world: World) -> No
     assert live.current.captions["cy"].tail.count == 0 and live.current.captions["cy"].state > 0
 
 
+def test_a_release_that_is_opened_while_the_process_ends_is_not_called_damaged(world: World) -> None:
+    """The thread that follows the registry cannot be stopped, and may end after everything was closed."""
+    world.put("a", 1)
+    live = world.serve()
+    world.teach("cy", {"a": "ci"})
+    live.close()
+    live.refresh()
+    assert set(live.current.views) == {"en", "cy"} and live.current.degraded == ()
+
+
 @pytest.mark.row("I5", "R6")
 def test_a_language_that_is_gone_stays_so_where_the_release_without_it_cannot_be_opened(world: World) -> None:
     world.put("a", 1)

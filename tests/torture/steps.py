@@ -16,10 +16,10 @@ from tests.torture.draws import Step
 from tests.torture.faults import Nemesis, Windows
 from tests.torture.languages import Lineage, has_ended
 from tests.torture.ledger import Ledger, Violation
-from tests.torture.looks import FOLLOWING, Looker
+from tests.torture.looks import BUSY_FOLLOWING, FOLLOWING, Looker
 from tests.torture.restores import Copy
 from tests.torture.servers import PATIENCE
-from tests.torture.writes import Judge, Writer, quote_id
+from tests.torture.writes import Judge, Writer, is_busy, quote_id
 
 CLIENTS = 4
 
@@ -214,11 +214,12 @@ class Runner:
     def _is_refused(self, key: str) -> bool:
         return all(not api.ask("GET", "/v1/models", key).is_ok for api in self.deployment.apis.values())
 
-    def _wait_until(self, holds: Callable[[], bool], what: str, seconds: float = FOLLOWING) -> None:
-        until = time.monotonic() + seconds
+    def _wait_until(self, holds: Callable[[], bool], what: str) -> None:
+        begun = time.monotonic()
         while not holds():
-            if time.monotonic() > until:
-                raise Violation("stuck", f"{what} after {seconds} s")
+            late = time.monotonic() - begun
+            if late > (BUSY_FOLLOWING if is_busy() else FOLLOWING):
+                raise Violation("stuck", f"{what} after {late:.0f} s")
             time.sleep(0.2)
 
     def _verify(self, step: Step) -> None:
