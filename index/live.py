@@ -155,8 +155,13 @@ class LiveIndex:
         """Hash every file of the served snapshot again, and count rows in an engine; return a sentence for each fault.
 
         Also for each file that the registry names and that is missing, and for what `degraded` tells: that a newer
-        release cannot be opened.
+        release cannot be opened. What differs is looked at twice: it may have been merged or pruned meanwhile.
         """
+        found = self._find_problems()
+        again = set(self._find_problems()) if found else ()
+        return [problem for problem in found if problem in again]
+
+    def _find_problems(self) -> list[str]:
         current = self.current
         problems = [*current.degraded, *self._loader.verify(current.release, set(current.sets))]
         return [*dict.fromkeys(problems), *find_missing(self._gallery)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from index import ivf
+from index import ivf, segment
 from index.records import Patch
 from index.segment import Segment
 from index.snapshot import Snapshot
@@ -99,6 +99,23 @@ def test_a_promotion_is_followed_and_encodes_what_is_missing(world: World) -> No
     assert list_captions(live, "a") == {"en": ["dog"], "cy": ["ci", "ci bach"]}
     assert live.current.views["cy"].version == live.current.shared_view.version == 1
     assert live.current.captions["cy"].tail.count == 0 and live.current.captions["cy"].state > 0
+
+
+def test_a_segment_that_is_purged_while_it_is_verified_is_not_damaged(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = put(world.serve(), *range(5))
+    world.seal(live)
+    live.delete_picture("p1")
+    before = world.list_segments("pictures")
+
+    def purge_first(*given: Any) -> bool:
+        monkeypatch.undo()
+        world.make_indexer().purge()
+        return segment.is_intact(*given)
+
+    monkeypatch.setattr(segment, "is_intact", purge_first)
+    assert live.verify() == [] and world.list_segments("pictures") != before
 
 
 def test_a_release_that_is_opened_while_the_process_ends_is_not_called_damaged(world: World) -> None:
