@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from importlib import import_module
 from threading import Thread, Timer
 from typing import Any
 
@@ -152,6 +153,7 @@ def _configure_logging(**_: Any) -> None:
 @worker_init.connect  # type: ignore[untyped-decorator]
 def _start_threads(**_: Any) -> None:
     """Start what needs no broker, before Celery waits for one."""
+    import_module("celery.events")  # late, the relay and Celery would import it at once, and wait for each other
     relay = HintRelay(app, app.supervisor)
     relay.start()
     Sweeper(app.supervisor).start()

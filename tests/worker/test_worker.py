@@ -35,6 +35,14 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN if sys.argv[2:] else signal.SIG_DFL
 relay.HintRelay(app, app.supervisor).start()
 time.sleep(600)
 """
+STARTED = """
+import sys
+from celery.signals import worker_init
+from worker import celery_app
+celery_app.HintRelay.start = celery_app.Sweeper.start = lambda _: print("celery.events.receiver" in sys.modules)
+celery_app._join = id
+worker_init.send(None)
+"""
 
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -47,6 +55,10 @@ def test_the_worker_process_loads_neither_torch_nor_the_web_framework_and_writes
     code = "import sys, worker.celery_app; print({'torch', 'numpy', 'fastapi', 'faiss'} & {*sys.modules})"
     assert python("-c", code, PICTOGLOT_HOME=str(tmp_path / "home")).stdout.strip() == "set()"
     assert not (tmp_path / "home").exists()
+
+
+def test_its_threads_begin_when_what_they_import_beside_celery_is_loaded(tmp_path: Path) -> None:
+    assert python("-c", STARTED, PICTOGLOT_HOME=str(tmp_path / "home")).stdout.split() == ["True", "True"]
 
 
 @pytest.mark.row("S10")
