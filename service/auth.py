@@ -178,13 +178,16 @@ def _check_query(request: Request, known: frozenset[str]) -> None:
 
 
 def _check_parameters(request: Request, dependant: Dependant) -> None:
-    """Raise `RequestValidationError` for what FastAPI would refuse, once it has the body, in path, query, headers."""
+    """Raise `RequestValidationError` for what FastAPI would refuse, once it has the body, in path, query, headers.
+
+    A query that is empty is left to FastAPI: none of a request with a body is required.
+    """
     groups = [
         (dependant.path_params, request.path_params),
         (dependant.query_params, request.query_params),
         (dependant.header_params, request.headers),
     ]
-    faults = [fault for fields, sent in groups for fault in request_params_to_args(fields, sent)[1]]
+    faults = [fault for fields, sent in groups if fields and sent for fault in request_params_to_args(fields, sent)[1]]
     if faults:
         raise RequestValidationError(faults)
 

@@ -139,7 +139,7 @@ class People:
     async def find_session(self, request: Request) -> Session | None:
         """Return the session of the browser; None without one that is valid. Raises `ForeignOrigin`."""
         plain = self._read_cookie(request)
-        session = await self.keyring.find(parse_key_id(plain, "ps"), Session)
+        session = await self.keyring.find(parse_key_id(plain, "ps"), Session) if plain else None
         if session is None or not session.is_opened_by(plain, self.salt(session.subject)):
             return None
         self.require_own_page(request)

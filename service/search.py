@@ -31,6 +31,7 @@ from service.schemas import search as schemas
 from store.errors import RegistryUnavailable
 
 _NOTHING_LEFT = 1e-3  # length of a sum of unit vectors below which only rounding is left
+_NO_MINUS, _WEIGHTS = schemas.Minus(), schemas.Weights()  # of a search that says nothing of them
 _MOST_SUGGESTED = 5  # unknown words, the first ones, that known ones are looked up for
 # Fields of a hit that the registry is read for
 _RECORD_FIELDS = frozenset({"collection", "tags", "metadata", "etag", "width", "height"})
@@ -61,11 +62,11 @@ class Search:
         parsed = None if body.filter is None else parse_filter(body.filter, f"{place}.filter")
         is_restricted = caller.collections is not None or parsed not in (None, Filter())
         self._criteria = Criteria(parsed, caller.collections) if is_restricted else None
-        minus = body.minus or schemas.Minus()
+        minus = body.minus or _NO_MINUS
         self._text, self._minus_text = (None if text is None else clean(text) for text in (body.text, minus.text))
         self._picture, self._minus_picture = body.picture, minus.picture
         self._named_pictures = frozenset(filter(None, (body.picture, minus.picture)))  # none is a hit
-        self._weights = body.weights or schemas.Weights()
+        self._weights = body.weights or _WEIGHTS
         by_picture = self._picture is not None or upload is not None
         self._mode = body.mode or ("meaning" if self._text is None or by_picture else "both")
         self._refuse_contradictions()
