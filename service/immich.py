@@ -8,7 +8,6 @@ every task, and `/ping` says beforehand whether that is so.
 
 import asyncio
 import base64
-import io
 import json
 import logging
 import re
@@ -27,6 +26,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from client.api import is_proxied
+from model.picture_formats import detect_format, open_image
+from store.errors import PictoglotError
 
 MAX_BODY = 64 << 20  # bytes of a request
 CLIP, TEXTUAL, VISUAL = "clip", "textual", "visual"
@@ -319,11 +320,11 @@ async def _read_image(form: FormData) -> bytes:
 
 
 def _measure(data: bytes) -> tuple[int, int]:
-    """Return width and height of a picture by its head."""
+    """Return width and height of a picture by its head, of the formats that the service decodes alone."""
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with open_image(data, detect_format(data)) as picture:
             return picture.size
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except (PictoglotError, OSError, ValueError, Image.DecompressionBombError) as error:
         raise Refusal(400, "the picture cannot be read") from error
 
 
