@@ -1,8 +1,8 @@
 """The writer of pictures, captions and the change feed that every process follows. Encodes and searches nothing.
 
-The registry has one writer at a time. Each write is one transaction and adds a row to the feed, so changes are
-committed in the order of their numbers and a follower misses none. Files are written before their row, outside the
-transaction.
+The registry has one writer at a time. Each write is one transaction; where it changes content or captions it adds a row
+to the feed, so these are committed in the order of their numbers and a follower misses none. Files are written before
+their row, outside the transaction.
 """
 
 import secrets

@@ -2,7 +2,8 @@
 
 Vectors are stored so that nothing is encoded twice: of pictures by content, of captions by version, of both by the
 fingerprint of the tower. Every segment can be made again from them. They are rounded to halves once, here, and have a
-checksum: a damaged one counts as none, so that it is computed again. Searches never read these tables.
+checksum: a damaged one counts as none, so that it is computed again. Of searches only a bound key's by picture reads
+these tables.
 """
 
 import logging

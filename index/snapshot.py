@@ -1,6 +1,6 @@
 """The snapshot that answers a request: release, views, vector sets and detector in one immutable object. Opens nothing.
 
-A request takes the reference to it once. No search reads a file or the registry, so it works without them.
+A request takes the reference to it once. Nothing here reads a file or the registry, so it works without them.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

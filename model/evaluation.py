@@ -64,7 +64,7 @@ class Gain:
         return self.after - self.before
 
     @property
-    def is_enough(self) -> bool:
+    def is_beyond_error(self) -> bool:
         """Return whether more than the error was gained. Where one query changed, both are equal but for rounding."""
         return self.mean > self.error and not math.isclose(self.mean, self.error, rel_tol=1e-9)
 

@@ -1,4 +1,4 @@
-"""Untrusted bytes to verified RGB, or a refusal: the only module that decodes them. Stores nothing.
+"""Untrusted bytes to verified RGB, or a refusal; with `picture_formats` the only code that decodes them.
 
 A `Decoder` has that done in guarded children: a native crash refuses one picture and does not stop the service. Run as
 a program, this is one child, so nothing heavier than Pillow is imported.

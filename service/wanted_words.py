@@ -1,4 +1,4 @@
-"""Words that a gallery asks a speaker for, chosen by the base; and the answers, as a dataset."""
+"""Words that a gallery asks for, words of searches that nobody taught; and what people gave, written as a dataset."""
 
 import json
 import time

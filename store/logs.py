@@ -2,7 +2,7 @@
 
 Spans say what a request, and an expansion that it queued, spent its time on. They are sent by OTLP over HTTP to where
 the standard variables say; without these nothing is imported and no span is made. No line and no span has a key, a
-query, a caption or the name of a file, and no span the text of an error.
+query, a caption or the name of a file that somebody sent, and no span the text of an error.
 """
 
 import json

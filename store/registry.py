@@ -1,6 +1,6 @@
 """The registry as one object: opens the database, migrates it and initialises it for one base.
 
-A new registry gets all tables as `store.tables` declares them. Whoever changes them there adds a step in
+A new registry gets all tables as the modules of `store` declare them. Whoever changes one adds a step in
 `migrations/versions/` that changes existing registries in the same way; a test compares the hash of the tables that the
 newest step notes.
 """

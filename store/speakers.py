@@ -1,7 +1,7 @@
-"""What belongs to the speakers of a language: its terms, their answers and proposed captions, words nobody taught.
+"""What belongs to the speakers of a language: terms, answers, rows that wait, captions, unknown words.
 
 Of the terms each change is a row, and nothing of it is deleted. Captions that people propose for pictures stand apart
-from the pictures' captions until two agree or a keeper accepts. No search uses any of it.
+from the pictures' captions until two agree or a keeper accepts. No ranking depends on any of it.
 """
 
 import json

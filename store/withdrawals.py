@@ -1,7 +1,8 @@
-"""Withdrawals: a community takes its language back. Decides in one transaction what goes; removes no file.
+"""Withdrawals: of a language by its community, of what one person gave by an administrator. Removes no file.
 
-What is decided is written down with it, so that a withdrawal that was killed goes on with the same list. The versions
-can never serve again, whatever release is restored. Files that another language builds upon stay, and are listed.
+One transaction decides what goes and writes it down, so that a withdrawal that was killed goes on with the same list.
+The versions can never serve again, whatever release is restored. Files that another language builds upon stay, and are
+listed.
 """
 
 from collections.abc import Mapping, Sequence

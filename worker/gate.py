@@ -53,7 +53,7 @@ def describe_gain(
     """
     what = ("" if len(ks) == 1 else "the mean of ") + " and ".join(f"R@{k}" for k in ks)
     enough = not is_more_than(-gain.mean, gain.error)
-    is_read = "better than" if gain.is_enough else "about as well as" if enough else "worse than"
+    is_read = "better than" if gain.is_beyond_error else "about as well as" if enough else "worse than"
     return {
         "version": version,
         "before": {name: before[name] for name in ("t2i", "i2t")},

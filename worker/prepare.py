@@ -2,7 +2,7 @@
 
 The teacher is the version that serves a pivot's language: of English, the base. Its features are kept in parts under
 the data root, so that an attempt goes on where the last one died, and another language with the same texts encodes none
-of them again. No picture is encoded here: the gallery has its vector.
+of them again. A picture is encoded here only where the gallery lacks its vector.
 """
 
 import json

@@ -69,7 +69,7 @@ def run(
     for language in (*SIX, *COMPARED, *ORDER)[: len(SIX) + most]:
         found, gain = results["languages"][language], bench.measure_gain(language)
         found["taught"] = _drop_ranks(bench.teach(language))
-        found["gain"] = {"mean": gain.mean, "error": gain.error, "enough": gain.is_enough}
+        found["gain"] = {"mean": gain.mean, "error": gain.error}
         if language not in SIX:
             found["english_base"] = _drop_ranks(english.teach(language))
         _tell(language, GROWN, found["taught"])

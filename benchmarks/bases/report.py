@@ -11,6 +11,7 @@ from benchmarks import page
 from benchmarks.bases.bench import ARMS
 from benchmarks.emoji36.lexicon import LANGUAGES
 from model.languages import ENGLISH, find_names
+from worker.gate import is_more_than
 
 Languages = Mapping[str, Mapping[str, Any]]
 Recall = Mapping[str, float]
@@ -47,7 +48,7 @@ def build_report(results: Mapping[str, Any]) -> list[str]:
 def _build_gate(tag: str, found: Mapping[str, Any]) -> Sequence[str]:
     gain = found["gain"]
     said = f"{_format_points(gain['mean'])} ± {100 * gain['error']:.1f}"
-    verdict = "serves" if gain["enough"] else "refuses"
+    verdict = "refuses" if is_more_than(-gain["mean"], gain["error"]) else "serves"
     return _name(tag), _format_both(found["assessed"]["t2i"]), _format_both(found["taught"]["t2i"]), said, verdict
 
 

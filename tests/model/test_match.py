@@ -184,8 +184,11 @@ def test_one_query_alone_is_never_enough_of_a_gain_and_two_are(count: int) -> No
     """The error of one is its gain, whatever the rounding; that of two is less."""
     before, each = np.full(count, 30), np.arange(count)
     one, two = (np.where(each < better, 0, before) for better in (1, 2))
-    assert not measure_gain(before, one, each, (1, 10)).is_enough and measure_gain(before, two, each, (1, 10)).is_enough
-    assert not measure_gain(one, before, each, (1, 10)).is_enough
+    assert (
+        not measure_gain(before, one, each, (1, 10)).is_beyond_error
+        and measure_gain(before, two, each, (1, 10)).is_beyond_error
+    )
+    assert not measure_gain(one, before, each, (1, 10)).is_beyond_error
 
 
 def test_of_equal_ranks_nothing_is_gained_and_one_target_says_nothing() -> None:
