@@ -135,13 +135,16 @@ class BatchQueue(Generic[T, R]):
             return
         self._observe(len(batch))
         call = asyncio.get_running_loop().run_in_executor(self._thread, self._run, [entry.item for entry in batch])
-        # An error fails this batch, not the queue: the exception goes to the callers
-        (outcome,) = await asyncio.gather(call, return_exceptions=True)
+        outcome: Sequence[R | Exception] | Exception
+        try:
+            outcome = await call
+        except Exception as error:  # noqa: BLE001  it fails this batch, not the queue, and goes to the callers
+            outcome = error
         for place, entry in enumerate(batch):
             if entry.result.done():
                 continue
-            result = outcome if isinstance(outcome, BaseException) else outcome[place]
-            if isinstance(result, BaseException):
+            result = outcome if isinstance(outcome, Exception) else outcome[place]
+            if isinstance(result, Exception):
                 entry.result.set_exception(result)
             else:
                 entry.result.set_result(result)

@@ -276,16 +276,24 @@ async def run_unless_client_leaves(request: Request, work: Coroutine[Any, Any, R
 
     The whole body must have been read: from then on `receive` reports nothing but the disconnect.
     """
-    doing, watching = asyncio.ensure_future(work), asyncio.ensure_future(_wait_for_disconnect(request))
+    task, watching = asyncio.current_task(), asyncio.ensure_future(_wait_for_disconnect(request))
+    assert task is not None
+    is_working, has_left = True, False
+
+    def cancel_work(_: object) -> None:
+        nonlocal has_left
+        has_left = is_working and task.cancel()
+
+    watching.add_done_callback(cancel_work)
     try:
-        await asyncio.wait({doing, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not doing.done():
-            raise ClientLeft
-        return doing.result()
+        return await work  # in this task: one of its own would cost two more turns of the event loop
+    except asyncio.CancelledError:
+        if has_left and not task.uncancel():  # else the service is stopping, too
+            raise ClientLeft from None
+        raise
     finally:
-        watching.cancel()  # nobody waits for its end: that would be two more turns of the event loop
-        if doing.cancel():
-            await asyncio.gather(doing, return_exceptions=True)
+        is_working = False
+        watching.cancel()
 
 
 async def _wait_for_disconnect(request: Request) -> None:

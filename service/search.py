@@ -96,16 +96,19 @@ class Search:
         Raises `PictureNotFound`, `RegistryUnavailable`, and what the queues of texts and pictures raise.
         """
         self._timing.record("read")
-        finding = asyncio.ensure_future(self._resolve_filter_words_and_chances())
-        try:
-            if self._mode != "words":
-                await self._encode()
-            await finding
-        finally:
-            finding.cancel()
-            finding.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else asks for it
         if self.reads_registry:
+            finding = asyncio.ensure_future(self._resolve_filter_words_and_chances())
+            try:
+                if self._mode != "words":
+                    await self._encode()
+                await finding
+            finally:
+                finding.cancel()
+                finding.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else asks for it
             self._timing.record("filter" if self._mode == "meaning" else "words")
+        else:  # nothing to wait for: a task would cost more than it saves
+            await self._encode()
+            await self._resolve_filter_words_and_chances()
         # one visit to a thread for all of the rest: each costs as much as the scan
         response = await self._context.lanes.search.run(self._run, unwanted)
         if self._route is not None:

@@ -12,6 +12,7 @@ from tests.house.source import ALL_PYTHON, PACKAGES, Module, list_modules, list_
 NETS = (
     "service.requests",
     "service.watch",
+    "service.batching",
     "service.lanes",
     "worker.child",
     "worker.celery_app",
