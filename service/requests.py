@@ -276,29 +276,23 @@ async def run_unless_client_leaves(request: Request, work: Coroutine[Any, Any, R
 
     The whole body must have been read: from then on `receive` reports nothing but the disconnect.
     """
-    task, watching = asyncio.current_task(), asyncio.ensure_future(_wait_for_disconnect(request))
+    task = asyncio.current_task()
     assert task is not None
-    is_working, has_left = True, False
-
-    def cancel_work(_: object) -> None:
-        nonlocal has_left
-        has_left = is_working and task.cancel()
-
-    watching.add_done_callback(cancel_work)
+    watching = asyncio.ensure_future(_cancel_when_client_leaves(task, request))
     try:
         return await work  # in this task: one of its own would cost two more turns of the event loop
     except asyncio.CancelledError:
-        if has_left and not task.uncancel():  # else the service is stopping, too
+        if watching.done() and not task.uncancel():  # else the service is stopping
             raise ClientLeft from None
         raise
     finally:
-        is_working = False
         watching.cancel()
 
 
-async def _wait_for_disconnect(request: Request) -> None:
+async def _cancel_when_client_leaves(task: "asyncio.Task[Any]", request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+    task.cancel()
 
 
 @contextlib.contextmanager

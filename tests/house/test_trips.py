@@ -25,7 +25,8 @@ from tests.worker.harness import Site, attempt_at, pairs
 from worker.child import run
 
 # (files, moves) today, of the shortest try: whoever lowers one lowers it here. Aims: 22 and 45, 30 files, 62.
-MOST = {"search": (22, 66), "upload": (30, 111), "language": (61, 471)}
+# The end of an answer is one of the moves; where the client is faster than the recorder, it is missing
+MOST = {"search": (22, 67), "upload": (30, 112), "language": (61, 471)}
 
 
 @dataclass
