@@ -147,8 +147,9 @@ class LiveIndex:
                 self._switch_to_release(serving)
             else:
                 self._apply_gallery_changes()
-            self._adopt_sealed()
-            self._refresh_detector()
+            if self.current.release.number == previous.release.number:  # another one has just been opened with all this
+                self._adopt_sealed()
+                self._refresh_detector()
             return self._current is not previous
 
     def verify(self) -> list[str]:

@@ -76,7 +76,7 @@ class VectorSets:
         with self.registry.read() as session:
             row = _select_newest(session, identity)
             last = None if row is None else (row.number, row.upto_change)
-        state = self.read_state(identity)
+        state = NOTHING_SEALED if last is None else self.read_state(identity)
         if last is None or (state.number == last[0] and state.upto_change != last[1]):
             self.register(identity, state, NOTHING_SEALED)
 
@@ -87,12 +87,11 @@ class VectorSets:
         return False
 
     def describe_lost_rows(self, identity: Identity) -> str | None:
-        """Return a sentence when rows of the newest state are lost."""
-        return (
-            _describe_lost_rows(identity, self._location)
-            if self.has_lost_rows(self.make_engine_parts(identity, self._read_newest_state(identity)))
-            else None
-        )
+        """Return a sentence when the engine has lost rows of the newest state."""
+        if self.engine is None:
+            return None
+        parts = self.make_engine_parts(identity, self._read_newest_state(identity))
+        return _describe_lost_rows(identity, self._location) if self.has_lost_rows(parts) else None
 
     def verify(self, identity: Identity) -> Iterator[str]:
         """Hash every file of the newest state again, or count every row; yield a sentence for each difference.

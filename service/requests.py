@@ -282,7 +282,8 @@ async def run_unless_client_leaves(request: Request, work: Coroutine[Any, Any, R
     try:
         return await work  # in this task: one of its own would cost two more turns of the event loop
     except asyncio.CancelledError:
-        if watching.done() and not task.uncancel():  # else the service is stopping
+        has_left = watching.done() and not watching.cancelled()
+        if has_left and not task.uncancel():  # else the service is stopping, which cancels both tasks
             raise ClientLeft from None
         raise
     finally:

@@ -39,6 +39,8 @@ from store.versions import (
 
 KEEP = 10  # releases
 LEAST = 2  # the one that serves, and the one before it: it is still open in every process
+_SERVING = select(ReleaseRow).join(AliasRow, AliasRow.release == ReleaseRow.number).where(AliasRow.name == SERVING)
+_RELEASES = select(ReleaseRow.number, ReleaseRow.languages, ReleaseRow.change).order_by(ReleaseRow.number)
 _LONG_AGO = literal(datetime.fromtimestamp(0, UTC), Instant())
 
 
@@ -65,9 +67,7 @@ def get_serving(session: Session, expected: int | None = None) -> ReleaseRow:
 
     Raises RegistryUnavailable before the registry is initialised.
     """
-    row = session.scalar(
-        select(ReleaseRow).join(AliasRow, AliasRow.release == ReleaseRow.number).where(AliasRow.name == SERVING)
-    )
+    row = session.scalar(_SERVING)
     if row is None:
         raise RegistryUnavailable("The registry has not been initialised.")
     if expected not in (None, row.number):
@@ -162,8 +162,7 @@ def _find_previous(versions: Sequence[int], bases: Mapping[int, int]) -> int | N
 
 def _list_releases(session: Session) -> Sequence[Any]:
     """List what each release served and changed, oldest first."""
-    columns = (ReleaseRow.number, ReleaseRow.languages, ReleaseRow.change)
-    return session.execute(select(*columns).order_by(ReleaseRow.number)).all()
+    return session.execute(_RELEASES).all()
 
 
 def _trace_histories(releases: Sequence[Any], tag: str) -> dict[int, tuple[int, ...]]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from store.database import RegistryPart, append_crc, encode_json, strip_crc
 from store.errors import VersionNotFound, VersionPruned
@@ -20,6 +20,7 @@ BUILT_IN_LANGUAGE = "en"
 # What a report says that quotes no dataset
 _HARMLESS = {"against", "base", "format", "pivot", "refused_by", "replay"}
 _HARMLESS |= {"sentence", "sentences", "so_far", "unmeasured"}
+_PARENTS = select(VersionRow.number, VersionRow.parent).order_by(VersionRow.number)
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,8 @@ def find_next_number(session: Session) -> int:
 def find_roots(session: Session) -> dict[int, int]:
     """Return, for each version, the base at the end of its lineage."""
     found: dict[int, int] = {}
-    for row in session.execute(select(VersionRow.number, VersionRow.parent).order_by(VersionRow.number)):
-        found[row.number] = row.number if row.parent is None else found[row.parent]  # a parent has a smaller number
+    for number, parent in session.execute(_PARENTS):
+        found[number] = number if parent is None else found[parent]  # a parent has a smaller number
     return found
 
 
@@ -202,12 +203,11 @@ def find_reused_as_shared(session: Session) -> set[int]:
 
 def trace_lineage(session: Session, number: int) -> Sequence[VersionRow]:
     """Return the rows from `number` down to its base: a parent has a smaller number. Raises VersionNotFound."""
-    chain = select(VersionRow.number, VersionRow.parent).where(VersionRow.number == number).cte("chain", recursive=True)
-    parents = aliased(VersionRow)
-    chain = chain.union_all(select(parents.number, parents.parent).where(parents.number == chain.c.parent))
-    query = select(VersionRow).where(VersionRow.number.in_(select(chain.c.number))).order_by(VersionRow.number.desc())
-    rows = session.scalars(query).all()
-    return rows or [get_row(session, number)]
+    chain, parents = [number], dict(session.execute(_PARENTS).all())
+    while (parent := parents.get(chain[-1])) is not None:
+        chain.append(parent)
+    rows = session.scalars(select(VersionRow).where(VersionRow.number.in_(chain)).order_by(VersionRow.number.desc()))
+    return rows.all() or [get_row(session, number)]
 
 
 def parse_calibration(stored: bytes | None) -> dict[str, Any] | None:

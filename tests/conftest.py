@@ -13,6 +13,8 @@ import hypothesis
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
+from store import database
+from tests.patience import PATIENCE
 from tests.postgresql_server import PostgreSQLServer
 from tests.s3_server import S3Server
 
@@ -30,6 +32,8 @@ sys.dont_write_bytecode = False
 assert "torch" not in sys.modules
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"
+
+database._SECONDS = PATIENCE  # for one reading: a machine that stands still makes nobody late
 
 SLOW = [hypothesis.HealthCheck.too_slow]  # a busy machine is no fault of the input
 hypothesis.settings.register_profile(

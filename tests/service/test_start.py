@@ -71,11 +71,10 @@ def test_a_service_on_a_free_port_prints_it_and_two_signals_stop_it_silently(tmp
     try:
         address = server.stdout.readline().split()[-1]
         http = httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}, timeout=PATIENCE)
-        with http as client, ThreadPoolExecutor(2) as pool:
+        with http as client, ThreadPoolExecutor(8) as pool:  # as many: in which order they end is by chance
             wait_until(lambda: answers(client, "/readyz") == 200)
-            texts = ("it runs", "it waits")
-            searches = [pool.submit(client.post, "/v1/search/pictures", json={"text": text}) for text in texts]
-            wait_until(lambda: "pictoglot_queue_texts 0.0" not in client.get("/metrics").text)
+            searches = [pool.submit(client.post, "/v1/search/pictures", json={"text": f"query {n}"}) for n in range(8)]
+            wait_until(lambda: "pictoglot_queue_texts 7.0" in client.get("/metrics").text)
             for sent in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C, and what the parent then sends to its children
                 server.send_signal(sent)
                 time.sleep(0.1)
@@ -116,14 +115,11 @@ def test_a_shutdown_answers_running_requests_and_exits_with_zero(tmp_path: Path)
         server.communicate()
 
 
-KEY = "k" * 40
-
-
 def test_what_a_process_that_serves_has_open_is_not_searched_for_garbage(tmp_path: Path) -> None:
     """Otherwise a search waits while Python looks through half a million objects (decision 2)."""
-    service = weightless(tmp_path, encoder="TellingEncoder()", ADMIN_KEY=KEY, FREE_BYTES="0")
+    service = weightless(tmp_path, encoder="TellingEncoder()", ADMIN_KEY=ADMIN_KEY, FREE_BYTES="0")
     url = service.stdout.readline().split()[-1]
-    body, headers = {"text": "an apple", "language": "en"}, {"X-API-Key": KEY}
+    body, headers = {"text": "an apple", "language": "en"}, {"X-API-Key": ADMIN_KEY}
     with httpx.Client(base_url=url, headers=headers, timeout=PATIENCE, trust_env=False) as client:
         wait_until(lambda: answers(client, "/readyz") == 200)
         answer = client.post("/v1/search/pictures", json=body)
