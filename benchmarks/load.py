@@ -83,6 +83,6 @@ def _run_client(url: str, bodies: "itertools.cycle[bytes]", until: float) -> tup
     return timed, failed
 
 
-def search_body(text: str, language: str) -> bytes:
-    """Return the body of one search for ten pictures."""
-    return json.dumps({"text": text, "language": language, "limit": 10}, ensure_ascii=False).encode()
+def search_body(text: str, language: str, mode: str = "both") -> bytes:
+    """Return the body of one search for ten pictures, by words and meaning unless `mode` is another."""
+    return json.dumps({"text": text, "language": language, "limit": 10, "mode": mode}, ensure_ascii=False).encode()

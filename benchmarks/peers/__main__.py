@@ -6,7 +6,7 @@ docs/measured.md says what is measured and how.
 import json
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -32,6 +32,7 @@ app = typer.Typer(
 _console = Console(soft_wrap=True, highlight=False)
 AtHome = Annotated[Path, typer.Option(help="Folder of the peers; made once, a few gigabytes.")]
 Threads = Annotated[int, typer.Option(min=1, max=64, help="Threads of one matrix product, in every system.")]
+Mode = Annotated[Literal["both", "meaning"], typer.Option(help="By what ours searches; the peers know no words.")]
 
 
 @app.command()
@@ -66,14 +67,15 @@ def run(
     clients: Annotated[list[int], typer.Option(min=1, max=64, help="Clients at once; may be repeated.")] = [1, 4, 16],  # noqa: B006
     only: Annotated[list[str], typer.Option(help=f"One of {', '.join(PARTS)}; may be repeated.")] = [*PARTS],  # noqa: B006
     threads: Threads = 1,
+    mode: Mode = "both",
 ) -> None:
     """Measure, print, and write JSON."""
     stop_on_sigterm()
     if unknown := [part for part in only if part not in PARTS]:
         raise SystemExit(f"There is no part {unknown[0]}; there are {', '.join(PARTS)}.")
     home_folder = Home(home.absolute())
-    report: dict[str, Any] = measure(Plan(home_folder, only, clients, seconds, rounds, threads, _console.print))
-    report |= {"seconds": seconds, "rounds": rounds, "threads": threads}
+    report: dict[str, Any] = measure(Plan(home_folder, only, clients, seconds, rounds, threads, mode, _console.print))
+    report |= {"seconds": seconds, "rounds": rounds, "threads": threads, "mode": mode}
     if as_json:
         as_json.parent.mkdir(parents=True, exist_ok=True)
         as_json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

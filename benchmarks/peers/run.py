@@ -39,6 +39,7 @@ class Plan:
     seconds: float
     rounds: int
     threads: int
+    mode: str  # of our searches
     say: Callable[[str], None]
 
 
@@ -49,7 +50,7 @@ def measure(plan: Plan) -> dict[str, Any]:
     report: dict[str, Any] = {"cpu": describe_cpu(), "versions": made["versions"], "same_vectors": made["same_vectors"]}
     with ExitStack() as running:
         plan.say("Starting our service and filling its gallery.")
-        mine = running.enter_context(start_ours(plan.home, plan.threads))
+        mine = running.enter_context(start_ours(plan.home, plan.threads, plan.mode))
         add(mine, plan.home.pictures)
         report["backend"] = read_backend(mine)
         if {"text", "memory"} & {*plan.parts}:

@@ -59,8 +59,11 @@ def list_family(process: psutil.Process) -> list[psutil.Process]:
 
 
 @contextmanager
-def start_ours(home: Home, threads: int) -> Iterator[Server]:
-    """Start `pictoglot up` with the random weights, an empty gallery and no cache of query vectors."""
+def start_ours(home: Home, threads: int, mode: str = "both") -> Iterator[Server]:
+    """Start `pictoglot up` with the random weights, an empty gallery and no cache of query vectors.
+
+    It is searched by words and meaning, as searches come, unless `mode` is another.
+    """
     key, before = secrets.token_urlsafe(32), set(psutil.Process().children())
     # the peers never refuse a request for taking too long; on a slow machine ours shall not either
     settings = {
@@ -72,7 +75,7 @@ def start_ours(home: Home, threads: int) -> Iterator[Server]:
     }
     with run_service(key, **settings) as url:
         own = list(set(psutil.Process().children()) - before)
-        yield Server(OURS, url, "/v1/search/pictures", lambda text: search_body(text, "en"), own, key)
+        yield Server(OURS, url, "/v1/search/pictures", lambda text: search_body(text, "en", mode), own, key)
 
 
 @contextmanager
