@@ -147,7 +147,7 @@ class LiveIndex:
                 self._switch_to_release(serving)
             else:
                 self._apply_gallery_changes()
-            if self.current.release.number == previous.release.number:  # another one has just been opened with all this
+            if self.current.release.number == previous.release.number:  # else at the next call
                 self._adopt_sealed()
                 self._refresh_detector()
             return self._current is not previous
