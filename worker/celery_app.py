@@ -148,6 +148,15 @@ def expand(self: Task, expansion: str) -> None:
 @setup_logging.connect  # type: ignore[untyped-decorator]
 def _configure_logging(**_: Any) -> None:
     logs.configure(app.supervisor.settings.log_level)
+    logging.getLogger("celery.worker.request").addFilter(_log_lost_answer)
+
+
+def _log_lost_answer(record: logging.LogRecord) -> bool:
+    """Say in one line that Redis was away when a hint was done, which loses nothing: Celery calls it critical."""
+    if str(record.msg).startswith("Couldn't ack"):
+        record.levelno, record.levelname, record.exc_info = logging.WARNING, "WARNING", None
+        record.msg, record.args = "the broker did not hear that a hint is done; when it comes again, it is no work", ()
+    return True
 
 
 @worker_init.connect  # type: ignore[untyped-decorator]
