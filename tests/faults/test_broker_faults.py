@@ -108,7 +108,7 @@ def test_redis_that_is_killed_emptied_and_restarted_delays_but_loses_nothing(
     redis_server.client.flushall()
     assert site.finish(second).state == "failed"
     restarts(site, redis_server, 2)
-    last = site.submit([], "kw")
+    last = site.submit(PICTURED, "kw")
     site.wait(last, lambda e: e.state == "running")
     redis_server.kill()
     site.wait_until(lambda: "the broker did not hear that a hint is done" in site.log())
