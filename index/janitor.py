@@ -7,6 +7,7 @@ something open are not disturbed. Files that cannot be removed because the store
 
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -21,7 +22,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from index.gallery import KEPT_SECONDS, Gallery
 from index.picture_files import FOLDER as PICTURES
 from index.segment import SEGMENTS
-from index.set_states import prune_feed
+from index.set_states import is_run, prune_feed
 from index.sets import VectorSets
 from index.vectors import Identity
 from model.languages import MANY, find_names
@@ -42,7 +43,29 @@ CERTIFICATE = "pictoglot-withdrawal-1"  # the format of a certificate
 BYTES = 5  # of a vector, for each dimension: two in the registry, three in a segment or an engine
 _MOST_SENTENCES = 100  # sentences about missing files
 _KINDS = {"": "stored picture", ".thumb": "thumbnail", ".original": "original"}
+# Names that pictoglot gives: whatever else lies there is somebody's own
+_FOLDERS = (PICTURES, VERSIONS, SEGMENTS, EXPANSIONS, "uploads", "words", "verified", "compiled")
+_PICTURE = re.compile(r"([0-9a-f]{64})(?:\.thumb\.jpg|\.jpg|\.original)")
+_EXPANSION = re.compile(r"(exp_[0-9a-z]{20})(?:-[A-Za-z0-9-]+)?")
+_SEGMENT = re.compile(r"[a-z_]+-[0-9a-f]{16}")
+_FEW, _SHARE = 16, 10  # unknown things that a sweep takes: so many, or one of so many that are there
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """What a sweep may remove of a folder: `doomed`; `unknown` of these the registry never heard of."""
+
+    folder: str
+    there: int
+    known: int
+    unknown: int
+    doomed: list[str]
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the registry seems to be another one than that of these files, or lacks what it had."""
+        return self.unknown > 0 and (not self.known or self.unknown > max(_FEW, self.there // _SHARE))
 
 
 def sweep(sets: VectorSets, seconds: float = _LEFT_OVER_SECONDS, kept_seconds: float = KEPT_SECONDS) -> int:
@@ -51,33 +74,49 @@ def sweep(sets: VectorSets, seconds: float = _LEFT_OVER_SECONDS, kept_seconds: f
     And the files of contents that no picture has had for `kept_seconds`. Called at the start of each API and worker
     process, and by a worker once a day.
 
+    Nothing that the registry does not name goes where it knows too few of them: it may be another registry.
+
     Left over are temporary files of killed writers, submissions without an expansion, working files of finished
     expansions, segments (with an engine, rows there too) that no vector set names, versions that are not registered,
     versions and datasets that were pruned or withdrawn on another machine, stored pictures whose content no picture
     ever had.
     """
-    root, registry = sets.root, sets.registry
-    removed = files.sweep(root.home, seconds)
-    finished = registry.expansions.list_ids("succeeded", "failed", "cancelled")
-    for expansion in finished:
+    root = sets.root
+    removed = files.sweep(root.home, seconds, deep=False)
+    removed += sum(files.sweep(root.home / name, seconds) for name in _FOLDERS)
+    for expansion in sets.registry.expansions.list_ids("succeeded", "failed", "cancelled"):
         discard_working_files(root, expansion)
-    # one whose dataset went, perhaps through another machine, has lost its folder with it
-    has_gone = ExpansionRow.dataset_sha256.is_not(None) & ExpansionRow.dataset_path.is_(None)
-    known = {*registry.read_values(select(ExpansionRow.id).where(~has_gone))}
-    for path in _list_old(root.home / EXPANSIONS, seconds):
-        if path.name not in known:
-            with suppress(StoreUnavailable):
-                root.remove(f"{EXPANSIONS}/{path.name}")
-                removed += 1
-    with suppress(StoreUnavailable, IndexUnavailable):
-        old = [path.name for path in _list_old(root.home / SEGMENTS, seconds)]
-        removed += sets.remove_unreferenced(old)
-    removed += _sweep_versions(root, registry, seconds)
     removed += _delete_discarded(sets.gallery, kept_seconds)
-    for folder in sorted(path for path in (root.home / PICTURES).glob("*") if path.is_dir()):
-        removed += _sweep_pictures(folder, sets.gallery, seconds)
+    removed += _sweep_unnamed(sets, seconds)
     if removed:
         _log.info("removed files and folders that nothing names any more", extra={"count": removed})
+    return removed
+
+
+def _sweep_unnamed(sets: VectorSets, seconds: float) -> int:
+    """Remove what the registry does not name, unless it seems to be another deployment's: then nothing."""
+    root, gallery = sets.root, sets.gallery
+    versions, expansions = (_list_unnamed(root, sets.registry, folder, seconds) for folder in (VERSIONS, EXPANSIONS))
+    pictures = _list_unnamed_pictures(root, gallery, seconds)
+    for found in (pictures, versions, expansions):
+        if found.doubtful:
+            _log.warning(
+                f"Nothing was swept: the registry lacks {found.unknown:,} of {found.there:,} in {found.folder}/."
+                " Check that PICTOGLOT_DATABASE_URL and PICTOGLOT_HOME belong together."
+            )
+            return 0
+    removed = 0
+    for name in (*versions.doomed, *expansions.doomed):
+        with suppress(StoreUnavailable):
+            root.remove(name)
+            removed += 1
+    for content in pictures.doomed:
+        with suppress(StoreUnavailable):
+            gallery.delete_content(content)
+            removed += 1
+    with suppress(StoreUnavailable, IndexUnavailable):
+        old = [path.name for path in _list_old(root.home / SEGMENTS, seconds)]
+        removed += sets.remove_unreferenced(name for name in old if is_run(name) or _SEGMENT.fullmatch(name))
     return removed
 
 
@@ -92,16 +131,26 @@ def remove_replaced(sets: VectorSets) -> None:
             sets.tidy(identity)
 
 
-def _sweep_versions(root: DataRoot, registry: Registry, seconds: float) -> int:
-    old = [f"{VERSIONS}/{path.name}" for path in _list_old(root.home / VERSIONS, seconds)]
-    # before the versions are read: what has ended by now has registered its own
-    active = registry.expansions.list_ids("queued", "running")
-    named = {version.folder for version in registry.versions.list()}
-    unnamed = [name for name in old if name not in named and not any(id in name for id in active)]
-    with suppress(StoreUnavailable):
-        for name in unnamed:
-            root.remove(name)
-    return sum(not root.locate(name).exists() for name in unnamed)
+def _list_unnamed(root: DataRoot, registry: Registry, folder: str, seconds: float) -> _Candidates:
+    """List the versions, or the folders of expansions, that are left over."""
+    there = {
+        path.name: match[1] for path in (root.home / folder).glob("*") if (match := _EXPANSION.fullmatch(path.name))
+    }
+    known = {*registry.read_values(select(ExpansionRow.id))}
+    if folder == VERSIONS:
+        # before the versions are read: what has ended by now has registered its own
+        active = {*registry.expansions.list_ids("queued", "running")}
+        named = {Path(version.folder).name for version in registry.versions.list() if version.folder}
+        kept = {name for name, id in there.items() if name in named or id in active}
+        known |= {there[name] for name in kept}
+    else:
+        # one whose dataset went, perhaps through another machine, has lost its folder with it
+        has_gone = ExpansionRow.dataset_sha256.is_not(None) & ExpansionRow.dataset_path.is_(None)
+        kept = {*registry.read_values(select(ExpansionRow.id).where(~has_gone))}
+    doomed = [name for name in there if name not in kept and files.is_older(root.home / folder / name, seconds)]
+    unknown = sum(there[name] not in known for name in doomed)
+    recognised = sum(id in known for id in there.values())
+    return _Candidates(folder, len(there), recognised, unknown, [f"{folder}/{name}" for name in doomed])
 
 
 def _delete_discarded(gallery: Gallery, kept_seconds: float) -> int:
@@ -117,19 +166,18 @@ def _delete_discarded(gallery: Gallery, kept_seconds: float) -> int:
     return removed
 
 
-def _sweep_pictures(folder: Path, gallery: Gallery, seconds: float) -> int:
-    """Sweep one of the folders of pictures: there may be millions, nearly all of them in use."""
-    names: dict[str, list[str]] = {}
-    for name in os.listdir(folder):
-        names.setdefault(name.partition(".")[0], []).append(name)
-    removed = 0
-    for content in names.keys() - gallery.list_needed_contents(folder.name):  # asked after the files were listed
-        ours = content.startswith(folder.name)  # not temporary
-        if ours and any(files.is_older(folder / name, seconds) for name in names[content]):
-            with suppress(StoreUnavailable):
-                gallery.delete_content(content)
-                removed += 1
-    return removed
+def _list_unnamed_pictures(root: DataRoot, gallery: Gallery, seconds: float) -> _Candidates:
+    """List the contents that no picture has, folder by folder: there may be millions, nearly all of them in use."""
+    doomed, there, known = list[str](), 0, 0
+    for folder in sorted(path for path in (root.home / PICTURES).glob("[0-9a-f][0-9a-f]") if path.is_dir()):
+        names: dict[str, list[str]] = {}
+        for name in os.listdir(folder):
+            if (match := _PICTURE.fullmatch(name)) and name.startswith(folder.name):
+                names.setdefault(match[1], []).append(name)
+        unnamed = names.keys() - gallery.list_needed_contents(folder.name)  # asked after the files were listed
+        there, known = there + len(names), known + len(names) - len(unnamed)
+        doomed += (each for each in unnamed if any(files.is_older(folder / name, seconds) for name in names[each]))
+    return _Candidates(PICTURES, there, known, len(doomed), doomed)
 
 
 def _list_old(folder: Path, seconds: float) -> Iterator[Path]:

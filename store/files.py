@@ -9,12 +9,14 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 from uuid import uuid4
@@ -24,6 +26,7 @@ from store.errors import CorruptFolder, DiskTooSmall, StorageFull
 
 MANIFEST = "manifest.json"
 TEMPORARY = ".tmp-"
+_IS_TEMPORARY = re.compile(rf"{re.escape(TEMPORARY)}[0-9a-f]{{32}}").fullmatch  # whoever wrote others wants them
 _OWN_HASH = "manifest_sha256"  # in a manifest
 _CHUNK = 1 << 20  # bytes read at a time while hashing
 _HASHED = 2  # files at once: a processor hashes 1 GB a second, and a large segment has two large files
@@ -230,8 +233,8 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
 
 def _list_files(folder: Path) -> set[str]:
     """List the names of all files below `folder` but its manifest."""
-    found = (Path(parent, name) for parent, _, names in _walk(folder) for name in names)
-    return {file.relative_to(folder).as_posix() for file in found} - {MANIFEST}
+    found = _walk(folder)
+    return {Path(up, name).relative_to(folder).as_posix() for up, _, names in found for name in names} - {MANIFEST}
 
 
 def _format_manifest(fields: dict[str, Any]) -> bytes:
@@ -242,11 +245,9 @@ def _format_manifest(fields: dict[str, Any]) -> bytes:
 
 def is_intact(folder: Path, manifest_sha256: str | None = None, on_read: OnRead | None = None) -> bool:
     """Return whether `verify` accepts the folder."""
-    try:
-        verify(folder, manifest_sha256, on_read)
-    except CorruptFolder:
-        return False
-    return True
+    with suppress(CorruptFolder):
+        return bool(verify(folder, manifest_sha256, on_read))
+    return False
 
 
 def read(path: Path, on_read: OnRead | None = None) -> bytes:
@@ -305,11 +306,11 @@ def restrict_access() -> Iterator[None]:
         os.umask(before)
 
 
-def sweep(folder: Path, seconds: float = 0.0) -> int:  # 0 is right only where no other process writes
-    """Remove what crashed writers left below `folder` and is older than `seconds`; return how many entries."""
-    found = os.walk(folder)  # unlike `Path.rglob`, goes on when a folder vanishes: other processes sweep, too
+def sweep(folder: Path, seconds: float = 0.0, *, deep: bool = True) -> int:  # 0 s: only where no other process writes
+    """Remove what our crashed writers left in `folder`, if `deep` also below, older than `seconds`; return how many."""
+    found = islice(os.walk(folder), None if deep else 1)  # not `Path.rglob`: goes on when others sweep a folder away
     names = (Path(parent, name) for parent, folders, files in found for name in (*folders, *files))
-    leftovers = [path for path in names if path.name.startswith(TEMPORARY) and is_older(path, seconds)]
+    leftovers = [path for path in names if _IS_TEMPORARY(path.name) and is_older(path, seconds)]
     for path in leftovers:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -345,8 +346,7 @@ def _is_held(folder: Path) -> bool:
 
 def measure_free(path: Path) -> int:
     """Return the free bytes of the file system that holds `path`, or will hold it."""
-    existing = next(folder for folder in (path, *path.parents) if folder.exists())
-    return shutil.disk_usage(existing).free
+    return shutil.disk_usage(next(folder for folder in (path, *path.parents) if folder.exists())).free
 
 
 def require_free(path: Path, need: int) -> None:

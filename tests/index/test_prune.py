@@ -232,7 +232,7 @@ def test_while_the_store_is_away_the_decision_stands_and_the_next_call_removes(
 def test_a_version_folder_that_nobody_registered_goes_unless_its_expansion_runs(world: World) -> None:
     running, _ = world.add_version("cy")
     left, own, working = (
-        world.home / "versions" / name for name in ("exp_gone", running.expansion, f"{running.expansion}-br")
+        world.home / "versions" / name for name in (f"exp_{0:020}", running.expansion, f"{running.expansion}-br")
     )
     for folder in (left, working):
         folder.mkdir(parents=True)

@@ -58,7 +58,7 @@ def start_and_sweep(world: World) -> None:
 
 
 def test_a_start_removes_old_temporaries_and_leaves_fresh_ones(world: World) -> None:
-    old, fresh = write_temporaries(world, ".tmp-old"), write_temporaries(world, ".tmp-fresh")
+    old, fresh = write_temporaries(world, f".tmp-{1:032x}"), write_temporaries(world, f".tmp-{2:032x}")
     for paths, hours in ((old, 1.1), (fresh, 0.9)):
         for path in paths:
             for inside in (*path.rglob("*"), path):
@@ -107,11 +107,15 @@ def test_the_folder_of_a_retirement_that_was_killed_goes_at_a_later_start(
 
 def test_while_the_store_is_unavailable_its_files_are_kept_for_the_next_sweep(tmp_path: Path, own_s3: S3Server) -> None:
     world = World(tmp_path, store=own_s3.create_bucket())
-    old, submission, picture = write_left_over(world, "old"), world.home / "expansions/exp_unknown", world.home / STORED
+    old, submission, picture = (
+        write_left_over(world, "old"),
+        world.home / "expansions/exp_00000000000000000000",
+        world.home / STORED,
+    )
     for path in (submission / "dataset", picture):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
-    half = world.home / "uploads/.tmp-1"
+    half = world.home / f"uploads/.tmp-{1:032x}"
     half.mkdir(parents=True)
     for path in (*old.iterdir(), old, submission / "dataset", submission, picture, half):
         age(path, 1.1)
@@ -137,7 +141,7 @@ def test_working_files_of_a_finished_expansion_go_and_those_of_a_waiting_one_sta
 
 def test_what_is_still_written_to_is_not_taken_for_left_over(world: World) -> None:
     """An upload may take longer than an hour: its folder is old, its file is not."""
-    folder = world.home / "uploads/.tmp-slow"
+    folder = world.home / f"uploads/.tmp-{1:032x}"
     folder.mkdir(parents=True)
     (folder / "dataset").write_bytes(b"half")
     age(folder, 2)
@@ -229,3 +233,36 @@ def test_a_segment_that_another_machine_removed_from_the_store_is_put_there_agai
     (written,) = world.make_indexer().seal(world.pictures()).segments
     assert segment.read(DataRoot(tmp_path / "other", store), written, world.pictures()).count == 1
     world.close()
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["empty", "other"])
+def test_a_registry_that_does_not_know_the_files_sweeps_none_of_them(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture, other: bool
+) -> None:
+    world.put_many(20, cy="llun")
+    world.teach("cy")
+    world.seal()
+    world.age(1000)
+    before = {path for path in world.home.rglob("*") if not path.name.startswith("registry.db")}
+    stranger = World(tmp_path / "other")
+    for seed in range(19, 22 if other else 0):  # one of its pictures is here, too
+        stranger.put(f"p{seed}", seed)
+    sweep(VectorSets(Gallery(stranger.registry, world.root)), kept_seconds=0)
+    assert before <= {*world.home.rglob("*")}
+    assert "19 of 20 in pictures/" in caplog.text if other else "20 of 20 in pictures/" in caplog.text
+    assert "PICTOGLOT_DATABASE_URL" in caplog.text
+    stranger.close()
+
+
+def test_what_somebody_else_keeps_in_the_data_root_stays(world: World) -> None:
+    world.put("a", 1)
+    own = world.home / f"pictures/ab/.tmp-{1:032x}"
+    names = ("versions/release-1.0/thesis.tex", "pictures/20/2019-summer.jpg", "pictures/.tmp-x", "segments/a/b")
+    foreign = [world.home / name for name in (*names, "expansions/notes/a", f"thesis/.tmp-{2:032x}")]
+    for path in (own, *foreign):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+        age(path, 3)
+        age(path.parent, 3)
+    assert sweep(world.sets) == 1
+    assert not own.exists() and all(path.exists() for path in foreign)

@@ -218,8 +218,12 @@ def test_what_a_crash_left_of_uploads_and_submissions_is_swept(tmp_path: Path) -
             files={"dataset": ("x", b"".join(b"red apple %d\tafal coch %d\n" % (n, n) for n in range(80)))},
         )
         assert kept.status_code == 202
-    left = [tmp_path / "uploads/.tmp-1", tmp_path / "expansions/.tmp-2", tmp_path / "expansions/exp_unknown"]
-    young = [tmp_path / "expansions/exp_being_written", tmp_path / "uploads/.tmp-3"]
+    left = [
+        tmp_path / f"uploads/.tmp-{1:032x}",
+        tmp_path / f"expansions/.tmp-{2:032x}",
+        tmp_path / f"expansions/exp_{0:020}",
+    ]
+    young = [tmp_path / "expansions/exp_being_written", tmp_path / f"uploads/.tmp-{3:032x}"]
     for folder in (*left, *young):
         folder.mkdir(parents=True)
         (folder / "dataset").write_bytes(b"x")

@@ -192,7 +192,7 @@ def test_no_file_seems_old_for_an_hour_after_the_clock_jumped(tmp_path: Path, mo
     assert clock.is_steady(started)
     monkeypatch.setattr(files, "_clock", clock)
     set_clock = partial(monkeypatch.setattr, time, "time")
-    file = tmp_path / f"{files.TEMPORARY}x"
+    file = tmp_path / f"{files.TEMPORARY}{1:032x}"
     file.touch()
     for running[0], told, removed in (
         (10.0, started + YEAR, 0),  # wrong
